@@ -1,0 +1,80 @@
+"""One exception tree; every message says what was got, what was expected and what to do.
+
+::
+
+    CatalogPipelineError
+    ├── ConfigurationError        a settings file, a flag or a card is wrong
+    │   └── BaseModelError        the base model cannot be opened or does not fit
+    ├── CatalogError              the product folders cannot be trusted
+    │   ├── InvalidSkuError       a folder name that cannot be a SKU key
+    │   ├── EmptyListingError     a listing that would retire the whole catalog
+    │   └── PhotoSetError         too few usable photos, or a set still moving
+    ├── LearningError             a concept could not be learned
+    │   └── QualityGateError      the candidate was learned, but is not good enough
+    ├── GenerationError           a plan or a render job is wrong
+    └── StoreError                an object, version or manifest cannot be read or written
+        ├── ObjectNotFoundError   no such key
+        ├── ConflictError         compare-and-swap lost against another writer
+        ├── IntegrityError        bytes do not match their hash
+        └── LockTimeoutError      another process holds the collection
+"""
+
+
+class CatalogPipelineError(Exception):
+    """Root of everything the project raises on purpose."""
+
+
+class ConfigurationError(CatalogPipelineError):
+    """A settings file, a command-line flag or a product card is wrong."""
+
+
+class BaseModelError(ConfigurationError):
+    """The base model cannot be opened, or is not a Stable-Diffusion-family folder."""
+
+
+class CatalogError(CatalogPipelineError):
+    """The product folders cannot be trusted as they are."""
+
+
+class InvalidSkuError(CatalogError):
+    """A folder name that cannot be used as a SKU key."""
+
+
+class EmptyListingError(CatalogError):
+    """The catalog listing is empty although SKUs are known: probably an unmounted share."""
+
+
+class PhotoSetError(CatalogError):
+    """A photo set has too few usable photos, or is still being uploaded."""
+
+
+class LearningError(CatalogPipelineError):
+    """A concept could not be learned."""
+
+
+class QualityGateError(LearningError):
+    """A candidate was learned but must not be promoted."""
+
+
+class GenerationError(CatalogPipelineError):
+    """A plan or a render job is wrong."""
+
+
+class StoreError(CatalogPipelineError):
+    """An object, a version or a manifest cannot be read or written."""
+
+
+class ObjectNotFoundError(StoreError):
+    """No object is stored under the key."""
+
+
+class ConflictError(StoreError):
+    """A compare-and-swap lost against another writer."""
+
+
+class IntegrityError(StoreError):
+    """Stored bytes do not match their recorded hash."""
+
+
+class LockTimeoutError(StoreError):
+    """Another process holds the lock of a collection for longer than the caller waits."""

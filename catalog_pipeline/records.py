@@ -1,0 +1,318 @@
+"""The records that cross rooms: frozen, plain, free of torch, pyarrow and Dagster.
+
+A room takes and gives these; nothing else is shared between ``catalog``,
+``learning``, ``generation``, ``evaluation`` and ``stores``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+"""An RGB picture, ``(height, width, 3)``, 0..255."""
+
+Features = npt.NDArray[np.float32]
+"""Image features, ``(images, features)``, L2-normalised."""
+
+
+class SkuStatus(StrEnum):
+    """Where a SKU stands in the index."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    LEARNED = "learned"
+    FAILED = "failed"
+    RETIRED = "retired"
+
+
+# --- catalog -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sku:
+    """A product card: ``sku.yaml`` with every gap filled.
+
+    ``names`` maps a language code (``en``, ``ja``) to the product's name in it.
+    """
+
+    sku: str
+    name: str
+    class_noun: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    category: str = ""
+    collection: str = "default"
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PhotoRef:
+    """A file seen by a listing; ``key`` is relative to the catalog root."""
+
+    key: str
+    size_bytes: int
+    modified_utc: datetime
+    etag: str
+
+
+@dataclass(frozen=True)
+class SkuListing:
+    """One SKU folder as listed: nothing decoded yet.
+
+    ``content_hash`` changes when any photo or the card changes, and only then.
+    """
+
+    sku: str
+    photos: tuple[PhotoRef, ...]
+    card_key: str | None
+    content_hash: str
+    newest_modified_utc: datetime
+
+
+@dataclass(frozen=True)
+class RefusedFile:
+    """A file that was left out, and why, in words for the photographer."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded, upright, RGB photo.
+
+    ``mask`` is the product's opacity when the file itself carried one (a cut-out
+    PNG), ``(height, width)`` 0..255; ``None`` when it must be estimated.
+    """
+
+    key: str
+    sha256: str
+    pixels: Pixels
+    mask: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """The usable photos of one SKU, sorted by key, and what was refused."""
+
+    sku: Sku
+    content_hash: str
+    photos: tuple[Photo, ...]
+    refused: tuple[RefusedFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One SKU in ``catalog/index.parquet``; grain: one row per SKU ever seen."""
+
+    sku: str
+    collection: str
+    name: str
+    class_noun: str
+    category: str
+    content_hash: str
+    learned_hash: str
+    photo_count: int
+    bytes: int
+    first_seen_utc: datetime
+    newest_modified_utc: datetime
+    status: SkuStatus
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one refresh of the index found."""
+
+    rows: tuple[IndexRow, ...]
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    retired: tuple[str, ...]
+    refused: tuple[RefusedFile, ...]
+    unsettled: tuple[str, ...]
+
+
+# --- learning ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A learned SKU inside an adapter version.
+
+    ``placeholder_tokens`` are the new vocabulary entries in prompt order;
+    ``identifier`` is what a prompt says: the tokens followed by the class noun.
+    """
+
+    sku: str
+    name: str
+    class_noun: str
+    category: str
+    placeholder_tokens: tuple[str, ...]
+    photos_hash: str
+    task: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def identifier(self) -> str:
+        """``<sku:0> <sku:1> mug``: the words that name this product in a prompt."""
+        return " ".join((*self.placeholder_tokens, self.class_noun))
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    """One immutable state of a collection; ``version`` hashes everything below it.
+
+    ``parts`` maps a part's name to the SHA-256 of its immutable safetensors blob:
+    ``shared``, ``concept/<sku>`` and ``memory/<sku>``. Parts that a task did not
+    touch keep their hash, so disk and upload grow by one SKU a task, not by all.
+    """
+
+    version: str
+    collection: str
+    parent: str | None
+    concepts: tuple[Concept, ...]
+    base_model_hash: str
+    config_hash: str
+    parts: Mapping[str, str]
+    memory_version: str
+    code_version: str
+    seed: int
+    created_utc: datetime
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def concept(self, sku: str) -> Concept | None:
+        """The concept of ``sku``, or ``None`` when this version has not learned it."""
+        return next((c for c in self.concepts if c.sku == sku), None)
+
+
+@dataclass(frozen=True)
+class LearnOutcome:
+    """What became of one SKU in one learning run.
+
+    ``status`` is ``learned``, ``unchanged`` or ``failed``; ``loss_curve`` holds
+    ``(step, loss)``; ``contact_sheet_png`` shows photos above, samples below.
+    """
+
+    sku: str
+    status: str
+    version: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    loss_curve: tuple[tuple[int, float], ...] = ()
+    contact_sheet_png: bytes = b""
+
+
+# --- generation --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Region:
+    """An axis-aligned box in fractions of the image, ``0 <= left < right <= 1``."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """One picture to make.
+
+    ``prompt`` is for people (product names); ``scene`` is the rest of the
+    sentence (``"on a sandy beach"``), from which the sampler builds the text the
+    model reads. ``regions[i]`` is where ``skus[i]`` stands. ``job_id`` hashes
+    every field that changes the picture, ``versions`` included.
+    """
+
+    job_id: str
+    day: date
+    template: str
+    prompt: str
+    scene: str
+    skus: tuple[str, ...]
+    regions: tuple[Region, ...]
+    layout: str
+    seed: int
+    sampler: str
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    negative_prompt: str
+    collection: str
+    adapter_version: str
+
+
+@dataclass(frozen=True)
+class NightPlan:
+    """The jobs of one night, and what the plan was made from."""
+
+    day: date
+    plan_hash: str
+    jobs: tuple[RenderJob, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ArchiveRow:
+    """One picture in the manifest; grain: one row per ``image_id``.
+
+    ``image_id`` is the job id; ``sha256`` is of the PNG file; ``scores`` maps a
+    score name to its value; ``superseded`` is true once a changed plan no longer
+    asks for the picture.
+    """
+
+    image_id: str
+    path: str
+    sha256: str
+    day: date
+    job_id: str
+    prompt: str
+    skus: tuple[str, ...]
+    layout: str
+    seed: int
+    sampler: str
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    base_model_hash: str
+    collection: str
+    adapter_version: str
+    memory_version: str
+    scores: Mapping[str, float]
+    superseded: bool
+    created_utc: datetime
+    schema_version: int
+
+
+@dataclass(frozen=True)
+class RenderReport:
+    """What one rendering run of a night did; ``rows`` are all rows now staged."""
+
+    day: date
+    rows: tuple[ArchiveRow, ...]
+    rendered: int
+    reused: int
+    failed: tuple[str, ...]
+    seconds: float
+    contact_sheet_png: bytes = b""
+
+
+@dataclass(frozen=True)
+class ManifestReport:
+    """What publishing a night's manifest changed."""
+
+    day: date
+    path: str
+    rows: int
+    added: int
+    superseded: int
+    changed: bool

@@ -1,0 +1,263 @@
+"""Typed settings over ``assets_config/*.yaml``: a mistyped key is an error.
+
+One file a room; every file may be absent (defaults apply) and none may hold a
+key that is not declared here. ``load_settings`` is the only reader.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from catalog_pipeline.errors import ConfigurationError
+
+CONFIG_ENV = "CATALOG_PIPELINE_CONFIG"
+HOME_ENV = "CATALOG_PIPELINE_HOME"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class S3Settings(_Strict):
+    """Where an S3 bucket is; credentials come from the usual boto3 chain."""
+
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str | None = None
+
+
+class BaseModelSettings(_Strict):
+    """``base_model.yaml``: which diffusion model is the frozen base."""
+
+    base_model: str = Field(
+        "embedded", description="'embedded', a diffusers folder, or a hub id (offline: false)"
+    )
+    offline: bool = True
+    sampling_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = every core")
+
+
+class CatalogSettings(_Strict):
+    """``catalogs.yaml``: the watched product folders and what counts as usable."""
+
+    root: Path = Path("catalog")
+    s3: S3Settings | None = None
+    settle_seconds: float = Field(120.0, ge=0)
+    min_photos: int = Field(3, ge=1)
+    max_photos: int = Field(30, ge=1)
+    min_side_px: int = Field(64, ge=8)
+    max_pixels: int = Field(60_000_000, ge=1)
+    max_bytes: int = Field(50_000_000, ge=1)
+    working_side_px: int = Field(512, ge=64, description="photos are reduced to this longer side")
+    max_requests_per_tick: int = Field(25, ge=1)
+    retire_fraction_limit: float = Field(
+        0.5, gt=0, le=1, description="refuse a listing that would retire more than this share"
+    )
+
+
+class AdapterSettings(_Strict):
+    """Which weights a concept may move. Defaults chosen in docs/benchmarks/adapter.md."""
+
+    slots: Literal["per_concept", "shared"] = "per_concept"
+    rank: int = Field(16, ge=1)
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    attentions: tuple[Literal["self", "cross"], ...] = ("self", "cross")
+    tokens_per_concept: int = Field(2, ge=1, le=8)
+
+
+class LossSettings(_Strict):
+    """Weights of Eq. 7, arXiv:2309.04430 (``lambda``, ``alpha``, ``beta``, ``gamma``)."""
+
+    prior_weight: float = Field(1.0, ge=0, description="lambda of Eq. 3 and beta of Eq. 4")
+    replay_weight: float = Field(0.1, ge=0, description="alpha of Eq. 4 (TAME)")
+    distillation_weight: float = Field(1.0, ge=0, description="gamma of Eq. 6 (ECD)")
+
+
+class LearningSettings(_Strict):
+    """``learning.yaml``: one task of lifelong learning."""
+
+    steps: int = Field(300, ge=1)
+    batch_size: int = Field(4, ge=1)
+    replay_batch_size: int = Field(2, ge=0)
+    prior_batch_size: int = Field(2, ge=0)
+    adapter_lr: float = Field(1e-3, gt=0)
+    token_lr: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    train_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    latent_views: int = Field(24, ge=1, description="cached augmented latents a photo")
+    checkpoint_every: int = Field(50, ge=1)
+    adapter: AdapterSettings = AdapterSettings()
+    losses: LossSettings = LossSettings()
+    prior_images: int = Field(32, ge=0)
+    replay_candidates: int = Field(6, ge=1, description="eta: images a concept rendered for memory")
+    replay_exemplars: int = Field(4, ge=1, description="kept of them for the short-term bank")
+    replay_concepts: int = Field(16, ge=1, description="concepts refreshed a task, round-robin")
+    gate_images: int = Field(8, ge=1)
+    gate_min_fidelity_share: float = Field(
+        0.35, ge=0, le=1, description="own fidelity / ceiling below which a candidate is refused"
+    )
+    gate_max_forgetting: float = Field(0.05, ge=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _exemplars_fit(self) -> LearningSettings:
+        if self.replay_exemplars > self.replay_candidates:
+            raise ValueError("replay_exemplars must not exceed replay_candidates")
+        return self
+
+
+class SceneTemplate(_Strict):
+    """A scene: ``text`` is everything after the products (``"on a sandy beach"``)."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    text: str
+    weight: float = Field(1.0, gt=0)
+
+
+class PolicySettings(_Strict):
+    """How many scenes of each product count a night plans."""
+
+    singles_per_sku: int = Field(2, ge=0)
+    pairs: int = Field(12, ge=0)
+    triples: int = Field(0, ge=0)
+    pair_rule: Literal["any", "same_category", "cross_category"] = "any"
+
+
+class BudgetSettings(_Strict):
+    """What a night may cost; the smaller of the two bounds wins."""
+
+    max_images: int | None = Field(None, ge=1)
+    max_minutes: float | None = Field(None, gt=0)
+
+
+class GenerationSettings(_Strict):
+    """``generation.yaml``: the nightly plan."""
+
+    scenes: tuple[SceneTemplate, ...] = (
+        SceneTemplate(name="white", text="on a white background"),
+        SceneTemplate(name="beach", text="on a sandy beach"),
+        SceneTemplate(name="wood", text="on a wooden table"),
+        SceneTemplate(name="grass", text="on green grass"),
+    )
+    policies: PolicySettings = PolicySettings()
+    budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
+    seed: int = 0
+    steps: int = Field(20, ge=1)
+    guidance: float = Field(4.0, ge=1.0)
+    sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
+    width: int = Field(128, ge=32, multiple_of=8)
+    height: int = Field(128, ge=32, multiple_of=8)
+    batch_size: int = Field(8, ge=1)
+    negative_prompt: str = ""
+
+
+class ArchiveSettings(_Strict):
+    """``archive.yaml``: where stores live. ``s3`` moves every store to a bucket."""
+
+    s3: S3Settings | None = None
+
+
+class Settings(_Strict):
+    """Everything one run needs. ``home`` holds all state; ``config_dir`` is where it was read."""
+
+    home: Path
+    config_dir: Path
+    base_model: BaseModelSettings = BaseModelSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    learning: LearningSettings = LearningSettings()
+    generation: GenerationSettings = GenerationSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+
+    @property
+    def catalog_root(self) -> Path:
+        """The watched folder; a relative ``catalogs.yaml: root`` is beside the home."""
+        root = self.catalog.root.expanduser()
+        return root if root.is_absolute() else self.home / root
+
+
+_FILES: dict[str, type[_Strict]] = {
+    "base_model": BaseModelSettings,
+    "catalogs": CatalogSettings,
+    "learning": LearningSettings,
+    "generation": GenerationSettings,
+    "archive": ArchiveSettings,
+}
+
+
+def default_config_dir() -> Path:
+    """``$CATALOG_PIPELINE_CONFIG``, else ``./assets_config``."""
+    return Path(os.environ.get(CONFIG_ENV, "assets_config")).expanduser().resolve()
+
+
+def load_settings(config_dir: Path | None = None, home: Path | None = None) -> Settings:
+    """Read every file of ``config_dir``.
+
+    Args:
+        config_dir: folder of YAML files; default :func:`default_config_dir`.
+        home: folder of all state; default ``$CATALOG_PIPELINE_HOME``, else
+            ``dagster_home/storage`` beside ``config_dir``.
+
+    Raises:
+        ConfigurationError: no such folder, a file that is not YAML, an unknown
+            file or key, or a value out of range; names the file and the key.
+    """
+    folder = (config_dir or default_config_dir()).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"no settings folder at {folder}; expected a folder of YAML files such as "
+            "assets_config/; pass --config DIR or set " + CONFIG_ENV
+        )
+    unknown = sorted(p.name for p in folder.glob("*.y*ml") if p.stem not in _FILES)
+    if unknown:
+        raise ConfigurationError(
+            f"unknown settings file(s) {', '.join(unknown)} in {folder}; expected only "
+            + ", ".join(f"{name}.yaml" for name in _FILES)
+        )
+    parts = {name: _read(folder / f"{name}.yaml", model) for name, model in _FILES.items()}
+    default_home = folder.parent / "dagster_home" / "storage"
+    state = home or Path(os.environ.get(HOME_ENV, default_home))
+    return Settings(
+        home=state.expanduser().resolve(),
+        config_dir=folder,
+        base_model=parts["base_model"],
+        catalog=parts["catalogs"],
+        learning=parts["learning"],
+        generation=parts["generation"],
+        archive=parts["archive"],
+    )
+
+
+def _read(path: Path, model: type[_Strict]) -> Any:
+    if not path.exists():
+        return model()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not readable YAML: {error}") from error
+    if content is None:
+        return model()
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            f"{path} holds a {type(content).__name__}; expected a mapping of keys to values"
+        )
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(problem, model) for problem in error.errors()]
+        raise ConfigurationError(f"{path}: " + "; ".join(lines)) from error
+
+
+def _explain(problem: Any, model: type[_Strict]) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "(file)"
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields))
+        return f"unknown key '{where}'; top-level keys are: {known}"
+    return f"'{where}' = {problem['input']!r}: {problem['msg']}"
