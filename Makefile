@@ -1,0 +1,96 @@
+# Every target that needs the virtual environment makes it first; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+DEMO ?= demo
+
+# Nothing below asks a network for anything once the environment stands.
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# dagster.yaml in this folder switches Dagster's telemetry off.
+export DAGSTER_HOME ?= $(CURDIR)/dagster_home
+
+.PHONY: help
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP)  ## Make the virtual environment (.venv) with the tested versions, once
+
+# The Python is tried, not only looked up: a version manager may leave a name that does not run.
+$(STAMP): pyproject.toml constraints.txt requirements-encoders.txt
+	@python=""; for candidate in python3.11 python3 python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; \
+	  then python="$$candidate"; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo "make setup: no Python 3.11 found (tried python3.11, python3, python)." >&2; \
+	  echo "Install it (for instance 'apt-get install python3.11 python3.11-venv') and run again." >&2; \
+	  exit 1; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "make setup: $$python cannot make virtual environments; install python3.11-venv." >&2; \
+	  exit 1; fi; \
+	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3]'
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-encoders.txt
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP)  ## Learn 4 products and render scenes of them, start to end, in ./demo
+	$(BIN)/python -m catalog_pipeline.demo --home $(DEMO)
+
+.PHONY: test
+test: check  ## Checks and the test suite (everything that must hold on every machine)
+	$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: $(STAMP)  ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: check
+check: $(STAMP)  ## Lint, formatting, types, import rules, Dagster definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check defs
+
+.PHONY: format
+format: $(STAMP)  ## Rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: dev
+dev: $(STAMP)  ## Ops UI on http://127.0.0.1:3000, on the demo's home where there is one
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m catalog_pipeline.demo.ui --demo $(DEMO)
+
+.PHONY: enable-automation
+enable-automation: $(STAMP)  ## Start the folder sensor and the nightly schedules
+	@echo to be written
+
+.PHONY: sample-catalog
+sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to ./sample_catalog
+	$(BIN)/catalog-pipeline sample-catalog sample_catalog
+
+.PHONY: base-model
+base-model: $(STAMP)  ## Train the embedded base model anew (hours on CPU, minutes on an accelerator)
+	$(BIN)/python -m catalog_pipeline.base_model.train
+
+.PHONY: bench-adapter
+bench-adapter: $(STAMP)  ## Which weights a concept should move: docs/benchmarks/adapter.md
+	$(BIN)/python -m benchmarks.adapter
+
+.PHONY: bench-first-light
+bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/first-light.md
+	$(BIN)/python -m benchmarks.first_light
+
+.PHONY: clean
+clean:  ## Remove caches, build outputs and the demo (never the environment or any archive)
+	rm -rf $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find catalog_pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,10 @@
+"""The command line: the same workflows as the Dagster jobs, without Dagster.
+
+``commands`` declares the commands, ``report`` turns what workflows return into
+lines of text, ``progress`` shows how far a workflow is, ``failures`` decides exit
+codes. Nothing heavy (torch, pandas, pyarrow) is imported before a command runs.
+"""
+
+from catalog_pipeline.cli.commands import app
+
+__all__ = ["app"]

@@ -1,0 +1,265 @@
+"""The commands. Each reads the settings, calls one workflow and prints what came of it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from catalog_pipeline import __version__
+from catalog_pipeline.cli import report
+from catalog_pipeline.cli.failures import FAILED, ReportingGroup, stop
+from catalog_pipeline.cli.progress import open_progress
+
+if TYPE_CHECKING:
+    from catalog_pipeline.settings import Settings
+
+app = typer.Typer(
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Learn every new product of a catalog and render scenes of the learned ones.",
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="DIR",
+        help="Folder of settings. [default: $CATALOG_PIPELINE_CONFIG, else ./assets_config]",
+    ),
+]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help="Folder of all state. [default: $CATALOG_PIPELINE_HOME, else "
+        "dagster_home/storage beside the settings folder]",
+    ),
+]
+CollectionOption = Annotated[
+    str | None,
+    typer.Option("--collection", metavar="NAME", help="One collection. [default: the only one]"),
+]
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"'{text}' is no date; expected one such as 2026-01-31") from error
+
+
+DayOption = Annotated[
+    date | None,
+    typer.Option(
+        "--day", metavar="YYYY-MM-DD", parser=_day, help="The night. [default: today, UTC]"
+    ),
+]
+LatestDayOption = Annotated[
+    date | None,
+    typer.Option(
+        "--day", metavar="YYYY-MM-DD", parser=_day, help="The night. [default: the newest]"
+    ),
+]
+
+
+def _settings(config: Path | None, home: Path | None) -> Settings:
+    from catalog_pipeline.settings import load_settings
+
+    return load_settings(config, home)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"catalog-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Learn every new product of a catalog and render scenes of the learned ones."""
+
+
+@app.command("sample-catalog")
+def sample_catalog(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Where to. [default: the watched folder]"),
+    ] = None,
+    skus: Annotated[
+        list[str] | None,
+        typer.Option("--sku", metavar="SKU", help="Only this one; may be repeated."),
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Write a sample catalog of 8 products.
+
+    Six photos and a card each; the same files every time.
+    """
+    from catalog_pipeline.workflows.sample_catalog import write_sample_catalog
+
+    target = directory or _settings(config, home).catalog_root
+    written = write_sample_catalog(target, skus or None)
+    typer.echo(f"{len(written)} products in {target}: {', '.join(written)}")
+
+
+@app.command()
+def index(config: ConfigOption = None, home: HomeOption = None) -> None:
+    """Bring the index of the product folders up to date."""
+    from catalog_pipeline.workflows.refresh_index import refresh_index
+
+    typer.echo("\n".join(report.index_lines(refresh_index(_settings(config, home)))))
+
+
+@app.command()
+def learn(
+    skus: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SKU", help="Only these. [default: every new, changed or failed one]"
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Learn what is new, changed or failed.
+
+    One product after the other, each stored as soon as it is learned; a failed one does
+    not stop the rest. Safe to interrupt and to run again.
+    """
+    from catalog_pipeline.workflows.learn_concepts import learn_concepts
+
+    settings = _settings(config, home)
+    outcomes = []
+    with open_progress() as progress:
+        for outcome in learn_concepts(settings, skus or None, progress=progress):
+            outcomes.append(outcome)
+            typer.echo(report.outcome_line(outcome))
+    typer.echo(report.outcomes_summary(outcomes))
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def generate(
+    day: DayOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan; render nothing.")
+    ] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Plan, render and publish a night of scenes.
+
+    A rerun does only what is missing. Safe to interrupt: rendered images are kept, and the
+    manifest is replaced as a whole.
+    """
+    from catalog_pipeline.workflows.plan_night import plan_night
+    from catalog_pipeline.workflows.publish_manifest import publish_manifest
+    from catalog_pipeline.workflows.render_night import render_night
+
+    settings = _settings(config, home)
+    night = day or datetime.now(UTC).date()
+    plan = plan_night(settings, night)
+    typer.echo("\n".join(report.plan_lines(plan, in_full=dry_run)))
+    if dry_run:
+        return
+    with open_progress() as progress:
+        rendered = render_night(settings, night, progress=progress)
+    typer.echo("\n".join(report.render_lines(rendered)))
+    typer.echo(report.manifest_line(publish_manifest(settings, night)))
+    if rendered.failed:
+        stop(f"error: {len(rendered.failed)} of {len(plan.jobs)} images could not be rendered")
+
+
+@app.command()
+def evaluate(
+    collection: CollectionOption = None, config: ConfigOption = None, home: HomeOption = None
+) -> None:
+    """Measure what is retained; writes a report."""
+    from catalog_pipeline.workflows.evaluate import evaluate as measure
+
+    with open_progress() as progress:
+        result = measure(_settings(config, home), collection, progress=progress)
+    typer.echo("\n".join(report.evaluation_lines(result)))
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Tell where products, versions and nights stand."""
+    from catalog_pipeline.workflows.status import collect_status
+
+    state = collect_status(_settings(config, home))
+    typer.echo(report.as_json(state) if as_json else "\n".join(report.status_lines(state)))
+
+
+@app.command()
+def versions(
+    collection: CollectionOption = None, config: ConfigOption = None, home: HomeOption = None
+) -> None:
+    """List the learned versions, oldest first."""
+    from catalog_pipeline.workflows.versions import list_versions
+
+    typer.echo("\n".join(report.version_lines(list_versions(_settings(config, home), collection))))
+
+
+@app.command()
+def rollback(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="As `versions` prints it.")],
+    collection: CollectionOption = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Make an earlier version the current one.
+
+    Nothing is deleted: rolling forward again is the same command.
+    """
+    from catalog_pipeline.workflows.versions import rollback as move_head
+
+    head = move_head(_settings(config, home), version, collection)
+    typer.echo(f"current version is now {head.version}")
+
+
+@app.command()
+def gallery(
+    day: LatestDayOption = None, config: ConfigOption = None, home: HomeOption = None
+) -> None:
+    """Write an HTML page of a night and print its path."""
+    from catalog_pipeline.workflows.gallery import write_gallery
+    from catalog_pipeline.workflows.home import open_home
+
+    settings = _settings(config, home)
+    nights = [day] if day else open_home(settings).archive.days()
+    if not nights:
+        stop(f"error: no night has been published in {settings.home}; run `generate` first")
+    typer.echo(write_gallery(settings, nights[-1]))
+
+
+@app.command()
+def doctor(config: ConfigOption = None, home: HomeOption = None) -> None:
+    """Check settings, folders, base model and stores.
+
+    Says what to do about each problem; the exit status is 1 when one is an error.
+    """
+    from catalog_pipeline.workflows.doctor import run_doctor
+
+    findings = run_doctor(_settings(config, home))
+    typer.echo("\n".join(report.finding_lines(findings)))
+    if any(finding.level == "error" for finding in findings):
+        sys.exit(FAILED)

@@ -1,0 +1,106 @@
+"""Progress on stderr: bars on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from catalog_pipeline.workflows.progress import ProgressSink
+
+LINE_EVERY_SECONDS = 10.0
+
+
+@contextmanager
+def open_progress(stream: TextIO | None = None) -> Iterator[ProgressSink]:
+    """A progress sink on ``stream`` (default stderr) for the length of one command."""
+    target = stream or sys.stderr
+    if not target.isatty():
+        yield LineProgress(target)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(file=target),
+        # Results go to stdout: let them pass above the bars only when both are the terminal,
+        # else a redirected stdout would end up on stderr.
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=False,
+    )
+    with bars:
+        yield BarProgress(bars)
+
+
+class BarProgress:
+    """One bar a task; a task that starts again starts its bar again."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._ids: dict[str, TaskID] = {}
+
+    def start(self, task: str, total: int) -> None:
+        """Show ``task`` with ``total`` units of work ahead."""
+        if task in self._ids:
+            self._bars.reset(self._ids[task], total=total, note="")
+        else:
+            self._ids[task] = self._bars.add_task(task, total=total, note="")
+
+    def advance(self, task: str, count: int = 1, note: str = "") -> None:
+        """Move ``task`` on by ``count`` units; ``note`` replaces the text beside the bar."""
+        self._bars.update(self._ids[task], advance=count, note=note)
+
+    def finish(self, task: str) -> None:
+        """Leave the bar of ``task`` as it stands, no longer moving."""
+        self._bars.stop_task(self._ids[task])
+
+
+@dataclass
+class _Task:
+    total: int
+    done: int
+    started: float
+    last_line: float
+
+
+class LineProgress:
+    """A line when a task starts, at most one each ten seconds, and one when it ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tasks: dict[str, _Task] = {}
+
+    def start(self, task: str, total: int) -> None:
+        """Say that ``task`` begins."""
+        now = time.monotonic()
+        self._tasks[task] = _Task(total, 0, now, now)
+        self._say(f"{task}: 0/{total}")
+
+    def advance(self, task: str, count: int = 1, note: str = "") -> None:
+        """Count; say how far ``task`` is when the last line is ten seconds old."""
+        state = self._tasks[task]
+        state.done += count
+        now = time.monotonic()
+        if now - state.last_line >= LINE_EVERY_SECONDS:
+            state.last_line = now
+            self._say(f"{task}: {state.done}/{state.total}" + (f" {note}" if note else ""))
+
+    def finish(self, task: str) -> None:
+        """Say that ``task`` has ended, and how long it took."""
+        state = self._tasks.pop(task)
+        seconds = time.monotonic() - state.started
+        self._say(f"{task}: {state.done}/{state.total} in {seconds:.1f} s")
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)

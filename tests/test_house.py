@@ -1,0 +1,173 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LINES_AT_MOST = 400
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """The files under version control that match, or every file where there is no git."""
+    try:
+        listing = subprocess.run(
+            ["git", "ls-files", "-z", "--", *patterns],
+            cwd=REPOSITORY,
+            check=True,
+            capture_output=True,
+        ).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs git and a checkout to know which files belong to the project")
+    return [
+        REPOSITORY / name
+        for name in listing.split("\0")
+        if name and (REPOSITORY / name).is_file()
+    ]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def calls(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def imported_roots(tree: ast.AST) -> set[str]:
+    roots: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            roots.add(node.module.partition(".")[0])
+    return roots
+
+
+def test_nothing_unpickles() -> None:
+    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    offenders = [
+        relative(path)
+        for path in tracked("*.py")
+        if imported_roots(ast.parse(path.read_text("utf-8"))) & forbidden
+    ]
+    assert offenders == []
+
+
+def test_torch_load_is_always_weights_only() -> None:
+    offenders = []
+    for path in tracked("*.py"):
+        for call in calls(ast.parse(path.read_text("utf-8"))):
+            if ast.unparse(call.func) != "torch.load":
+                continue
+            safe = any(
+                keyword.arg == "weights_only"
+                and isinstance(keyword.value, ast.Constant)
+                and keyword.value.value is True
+                for keyword in call.keywords
+            )
+            if not safe:
+                offenders.append(f"{relative(path)}:{call.lineno}")
+    assert offenders == []
+
+
+def test_no_python_file_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {relative(p): len(p.read_text("utf-8").splitlines()) for p in tracked("*.py")}
+    assert {name: n for name, n in lengths.items() if n > LINES_AT_MOST} == {}
+
+
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    says_nothing = re.compile(r"(^|/)(utils?|helpers?|misc|common|[^/]*(_old|_v2|_new))(\.py|/)")
+    assert [relative(p) for p in tracked("*.py") if says_nothing.search(relative(p))] == []
+
+
+def test_nothing_is_left_undone_or_swallowed() -> None:
+    undone = re.compile(r"#\s*(?:TODO|FIX" + r"ME|XXX)\b")
+    offenders = []
+    for path in tracked("*.py"):
+        text = path.read_text("utf-8")
+        offenders += [
+            f"{relative(path)}:{n}"
+            for n, line in enumerate(text.splitlines(), 1)
+            if undone.search(line)
+        ]
+        for node in ast.walk(ast.parse(text)):
+            swallowed = isinstance(node, ast.ExceptHandler) and (
+                node.type is None
+                or (
+                    ast.unparse(node.type) in {"Exception", "BaseException"}
+                    and all(isinstance(step, ast.Pass) for step in node.body)
+                )
+            )
+            if swallowed:
+                offenders.append(f"{relative(path)}:{getattr(node, 'lineno', 0)}")
+    assert offenders == []
+
+
+def test_no_tracked_text_names_a_place_on_one_machine_or_a_package_index() -> None:
+    machine = re.compile(r"(?:^|[^A-Za-z0-9_.])/(?:home|root|Users|work|farm|mnt)/\w")
+    index = re.compile(r"(?:extra-)?index-url|find-links|pypi\.|npmjs\.")
+    offenders = []
+    for path in tracked():
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue  # pictures and weights
+        if path == Path(__file__).resolve():
+            continue
+        offenders += [
+            f"{relative(path)}:{n}: {line.strip()[:100]}"
+            for n, line in enumerate(text.splitlines(), 1)
+            if machine.search(line) or index.search(line)
+        ]
+    assert offenders == []
+
+
+def test_every_test_asserts_something() -> None:
+    offenders = []
+    for path in tracked("tests/*.py", "tests/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test"):
+                continue
+            text = ast.unparse(node)
+            if not re.search(r"\bassert|raises|warns|fail\(", text):
+                offenders.append(f"{relative(path)}:{node.lineno} {node.name}")
+    assert offenders == []
+
+
+def test_every_command_and_make_target_is_told_in_the_readme() -> None:
+    from typer.main import get_command
+
+    from catalog_pipeline.cli import app
+
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    names = list(getattr(get_command(app), "commands"))  # noqa: B009
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    targets = re.findall(r"^([a-z0-9_-]+):.*## ", makefile, flags=re.MULTILINE)
+    assert len(names) >= 10
+    assert len(targets) >= 10
+    assert [n for n in names if f"`catalog-pipeline {n}" not in readme] == []
+    assert [t for t in targets if f"`make {t}`" not in readme] == []
+
+
+def test_every_documented_file_exists() -> None:
+    missing = []
+    for page in tracked("*.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            if not (page.parent / target).exists():
+                missing.append(f"{relative(page)} -> {target}")
+    assert missing == []
+
+
+def test_every_pinned_version_is_exact() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [line for line in lines if line.strip() and not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[^=\s]+", line)] == []
+    assert "torch==2.13.0" in pins
