@@ -51,18 +51,17 @@ class BarProgress:
         self._ids: dict[str, TaskID] = {}
 
     def start(self, task: str, total: int) -> None:
-        """Show ``task`` with ``total`` units of work ahead."""
+        """Show ``task`` with ``total`` units of work ahead; 0 when nobody knows."""
         if task in self._ids:
-            self._bars.reset(self._ids[task], total=total, note="")
-        else:
-            self._ids[task] = self._bars.add_task(task, total=total, note="")
+            self._bars.remove_task(self._ids[task])
+        self._ids[task] = self._bars.add_task(task, total=total or None, note="")
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Move ``task`` on by ``count`` units; ``note`` replaces the text beside the bar."""
         self._bars.update(self._ids[task], advance=count, note=note)
 
     def finish(self, task: str) -> None:
-        """Leave the bar of ``task`` as it stands, no longer moving."""
+        """Leave the bar of ``task`` as it stands, its clock stopped."""
         self._bars.stop_task(self._ids[task])
 
 
@@ -72,6 +71,10 @@ class _Task:
     done: int
     started: float
     last_line: float
+
+    @property
+    def count(self) -> str:
+        return f"{self.done}/{self.total}" if self.total else str(self.done)
 
 
 class LineProgress:
@@ -85,7 +88,7 @@ class LineProgress:
         """Say that ``task`` begins."""
         now = time.monotonic()
         self._tasks[task] = _Task(total, 0, now, now)
-        self._say(f"{task}: 0/{total}")
+        self._say(f"{task}: started" + (f", {total} to do" if total else ""))
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Count; say how far ``task`` is when the last line is ten seconds old."""
@@ -94,13 +97,13 @@ class LineProgress:
         now = time.monotonic()
         if now - state.last_line >= LINE_EVERY_SECONDS:
             state.last_line = now
-            self._say(f"{task}: {state.done}/{state.total}" + (f" {note}" if note else ""))
+            self._say(f"{task}: {state.count} {note}".rstrip())
 
     def finish(self, task: str) -> None:
         """Say that ``task`` has ended, and how long it took."""
         state = self._tasks.pop(task)
         seconds = time.monotonic() - state.started
-        self._say(f"{task}: {state.done}/{state.total} in {seconds:.1f} s")
+        self._say(f"{task}: {state.count} in {seconds:.1f} s")
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
