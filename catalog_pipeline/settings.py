@@ -39,7 +39,9 @@ class BaseModelSettings(_Strict):
         "embedded", description="'embedded', a diffusers folder, or a hub id (offline: false)"
     )
     offline: bool = True
-    sampling_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of UNet and VAE; auto = bfloat16 where the processor multiplies in it"
+    )
     device: str = "auto"
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = every core")
 
@@ -57,6 +59,9 @@ class CatalogSettings(_Strict):
     max_bytes: int = Field(50_000_000, ge=1)
     working_side_px: int = Field(512, ge=64, description="photos are reduced to this longer side")
     max_requests_per_tick: int = Field(25, ge=1)
+    sensor_lists_up_to_skus: int = Field(
+        2000, ge=0, description="a larger catalog is listed by catalog/index, not by the sensor"
+    )
     retire_fraction_limit: float = Field(
         0.5, gt=0, le=1, description="refuse a listing that would retire more than this share"
     )
@@ -91,7 +96,6 @@ class LearningSettings(_Strict):
     token_lr: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    train_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     latent_views: int = Field(24, ge=1, description="cached augmented latents a photo")
     checkpoint_every: int = Field(50, ge=1)
     adapter: AdapterSettings = AdapterSettings()
@@ -215,7 +219,8 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
             f"no settings folder at {folder}; expected a folder of YAML files such as "
             "assets_config/; pass --config DIR or set " + CONFIG_ENV
         )
-    unknown = sorted(p.name for p in folder.glob("*.y*ml") if p.stem not in _FILES)
+    known = {f"{name}.yaml" for name in _FILES}
+    unknown = sorted(p.name for p in folder.glob("*.y*ml") if p.name not in known)
     if unknown:
         raise ConfigurationError(
             f"unknown settings file(s) {', '.join(unknown)} in {folder}; expected only "
