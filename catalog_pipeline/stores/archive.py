@@ -1,0 +1,303 @@
+"""The image archive: content-addressed PNGs and one Parquet manifest a night.
+
+::
+
+    images/sha256=<digest>.png                        immutable
+    manifest/dt=YYYY-MM-DD/part-0.parquet             compare-and-swap
+    _versions/manifest/dt=YYYY-MM-DD/<hash>.parquet   immutable copy of every manifest
+    _staging/dt=YYYY-MM-DD/<shard>.parquet            rendered, not yet published
+
+The order image -> staging -> version copy -> manifest makes a crash harmless: a row
+never names a missing picture, a reader never meets half a night, a rerun finds what
+is done. Nothing but manifests lies under ``manifest/``, so the folder is a dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.records import ArchiveRow, ManifestReport
+from catalog_pipeline.stores.contention import until_won
+from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
+from catalog_pipeline.stores.manifest_merge import check_days, merged_rows, rows_by_image_id
+from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
+
+_IMAGE_PREFIX = "images/sha256="
+_MANIFEST_PREFIX = "manifest/dt="
+_STAGING_PREFIX = "_staging/dt="
+
+
+def image_key(sha256: str) -> str:
+    """Where the PNG with this SHA-256 is stored."""
+    return f"{_IMAGE_PREFIX}{sha256}.png"
+
+
+class ImageArchive:
+    """Pictures and their manifest. Idempotency key: ``image_id``, and the PNG's SHA-256."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def put_image(self, png: bytes) -> tuple[str, str]:
+        """Store a PNG file; returns its key and SHA-256. Idempotent.
+
+        A stored picture that has rotted is replaced by the good bytes.
+        """
+        digest = sha256_hex(png)
+        key = image_key(digest)
+        if not self._objects.put_if_absent(key, png):
+            try:
+                self.read_image(key)
+            except IntegrityError:
+                self._objects.put(key, png)
+        return key, digest
+
+    def read_image(self, key: str) -> bytes:
+        """The PNG file under ``key``.
+
+        Raises:
+            ObjectNotFoundError: no such picture.
+            IntegrityError: the bytes do not hash to the key's digest.
+        """
+        data = self._objects.read(key).data
+        if image_key(sha256_hex(data)) != key:
+            raise IntegrityError(
+                f"{self._objects.uri(key)} is corrupted: it hashes to {sha256_hex(data)[:12]}; "
+                "delete it and render the night again"
+            )
+        return data
+
+    def stage(self, day: date, shard: str, rows: Sequence[ArchiveRow]) -> None:
+        """Note rendered pictures of ``day``; a shard written twice is replaced."""
+        check_days(day, rows)
+        check_segment(shard, "shard")
+        self._objects.put(f"{_staging_folder(day)}/{shard}.parquet", encode_manifest(rows))
+
+    def staged(self, day: date) -> list[ArchiveRow]:
+        """Every staged row, sorted by image id; of two for one picture the newer."""
+        newest: dict[str, ArchiveRow] = {}
+        for rows in self._shards(day).values():
+            for row in rows:
+                known = newest.get(row.image_id)
+                if known is None or known.created_utc <= row.created_utc:
+                    newest[row.image_id] = row
+        return [newest[image_id] for image_id in sorted(newest)]
+
+    def clear_staging(self, day: date) -> None:
+        """Drop the shards whose every row is in the published manifest; keep the others.
+
+        A shard that another run stages during a publication is therefore not lost.
+        """
+        published = {(row.image_id, row.sha256) for row in self.read_day(day)}
+        for key, rows in self._shards(day).items():
+            if all((row.image_id, row.sha256) in published for row in rows):
+                self._objects.delete(key)
+
+    def read_day(self, day: date) -> list[ArchiveRow]:
+        """The published manifest of ``day``, sorted by image id; ``[]`` when there is none.
+
+        Raises:
+            IntegrityError: the manifest is not a Parquet file of this schema.
+        """
+        return self._read(day).rows
+
+    def publish_day(
+        self, day: date, rows: Sequence[ArchiveRow], planned: Collection[str]
+    ) -> ManifestReport:
+        """Merge ``rows`` into the manifest of ``day`` by image id.
+
+        A row that is there already stays as it is, its time included, unless the
+        picture or its description changed. ``superseded`` becomes true for exactly
+        the rows whose image id is not in ``planned``; no row is ever removed.
+        Idempotent: when nothing changes nothing is written. Atomic: concurrent
+        publications are applied one after the other.
+
+        Returns:
+            The rows now in the manifest, those that were new, and those that this
+            call superseded.
+
+        Raises:
+            StoreError: a row of another day, or two different rows for one picture.
+            ObjectNotFoundError: a new row names a picture that is not stored.
+        """
+        check_days(day, rows)
+        given = rows_by_image_id(rows)
+        wanted = frozenset(planned)
+
+        def attempt() -> ManifestReport:
+            stored = self._read(day)
+            before = {row.image_id: row for row in stored.rows}
+            after = merged_rows(before, given, wanted)
+            changed = [row for key, row in after.items() if row is not before.get(key)]
+            if changed:
+                self._check_pictures(changed)
+                self._write(day, list(after.values()), stored)
+            return ManifestReport(
+                day=day,
+                path=self._objects.uri(_manifest_key(day)),
+                rows=len(after),
+                added=len(after.keys() - before.keys()),
+                superseded=sum(
+                    row.superseded and not _was_superseded(before.get(row.image_id))
+                    for row in changed
+                ),
+                changed=bool(changed),
+            )
+
+        return until_won(attempt, _manifest_key(day))
+
+    def days(self) -> list[date]:
+        """Every day that has a manifest, oldest first."""
+        keys = self._objects.list(_MANIFEST_PREFIX)
+        names = [key.removeprefix(_MANIFEST_PREFIX).partition("/")[0] for key in keys]
+        return sorted({_parsed_day(name) for name in names})
+
+    def versions(self, day: date) -> list[str]:
+        """The content hash of every manifest that ``day`` has had, oldest first.
+
+        Follows the chain of ``previous_version`` from the present manifest; it ends
+        early where a copy was deleted.
+        """
+        stored = self._read(day)
+        if stored.token is None:
+            return []
+        chain, previous = [stored.digest], stored.previous
+        while previous and self._objects.exists(_version_key(day, previous)):
+            chain.append(previous)
+            previous = self._read_version(day, previous).previous
+        return chain[::-1]
+
+    def read_version(self, day: date, version: str) -> list[ArchiveRow]:
+        """The manifest of ``day`` as it was at ``version``.
+
+        Raises:
+            ObjectNotFoundError: no such version.
+            IntegrityError: the copy does not hash to its name.
+        """
+        return self._read_version(day, version).rows
+
+    def verify_day(self, day: date) -> list[str]:
+        """What is wrong with the manifest of ``day`` and its pictures, in words; ``[]`` is good.
+
+        Reads every picture of the day.
+        """
+        try:
+            stored = self._read(day)
+            if stored.token is None:
+                return [f"{day} has no manifest; publish the night"]
+            self._read_version(day, stored.digest)
+        except StoreError as error:
+            return [str(error)]
+        strangers = [row for row in stored.rows if row.day != day]
+        return [
+            *(f"row {row.image_id} lies under {day}, but is of {row.day}" for row in strangers),
+            *(problem for row in stored.rows for problem in self._picture_problems(row)),
+        ]
+
+    def manifest_glob(self) -> str:
+        """What DuckDB's ``read_parquet(..., hive_partitioning = true)`` takes."""
+        return self._objects.uri("manifest/*/*.parquet")
+
+    def image_keys(self) -> list[str]:
+        """The key of every stored picture, sorted, whether a manifest names it or not."""
+        return self._objects.list(_IMAGE_PREFIX)
+
+    def staged_days(self) -> list[date]:
+        """Every day with rows that are rendered, but not published, oldest first."""
+        names = [key.removeprefix(_STAGING_PREFIX) for key in self._objects.list(_STAGING_PREFIX)]
+        return sorted({_parsed_day(name.partition("/")[0]) for name in names})
+
+    def _read(self, day: date) -> _Manifest:
+        key = _manifest_key(day)
+        try:
+            stored = self._objects.read(key)
+        except ObjectNotFoundError:
+            return _Manifest([], "", "", None)
+        rows, previous = decode_manifest(stored.data, self._objects.uri(key))
+        return _Manifest(rows, sha256_hex(stored.data), previous, stored.version)
+
+    def _read_version(self, day: date, version: str) -> _Manifest:
+        key = _version_key(day, version)
+        stored = self._objects.read(key)
+        if sha256_hex(stored.data) != version:
+            raise IntegrityError(
+                f"{self._objects.uri(key)} is corrupted: it hashes to "
+                f"{sha256_hex(stored.data)[:12]}; restore it from a backup"
+            )
+        rows, previous = decode_manifest(stored.data, self._objects.uri(key))
+        return _Manifest(rows, version, previous, stored.version)
+
+    def _write(self, day: date, rows: Sequence[ArchiveRow], replaced: _Manifest) -> None:
+        data = encode_manifest(rows, previous=replaced.digest)
+        self._objects.put_if_absent(_version_key(day, sha256_hex(data)), data)
+        self._objects.compare_and_swap(_manifest_key(day), data, replaced.token)
+
+    def _shards(self, day: date) -> dict[str, list[ArchiveRow]]:
+        shards = {}
+        for key in self._objects.list(f"{_staging_folder(day)}/"):
+            try:
+                data = self._objects.read(key).data
+            except ObjectNotFoundError:
+                continue  # another publication cleared it after the listing
+            shards[key] = decode_manifest(data, self._objects.uri(key))[0]
+        return shards
+
+    def _check_pictures(self, rows: Sequence[ArchiveRow]) -> None:
+        for row in rows:
+            if row.path != image_key(row.sha256) or not self._objects.exists(row.path):
+                raise ObjectNotFoundError(
+                    f"row {row.image_id} names the picture {row.path!r}, expected "
+                    f"{image_key(row.sha256)!r} to be stored; delete {_staging_folder(row.day)!r} "
+                    "and render the night again"
+                )
+
+    def _picture_problems(self, row: ArchiveRow) -> list[str]:
+        if row.path != image_key(row.sha256):
+            return [f"row {row.image_id} names {row.path!r}, expected {image_key(row.sha256)!r}"]
+        try:
+            self.read_image(row.path)
+        except ObjectNotFoundError:
+            return [f"row {row.image_id} names {row.path!r}, which is not stored"]
+        except StoreError as error:
+            return [str(error)]
+        return []
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """A stored manifest: content hash, that of the one before, the store's version token."""
+
+    rows: list[ArchiveRow]
+    digest: str
+    previous: str
+    token: str | None
+
+
+def _was_superseded(row: ArchiveRow | None) -> bool:
+    return row is not None and row.superseded
+
+
+def _manifest_key(day: date) -> str:
+    return f"{_MANIFEST_PREFIX}{day.isoformat()}/part-0.parquet"
+
+
+def _version_key(day: date, version: str) -> str:
+    return (
+        f"_versions/{_MANIFEST_PREFIX}{day.isoformat()}/{check_segment(version, 'version')}.parquet"
+    )
+
+
+def _staging_folder(day: date) -> str:
+    return f"{_STAGING_PREFIX}{day.isoformat()}"
+
+
+def _parsed_day(name: str) -> date:
+    try:
+        return date.fromisoformat(name)
+    except ValueError as error:
+        raise StoreError(
+            f"a folder dt={name} lies beside the nights; expected dt=YYYY-MM-DD; move it away"
+        ) from error

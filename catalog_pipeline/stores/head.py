@@ -1,0 +1,121 @@
+"""The head of a collection: which version is served, and who may move it.
+
+``HEAD.json`` holds three things that change together by compare-and-swap::
+
+    version        the promoted AdapterVersion, null before the first
+    fence          the fencing token that promoted it
+    issued_fence   the newest token handed out
+
+Every lease and every rollback draws ``issued_fence + 1`` in the same object that a
+promotion replaces. A holder that was overtaken therefore loses its compare-and-swap,
+even when it slept through the expiry of its lease.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from catalog_pipeline.errors import ConflictError, IntegrityError, ObjectNotFoundError
+from catalog_pipeline.stores.contention import until_won
+from catalog_pipeline.stores.contract import ObjectStore
+
+
+@dataclass(frozen=True)
+class Head:
+    """The promoted version of a collection, and the fencing token that promoted it."""
+
+    version: str
+    fence: int
+
+
+@dataclass(frozen=True)
+class _State:
+    version: str | None
+    fence: int
+    issued_fence: int
+
+
+class HeadObject:
+    """``HEAD.json`` of one collection; compare-and-swap only."""
+
+    def __init__(self, objects: ObjectStore, key: str) -> None:
+        self._objects = objects
+        self._key = key
+
+    def read(self) -> Head | None:
+        """The promoted head, ``None`` before the first promotion."""
+        state, _ = self._read()
+        return None if state.version is None else Head(state.version, state.fence)
+
+    def issue_fence(self) -> int:
+        """A token larger than every one before; earlier holders can no longer promote."""
+
+        def attempt() -> int:
+            state, token = self._read()
+            fence = state.issued_fence + 1
+            self._write(_State(state.version, state.fence, fence), token)
+            return fence
+
+        return until_won(attempt, self._key)
+
+    def promote(self, version: str, expected: str | None, fence: int) -> Head:
+        """Move the head from ``expected`` to ``version``; see ``AdapterStore.promote``."""
+        state, token = self._read()
+        if fence != state.issued_fence:
+            raise ConflictError(
+                f"cannot promote {version} with fence {fence}: the newest fence of {self._key} is "
+                f"{state.issued_fence}, so another run or a rollback took over; learn again"
+            )
+        if state.version == version and state.fence == fence:
+            return Head(version, fence)
+        if state.version != expected:
+            raise ConflictError(
+                f"cannot promote {version}: {self._key} is at {state.version}, expected "
+                f"{expected}; learn again from the present head"
+            )
+        self._write(_State(version, fence, fence), token)
+        return Head(version, fence)
+
+    def move(self, version: str) -> Head:
+        """Put the head on ``version`` whatever it was, with a new fence; no-op when there."""
+
+        def attempt() -> Head:
+            state, token = self._read()
+            if state.version == version:
+                return Head(version, state.fence)
+            fence = state.issued_fence + 1
+            self._write(_State(version, fence, fence), token)
+            return Head(version, fence)
+
+        return until_won(attempt, self._key)
+
+    def _read(self) -> tuple[_State, str | None]:
+        try:
+            stored = self._objects.read(self._key)
+        except ObjectNotFoundError:
+            return _State(None, 0, 0), None
+        try:
+            content = json.loads(stored.data)
+            version = content["version"]
+            state = _State(
+                None if version is None else str(version),
+                int(content["fence"]),
+                int(content["issued_fence"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(
+                f"{self._objects.uri(self._key)} is not a head ({error}); expected JSON with "
+                "version, fence and issued_fence; restore it, or delete it and roll back to a "
+                "known version"
+            ) from error
+        return state, stored.version
+
+    def _write(self, state: _State, token: str | None) -> None:
+        content = {
+            "fence": state.fence,
+            "issued_fence": state.issued_fence,
+            "version": state.version,
+        }
+        data = json.dumps(content, sort_keys=True).encode() + b"\n"
+        self._objects.compare_and_swap(self._key, data, token)

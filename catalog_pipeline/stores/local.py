@@ -1,0 +1,216 @@
+"""Objects as files under one folder, on one machine or a shared file system.
+
+Atomic: bytes go to a hidden temporary file in the target's folder, are flushed to
+the disk, and appear under the key by one ``rename`` or ``link``; the folder is
+flushed afterwards. A process killed anywhere leaves the old object or the new one,
+and at most a hidden ``.tmp-*`` file, which no listing, glob or dataset shows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from catalog_pipeline.errors import (
+    ConflictError,
+    LockTimeoutError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from catalog_pipeline.stores.contract import StoredObject, check_key, check_prefix, sha256_hex
+
+LOCK_FOLDER = ".locks"
+TEMPORARY_PREFIX = ".tmp-"
+_LOCK_SECONDS = 60.0
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+class LocalObjectStore:
+    """An :class:`~catalog_pipeline.stores.contract.ObjectStore` in ``root``.
+
+    A version is the SHA-256 of the content. Writers of one key take turns by a
+    lock file under ``root/.locks``; keys share 256 of them, so that a million
+    images do not make a million locks. Readers take no lock.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, key: str) -> StoredObject:
+        """See :class:`ObjectStore`."""
+        try:
+            data = self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectNotFoundError(f"no object {key!r} in {self.root}") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+        return StoredObject(data, sha256_hex(data))
+
+    def exists(self, key: str) -> bool:
+        """See :class:`ObjectStore`."""
+        path = self._path(key)
+        try:
+            return path.is_file()
+        except OSError as error:
+            raise StoreError(f"cannot look at {path}: {error.strerror}") from error
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See :class:`ObjectStore`."""
+        path = self._path(key)
+        if path.exists():
+            return False
+        with self._temporary(path, data) as temporary:
+            return self._create(key, temporary, path)
+
+    def put(self, key: str, data: bytes) -> str:
+        """See :class:`ObjectStore`."""
+        path = self._path(key)
+        with self._temporary(path, data) as temporary, self._lock(key):
+            os.replace(temporary, path)
+        return sha256_hex(data)
+
+    def compare_and_swap(self, key: str, data: bytes, expected: str | None) -> str:
+        """See :class:`ObjectStore`."""
+        if expected is None:
+            if not self.put_if_absent(key, data):
+                raise ConflictError(f"{key!r} exists already; another writer was first")
+            return sha256_hex(data)
+        path = self._path(key)
+        with self._temporary(path, data) as temporary, self._lock(key):
+            try:
+                found = self.read(key).version
+            except ObjectNotFoundError:
+                found = None
+            if found != expected:
+                raise ConflictError(
+                    f"{key!r} changed under this writer: found version {_short(found)}, "
+                    f"expected {_short(expected)}; read it again and retry"
+                )
+            os.replace(temporary, path)
+        return sha256_hex(data)
+
+    def temporaries(self) -> list[Path]:
+        """Hidden temporary files, each of a write in flight or of one that was killed."""
+        return sorted(self.root.rglob(TEMPORARY_PREFIX + "*"))
+
+    def list(self, prefix: str) -> list[str]:
+        """See :class:`ObjectStore`. Symbolic links to folders are not followed."""
+        check_prefix(prefix)
+        top = self.root / prefix.rpartition("/")[0]
+        keys: list[str] = []
+        for folder, names, files in os.walk(top, onerror=_raise_unless_missing):
+            names[:] = [name for name in names if not name.startswith(".")]
+            relative = Path(folder).relative_to(self.root).as_posix()
+            stem = "" if relative == "." else relative + "/"
+            keys += [stem + name for name in files if not name.startswith(".")]
+        return sorted(key for key in keys if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """See :class:`ObjectStore`."""
+        path = self._path(key)
+        with _explained(path), self._lock(key), suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+            _flush_folder(path.parent)
+
+    def uri(self, key: str) -> str:
+        """The absolute path of ``key``; ``*`` is allowed, for globs."""
+        return str(self._path(key).absolute())
+
+    def lock_path(self, name: str) -> Path:
+        """Where the lock file ``name`` belongs; makes the folder."""
+        folder = self.root / LOCK_FOLDER
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.lock"
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _create(self, key: str, temporary: Path, path: Path) -> bool:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            # Without hard links the writers' lock makes check and rename one step;
+            # every other creator of the key is then on this branch too.
+            with self._lock(key):
+                if path.exists():
+                    return False
+                os.replace(temporary, path)
+        return True
+
+    @contextmanager
+    def _temporary(self, path: Path, data: bytes) -> Iterator[Path]:
+        """``data`` on the disk in a hidden file beside ``path``; flushes the folder at the end."""
+        temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        with _explained(path):
+            _make_folder(path.parent)
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield temporary
+                _flush_folder(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        path = self.lock_path(f"objects-{sha256_hex(key.encode())[:2]}")
+        try:
+            with FileLock(path, timeout=_LOCK_SECONDS, poll_interval=0.005):
+                yield
+        except Timeout as error:
+            raise LockTimeoutError(
+                f"{key!r} stayed locked for {_LOCK_SECONDS:.0f} s by {path}; "
+                "another process hangs while writing it"
+            ) from error
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}; check the free space and the "
+            "permissions of the home folder"
+        ) from error
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise StoreError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [folder]
+    while not missing[-1].parent.exists() and missing[-1].parent != missing[-1]:
+        missing.append(missing[-1].parent)
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for created in reversed(missing):
+        _flush_folder(created.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _short(version: str | None) -> str:
+    return version[:12] if version else "nothing"

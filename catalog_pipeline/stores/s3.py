@@ -1,0 +1,249 @@
+"""Objects in an S3 bucket, or in any server that honours conditional writes.
+
+Atomic: one PUT an object, so readers see the old one or the new one.
+``If-None-Match: *`` and ``If-Match`` make creation and replacement exclusive.
+Every object carries two metadata entries: ``sha256``, checked on each read, and
+``write-id``, by which a writer whose answer was lost recognises its own write.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from catalog_pipeline.errors import (
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from catalog_pipeline.settings import S3Settings
+from catalog_pipeline.stores.contract import StoredObject, check_key, check_prefix, sha256_hex
+
+_Answer = TypeVar("_Answer")
+
+_ATTEMPTS = 6
+_LONGEST_PAUSE_SECONDS = 4.0
+_RETRIED_CODES = {
+    "ConditionalRequestConflict",
+    "InternalError",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+_REFUSED_CODES = {
+    "403",
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+}
+_MISSING_KEY_CODES = {"404", "NoSuchKey", "NotFound"}
+_CONFLICT_CODES = {"412", "PreconditionFailed"}
+
+
+class S3ObjectStore:
+    """An :class:`~catalog_pipeline.stores.contract.ObjectStore` in a bucket.
+
+    A version is the ETag. Credentials come from the usual boto3 chain
+    (environment, profile, instance role). Throttling, 5xx answers and broken
+    connections are retried up to six times with growing random pauses.
+    """
+
+    def __init__(self, s3: S3Settings) -> None:
+        self._bucket = s3.bucket
+        self._prefix = f"{check_key(s3.prefix.strip('/'))}/" if s3.prefix.strip("/") else ""
+        self._where = f"bucket {s3.bucket!r} at {s3.endpoint_url or 'AWS'}"
+        self._client = _open_client(s3)
+
+    def read(self, key: str) -> StoredObject:
+        """See :class:`ObjectStore`."""
+        name = self._name(key)
+
+        def fetch() -> tuple[bytes, str, str | None]:
+            answer = self._client.get_object(Bucket=self._bucket, Key=name)
+            return answer["Body"].read(), answer["ETag"], answer["Metadata"].get("sha256")
+
+        data, etag, recorded = self._call(key, fetch)
+        if recorded is not None and recorded != sha256_hex(data):
+            raise IntegrityError(
+                f"{self.uri(key)} is corrupted: its bytes hash to {sha256_hex(data)[:12]}, "
+                f"expected {recorded[:12]}; restore the object from a backup"
+            )
+        return StoredObject(data, etag)
+
+    def exists(self, key: str) -> bool:
+        """See :class:`ObjectStore`."""
+        try:
+            self._head(key)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See :class:`ObjectStore`."""
+        try:
+            self._put(key, data, IfNoneMatch="*")
+        except ConflictError:
+            return False
+        return True
+
+    def put(self, key: str, data: bytes) -> str:
+        """See :class:`ObjectStore`."""
+        return self._put(key, data)
+
+    def compare_and_swap(self, key: str, data: bytes, expected: str | None) -> str:
+        """See :class:`ObjectStore`."""
+        if expected is None:
+            return self._put(key, data, IfNoneMatch="*")
+        return self._put(key, data, IfMatch=expected)
+
+    def list(self, prefix: str) -> list[str]:
+        """See :class:`ObjectStore`."""
+        wanted = self._prefix + check_prefix(prefix)
+
+        def fetch() -> list[str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=wanted
+            )
+            return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+        names = self._call(prefix, fetch)
+        return sorted(name.removeprefix(self._prefix) for name in names)
+
+    def delete(self, key: str) -> None:
+        """See :class:`ObjectStore`."""
+        name = self._name(key)
+        self._call(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
+
+    def uri(self, key: str) -> str:
+        """``s3://bucket/...``; ``*`` is allowed, for globs."""
+        return f"s3://{self._bucket}/{self._name(key)}"
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _head(self, key: str) -> dict[str, str]:
+        name = self._name(key)
+        answer = self._call(key, lambda: self._client.head_object(Bucket=self._bucket, Key=name))
+        return {"etag": answer["ETag"], **answer["Metadata"]}
+
+    def _put(self, key: str, data: bytes, **condition: str) -> str:
+        write_id = secrets.token_hex(16)
+        request: dict[str, Any] = {
+            "Bucket": self._bucket,
+            "Key": self._name(key),
+            "Body": data,
+            "ContentMD5": base64.b64encode(
+                hashlib.md5(data, usedforsecurity=False).digest()
+            ).decode(),
+            "Metadata": {"sha256": sha256_hex(data), "write-id": write_id},
+            **condition,
+        }
+        try:
+            return str(self._call(key, lambda: self._client.put_object(**request)["ETag"]))
+        except ConflictError:
+            # A retried PUT meets its own first attempt when only the answer was lost.
+            own = self._own_write(key, write_id)
+            if own is None:
+                raise
+            return own
+
+    def _own_write(self, key: str, write_id: str) -> str | None:
+        try:
+            found = self._head(key)
+        except ObjectNotFoundError:
+            return None
+        return found["etag"] if found.get("write-id") == write_id else None
+
+    def _call(self, key: str, request: Callable[[], _Answer]) -> _Answer:
+        """``request`` with retries; every failure becomes one of the project's errors."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        attempts = Retrying(
+            retry=retry_if_exception(_is_passing),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE_SECONDS),
+            reraise=True,
+        )
+        try:
+            return attempts(request)
+        except ClientError as error:
+            raise self._explained(key, error) from error
+        except BotoCoreError as error:
+            raise StoreError(
+                f"cannot reach {self._where} for {key!r}: {error}; check the endpoint, the "
+                "network and the credentials"
+            ) from error
+
+    def _explained(self, key: str, error: Any) -> StoreError:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        conditional = error.operation_name == "PutObject"
+        if code in _CONFLICT_CODES or (conditional and code == "NoSuchKey"):
+            return ConflictError(
+                f"{key!r} changed under this writer in {self._where}; read it again and retry"
+            )
+        if code in _MISSING_KEY_CODES:
+            return ObjectNotFoundError(f"no object {key!r} in {self._where}")
+        if code == "NoSuchBucket":
+            return StoreError(f"no {self._where}; create it or correct archive.yaml: s3.bucket")
+        if code in _REFUSED_CODES or status == 403:
+            return StoreError(
+                f"{self._where} refused the credentials for {key!r} ({code}); check "
+                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+            )
+        return StoreError(
+            f"{error.operation_name} of {key!r} failed in {self._where}: {code} "
+            f"(HTTP {status}): {error.response.get('Error', {}).get('Message', '')}"
+        )
+
+
+def _open_client(s3: S3Settings) -> Any:
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+    except ImportError as error:
+        raise ConfigurationError(
+            "archive.yaml names an S3 bucket, but boto3 is not installed; "
+            "install catalog-pipeline[s3]"
+        ) from error
+    path_style = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=16,
+        retries={"total_max_attempts": 1},
+        s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
+    )
+    try:
+        return boto3.client(
+            "s3", endpoint_url=s3.endpoint_url, region_name=s3.region, config=path_style
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(f"archive.yaml: s3 cannot be used: {error}") from error
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether the same request may succeed a moment later."""
+    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return code in _RETRIED_CODES or status == 429 or status >= 500
+    return isinstance(error, HTTPClientError | IncompleteReadError)

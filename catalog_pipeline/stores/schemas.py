@@ -1,0 +1,224 @@
+"""The published Parquet schemas, and the only code that turns records into Parquet.
+
+A schema is explicit, never inferred: a SKU ``00123`` stays a string, a night
+without pictures has the same columns as one with. Files carry their schema's name
+and version as Parquet key-value metadata. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog_pipeline.errors import IntegrityError, StoreError
+from catalog_pipeline.records import ArchiveRow, IndexRow, SkuStatus
+
+SCHEMA_VERSION = 1
+"""Raised whenever a column is added, removed or changes its meaning."""
+
+_Record = TypeVar("_Record", IndexRow, ArchiveRow)
+
+_UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+
+
+def _schema(name: str, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(column, kind, nullable=False) for column, kind in columns],
+        metadata={"schema_name": name, "schema_version": str(SCHEMA_VERSION)},
+    )
+
+
+INDEX_SCHEMA = _schema(
+    "catalog_index",
+    [
+        ("sku", pa.string()),
+        ("collection", pa.string()),
+        ("name", pa.string()),
+        ("class_noun", pa.string()),
+        ("category", pa.string()),
+        ("content_hash", pa.string()),
+        ("learned_hash", pa.string()),
+        ("photo_count", pa.int32()),
+        ("bytes", pa.int64()),
+        ("first_seen_utc", _UTC_MICROSECONDS),
+        ("newest_modified_utc", _UTC_MICROSECONDS),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ],
+)
+"""``catalog/index.parquet``; grain: one row per SKU ever seen, sorted by ``sku``."""
+
+MANIFEST_SCHEMA = _schema(
+    "image_manifest",
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("day", pa.date32()),
+        ("job_id", pa.string()),
+        ("prompt", pa.string()),
+        ("skus", pa.list_(pa.field("element", pa.string(), nullable=False))),
+        ("layout", pa.string()),
+        ("seed", pa.int64()),
+        ("sampler", pa.string()),
+        ("steps", pa.int32()),
+        ("guidance", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("base_model_hash", pa.string()),
+        ("collection", pa.string()),
+        ("adapter_version", pa.string()),
+        ("memory_version", pa.string()),
+        ("scores", pa.map_(pa.string(), pa.float64())),
+        ("superseded", pa.bool_()),
+        ("created_utc", _UTC_MICROSECONDS),
+        ("schema_version", pa.int32()),
+    ],
+)
+"""``manifest/dt=.../part-0.parquet``; grain: one row per ``image_id``, sorted by it.
+
+``dt`` of the path is a partition column; the file's own date is ``day``, so that
+no reader meets one column twice. There is no partition on SKU: hive readers would
+turn ``00123`` into 123.
+"""
+
+
+def encode_index(rows: Sequence[IndexRow]) -> bytes:
+    """Parquet bytes of an index; sorts by SKU.
+
+    Raises:
+        StoreError: a SKU twice, a time without a zone, or a value that does not
+            fit its column.
+    """
+    return _encode(sorted(rows, key=lambda row: row.sku), "sku", INDEX_SCHEMA, {})
+
+
+def decode_index(data: bytes, what: str) -> list[IndexRow]:
+    """The rows of :func:`encode_index`; ``what`` names the file in errors.
+
+    Raises:
+        IntegrityError: not Parquet, or not this schema.
+        StoreError: written by a newer version of this program.
+    """
+    rows, _ = _decode(data, INDEX_SCHEMA, what)
+    return [IndexRow(**{**row, "status": SkuStatus(row["status"])}) for row in rows]
+
+
+def encode_manifest(rows: Sequence[ArchiveRow], previous: str = "") -> bytes:
+    """Parquet bytes of one night; sorts by image id.
+
+    ``previous`` is the content hash of the manifest that this one replaces; it
+    chains the versions and is stored as metadata ``previous_version``.
+
+    Raises:
+        StoreError: an image id twice, a time without a zone, or a value that does
+            not fit its column.
+    """
+    ordered = sorted(rows, key=lambda row: row.image_id)
+    return _encode(ordered, "image_id", MANIFEST_SCHEMA, {"previous_version": previous})
+
+
+def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], str]:
+    """Rows and ``previous`` of :func:`encode_manifest`; ``what`` names the file in errors.
+
+    Raises:
+        IntegrityError: not Parquet, or not this schema.
+        StoreError: written by a newer version of this program.
+    """
+    rows, metadata = _decode(data, MANIFEST_SCHEMA, what)
+    records = [
+        ArchiveRow(**{**row, "skus": tuple(row["skus"]), "scores": dict(row["scores"])})
+        for row in rows
+    ]
+    return records, metadata.get("previous_version", "")
+
+
+def _encode(
+    rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
+) -> bytes:
+    name = schema.metadata[b"schema_name"].decode()
+    keys = [getattr(row, grain) for row in rows]
+    repeated = sorted({a for a, b in pairwise(keys) if a == b})
+    if repeated:
+        raise StoreError(
+            f"{name} would hold {grain} {', '.join(map(repr, repeated[:5]))} more than once; "
+            f"expected one row per {grain}"
+        )
+    plain = [
+        {field.name: _plain(name, field.name, getattr(row, field.name)) for field in fields(row)}
+        for row in rows
+    ]
+    stamped = schema.with_metadata({**schema.metadata, **metadata})
+    try:
+        table = pa.Table.from_pylist(plain, schema=stamped)
+        table.validate(full=True)
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise StoreError(f"a row does not fit the schema of {name}: {error}") from error
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _plain(name: str, column: str, value: Any) -> Any:
+    if value is None:
+        raise StoreError(f"column {column!r} of {name} is None; every column has a value")
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise StoreError(
+                f"column {column!r} of {name} is {value.isoformat()} without a time zone; "
+                "expected an aware UTC time"
+            )
+        return value.astimezone(UTC)
+    if isinstance(value, Mapping):
+        return sorted(value.items())
+    return value
+
+
+def _decode(
+    data: bytes, schema: pa.Schema, what: str
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        stamps = file.schema_arrow.metadata or {}
+        metadata = {key.decode(): value.decode() for key, value in stamps.items()}
+        _check_schema(metadata, file.schema_arrow.names, schema, what)
+        table = file.read().select(schema.names).cast(schema)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(
+            f"{what} is not a readable Parquet file: {error}; restore it from its "
+            "immutable copy or a backup"
+        ) from error
+    rows = table.to_pylist()
+    for row in rows:
+        for column, value in row.items():
+            if isinstance(value, datetime):
+                row[column] = value.astimezone(UTC)
+    return rows, metadata
+
+
+def _check_schema(
+    metadata: Mapping[str, str], columns: Sequence[str], schema: pa.Schema, what: str
+) -> None:
+    wanted = schema.metadata[b"schema_name"].decode()
+    found, version = metadata.get("schema_name"), metadata.get("schema_version", "")
+    if found != wanted or not version.isdigit():
+        raise IntegrityError(
+            f"{what} has schema {found!r} version {version!r}; expected {wanted!r}, version "
+            f"1 to {SCHEMA_VERSION}"
+        )
+    if int(version) > SCHEMA_VERSION:
+        raise StoreError(
+            f"{what} was written with schema version {version}; this program reads up to "
+            f"{SCHEMA_VERSION}: upgrade catalog-pipeline"
+        )
+    missing = [name for name in schema.names if name not in columns]
+    if missing:
+        raise IntegrityError(f"{what} lacks the column(s) {', '.join(missing)}")
