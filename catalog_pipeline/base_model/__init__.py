@@ -1,0 +1,6 @@
+"""The embedded base model: its weights, and the program that trains such weights."""
+
+from pathlib import Path
+
+EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
+"""The diffusers folder that ``base_model: embedded`` opens."""

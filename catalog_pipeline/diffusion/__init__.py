@@ -1,0 +1,1 @@
+"""What learning and generation share: the frozen base, the concept adapter, latent sampling."""

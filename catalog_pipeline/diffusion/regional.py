@@ -1,0 +1,86 @@
+"""Cross-attention in which every image region reads its own prompt.
+
+With regions ``r``, contexts ``c_r`` and masks ``m_r`` (summing to 1 at each pixel)::
+
+    A(p) = sum_r m_r(p) * softmax(Q(p) K(c_r)^T / sqrt(d)) V(c_r)
+
+Region prompting after Mix-of-Show, arXiv:2305.18292, section 4.2. **Our
+reconstruction**: soft masks, and a background region that reads the whole scene.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from catalog_pipeline.diffusion.adapter import resize_masks
+
+
+class RegionalContext:
+    """The contexts and masks that the processors of one UNet read during a forward pass.
+
+    ``hidden_states`` is ``(batch, regions, tokens, width)``, ``masks``
+    ``(batch, regions, height, width)``; both ``None`` outside a regional pass.
+    """
+
+    def __init__(self) -> None:
+        self.hidden_states: Tensor | None = None
+        self.masks: Tensor | None = None
+
+    def set(self, hidden_states: Tensor | None, masks: Tensor | None) -> None:
+        """Use these for the next forward passes."""
+        self.hidden_states, self.masks = hidden_states, masks
+
+
+class RegionalAttnProcessor:
+    """A diffusers attention processor for ``attn2`` that reads a :class:`RegionalContext`."""
+
+    def __init__(self, context: RegionalContext) -> None:
+        self._context = context
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """``(batch, pixels, width)`` -> the same; 4-d inputs are not used by SD UNets."""
+        del attention_mask, temb
+        context = self._context.hidden_states
+        if context is None:
+            assert encoder_hidden_states is not None
+            context = encoder_hidden_states[:, None]
+        batch, regions = context.shape[:2]
+        pixels, heads = hidden_states.shape[1], attn.heads
+        text = context.flatten(0, 1).to(hidden_states.dtype)  # (batch * regions, tokens, width)
+        key, value = attn.to_k(text), attn.to_v(text)
+        query = attn.to_q(hidden_states).repeat_interleave(regions, 0)
+        query, key, value = (_split(x, heads) for x in (query, key, value))
+        out = nn.functional.scaled_dot_product_attention(query, key, value)
+        out = out.transpose(1, 2).reshape(batch, regions, pixels, -1)
+        if regions == 1:
+            blended = out[:, 0]
+        else:
+            assert self._context.masks is not None
+            masks = resize_masks(self._context.masks, pixels).to(out.dtype)
+            blended = torch.einsum("brpd,brp->bpd", out, masks)
+        return attn.to_out[1](attn.to_out[0](blended))  # type: ignore[no-any-return]
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """``(rows, positions, heads * d)`` -> ``(rows, heads, positions, d)``."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def install_regional_attention(unet: Any) -> RegionalContext:
+    """Give every cross-attention of ``unet`` a regional processor; returns their shared context."""
+    context = RegionalContext()
+    for name, module in unet.named_modules():
+        if name.endswith("attn2"):
+            module.set_processor(RegionalAttnProcessor(context))
+    return context
