@@ -1,0 +1,1 @@
+"""The manifest of a night and a summary over all of them."""

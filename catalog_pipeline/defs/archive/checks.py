@@ -1,0 +1,22 @@
+"""``archive_has_unique_image_ids``."""
+
+import dagster as dg
+
+from catalog_pipeline.defs.archive.assets import SUMMARY_KEY
+from catalog_pipeline.defs.archive.summary import repeated_image_ids
+from catalog_pipeline.defs.metadata import table
+from catalog_pipeline.defs.resources import PipelineResource
+
+
+@dg.asset_check(asset=SUMMARY_KEY)
+def archive_has_unique_image_ids(pipeline: PipelineResource) -> dg.AssetCheckResult:
+    """No picture id appears twice in the archive, within a night or across nights."""
+    repeated = repeated_image_ids(pipeline.settings())
+    return dg.AssetCheckResult(
+        passed=not repeated,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{len(repeated)} image ids appear more than once",
+        metadata={
+            "repeated": table(repeated, {"image_id": "string", "rows": "int", "days": "string"})
+        },
+    )

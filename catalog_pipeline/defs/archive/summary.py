@@ -1,0 +1,94 @@
+"""DuckDB over the whole archive's manifests."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from catalog_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+PER_DAY = """
+    select cast(day as varchar) as day,
+           count(distinct image_id) filter (not superseded) as rows,
+           count(distinct image_id) filter (superseded) as superseded,
+           count(distinct sku) filter (not superseded) as skus
+    from (select day, superseded, image_id, unnest(skus) as sku from manifest)
+    group by day order by day
+"""
+
+PER_SKU = """
+    select sku, count(*) as rows, count(distinct day) as nights
+    from (select day, unnest(skus) as sku from manifest where not superseded)
+    group by sku order by sku
+"""
+
+REPEATED = """
+    select image_id, count(*) as rows, string_agg(cast(day as varchar), ', ' order by day) as days
+    from manifest group by image_id having count(*) > 1 order by image_id
+"""
+
+
+@dataclass(frozen=True)
+class ArchiveSummary:
+    """Pictures per night and per SKU; ``source`` is the glob that anyone may query."""
+
+    source: str
+    per_day: list[dict[str, Any]]
+    per_sku: list[dict[str, Any]]
+
+
+def query_archive(settings: Settings) -> ArchiveSummary:
+    """Count the current rows of every manifest; empty lists for an empty archive."""
+    with open_manifests(settings) as connection:
+        return ArchiveSummary(
+            source=_source(settings),
+            per_day=_records(connection, PER_DAY),
+            per_sku=_records(connection, PER_SKU),
+        )
+
+
+def repeated_image_ids(settings: Settings) -> list[dict[str, Any]]:
+    """Image ids with more than one row in the archive, their counts and their days."""
+    with open_manifests(settings) as connection:
+        return _records(connection, REPEATED)
+
+
+def open_manifests(settings: Settings) -> "duckdb.DuckDBPyConnection":
+    """An in-memory database whose view ``manifest`` is every published row.
+
+    Local manifests are scanned where they lie; those of a bucket are fetched through
+    the object store, which needs no DuckDB extension.
+    """
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
+    from catalog_pipeline.workflows.home import open_home
+
+    home = open_home(settings)
+    connection = duckdb.connect(":memory:")
+    keys = home.objects.list("manifest/")
+    if keys and settings.archive.s3 is None:
+        # A view cannot hold a prepared parameter, so the path is quoted by hand.
+        glob = home.archive.manifest_glob().replace("'", "''")
+        connection.execute(f"create view manifest as select * from read_parquet('{glob}')")
+        return connection
+    tables = [pq.read_table(io.BytesIO(home.objects.read(key).data)) for key in keys]
+    rows = pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table()
+    connection.register("manifest", rows)
+    return connection
+
+
+def _source(settings: Settings) -> str:
+    from catalog_pipeline.workflows.home import open_home
+
+    return open_home(settings).archive.manifest_glob()
+
+
+def _records(connection: "duckdb.DuckDBPyConnection", query: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

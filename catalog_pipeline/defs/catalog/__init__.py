@@ -1,0 +1,1 @@
+"""The index, the photo sets, and the sensor that finds new products."""

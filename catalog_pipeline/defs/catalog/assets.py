@@ -1,0 +1,145 @@
+"""``catalog/index`` and ``catalog/photo_set``."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN, settled_skus
+from catalog_pipeline.defs.metadata import location, picture, table
+from catalog_pipeline.defs.partitions import sku_partitions
+from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.records import IndexReport, PhotoSet
+from catalog_pipeline.settings import Settings
+
+INDEX_KEY = dg.AssetKey(["catalog", "index"])
+PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
+
+
+@dg.asset(key=INDEX_KEY, group_name="catalog", kinds={"parquet"})
+def catalog_index(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult[None]:
+    """Every SKU ever seen: one row per SKU in `catalog/index.parquet`.
+
+    Lists the product folders, decodes nothing. Settled, usable SKUs become `sku`
+    partitions; a SKU that is gone becomes `retired` and keeps its partition. An empty
+    listing is refused. Read by the `catalog_watch` sensor and by learning.
+    """
+    from catalog_pipeline.workflows.refresh_index import refresh_index
+
+    settings = pipeline.settings()
+    report = refresh_index(settings)
+    known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
+    settled = settled_skus(report.rows, now=datetime.now(UTC), settings=settings.catalog)
+    fresh = [row.sku for row in settled if row.sku not in known]
+    if fresh:
+        context.instance.add_dynamic_partitions(str(sku_partitions.name), fresh)
+    return dg.MaterializeResult(metadata=index_metadata(report, settings))
+
+
+def index_metadata(report: IndexReport, settings: Settings) -> dict[str, Any]:
+    """What a person wants to know about a listing: counts, and what was refused and why."""
+    from catalog_pipeline.workflows.home import open_home
+
+    metadata: dict[str, Any] = {
+        "dagster/row_count": len(report.rows),
+        "added": len(report.added),
+        "changed": len(report.changed),
+        "retired": len(report.retired),
+        "still_moving": len(report.unsettled),
+        "refused_files": len(report.refused),
+        "index": location(open_home(settings).objects.uri("catalog/index.parquet")),
+        "catalog_root": dg.MetadataValue.path(str(settings.catalog_root)),
+    }
+    for status in sorted({row.status for row in report.rows}):
+        metadata[f"status/{status}"] = sum(row.status == status for row in report.rows)
+    moved = {"added": report.added, "changed": report.changed, "retired": report.retired}
+    changes = [{"sku": sku, "change": change} for change, skus in moved.items() for sku in skus]
+    if changes:
+        metadata["changes"] = table(changes, {"sku": "string", "change": "string"})
+    if report.refused:
+        metadata["refused"] = table(
+            [{"file": item.key, "reason": item.reason} for item in report.refused],
+            {"file": "string", "reason": "string"},
+        )
+    return metadata
+
+
+@dg.asset(
+    key=PHOTO_SET_KEY,
+    deps=[INDEX_KEY],
+    group_name="catalog",
+    kinds={"pillow"},
+    partitions_def=sku_partitions,
+    backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
+    output_required=False,
+)
+def photo_set(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[Any]:
+    """The usable photos of a SKU, decoded, upright and bounded: one photo set per `sku`.
+
+    A set with too few usable photos stays unmaterialized and fails the run after every
+    other set of the range has been recorded. Learning validates its own sets again, so
+    a run of this asset is for looking, or for a photographer's second try.
+    """
+    settings = pipeline.settings()
+    refused: dict[str, str] = {}
+    for sku in context.partition_keys:
+        try:
+            event = validated_photo_set(settings, sku)
+        except CatalogError as error:
+            refused[sku] = str(error)
+            context.log.error(f"{sku}: {error}")
+        else:
+            context.log_event(event)
+    if refused:
+        raise dg.Failure(
+            description=f"{len(refused)} of {len(context.partition_keys)} photo sets cannot be "
+            "used: " + "; ".join(f"{sku}: {reason}" for sku, reason in refused.items()),
+            metadata={
+                "refused": table(
+                    [{"sku": sku, "reason": reason} for sku, reason in refused.items()],
+                    {"sku": "string", "reason": "string"},
+                )
+            },
+            allow_retries=False,
+        )
+    yield from ()
+
+
+def validated_photo_set(settings: Settings, sku: str) -> dg.AssetMaterialization:
+    """Decode and judge one photo set; the event that records it.
+
+    Raises:
+        CatalogError: too few usable photos, a set still moving, an unusable card.
+    """
+    from catalog_pipeline.workflows.photo_sets import validate_photo_set
+
+    photos = validate_photo_set(settings, sku)
+    return dg.AssetMaterialization(
+        asset_key=PHOTO_SET_KEY, partition=sku, metadata=_photo_set_metadata(photos, settings)
+    )
+
+
+def _photo_set_metadata(photos: PhotoSet, settings: Settings) -> dict[str, Any]:
+    from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
+
+    sheet = contact_sheet([[photo.pixels for photo in photos.photos[:8]]], cell_px=96)
+    metadata: dict[str, Any] = {
+        "photos": picture(encode_png(sheet), alt=photos.sku.sku),
+        "dagster/row_count": len(photos.photos),
+        "name": photos.sku.name,
+        "class_noun": photos.sku.class_noun,
+        "refused_files": len(photos.refused),
+        "content_hash": photos.content_hash,
+    }
+    if settings.catalog.s3 is None:
+        metadata["folder"] = dg.MetadataValue.path(str(settings.catalog_root / photos.sku.sku))
+    if photos.refused:
+        metadata["refused"] = table(
+            [{"file": item.key, "reason": item.reason} for item in photos.refused],
+            {"file": "string", "reason": "string"},
+        )
+    return metadata

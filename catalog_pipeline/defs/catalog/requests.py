@@ -1,0 +1,184 @@
+"""Which SKUs the watcher asks to learn, in which runs, under which run keys: pure functions.
+
+A run costs seconds before it does any work, so neighbours in the partition order
+share one *range run*. Nothing here reads a clock (except to see whether a set is
+still), so the same index and the same runs always give the same requests.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from catalog_pipeline.records import IndexRow, SkuStatus
+from catalog_pipeline.settings import CatalogSettings
+
+MAX_SKUS_PER_RUN = 25
+MAX_ATTEMPTS = 3
+HASH_CHARS = 12
+
+RunState = Literal["none", "unfinished", "finished"]
+
+
+@dataclass(frozen=True)
+class LearnRequest:
+    """One range run: neighbours in the partition order, each with its content hash.
+
+    ``run_key`` names SKUs, contents and attempt, so Dagster starts it once; a set
+    whose photos changed, or whose run died, gets another key.
+    """
+
+    skus: Mapping[str, str]
+    attempt: int = 1
+
+    @property
+    def run_key(self) -> str:
+        """``<first>..<last>:<digest>:<attempt>``, or ``<sku>:<hash>:<attempt>`` of a single."""
+        names = list(self.skus)
+        if len(names) == 1:
+            return f"{names[0]}:{self.skus[names[0]]}:{self.attempt}"
+        listed = json.dumps(dict(self.skus)).encode()
+        digest = hashlib.sha256(listed).hexdigest()[:HASH_CHARS]
+        return f"{names[0]}..{names[-1]}:{digest}:{self.attempt}"
+
+    @property
+    def first(self) -> str:
+        """Start of the partition range."""
+        return next(iter(self.skus))
+
+    @property
+    def last(self) -> str:
+        """End of the partition range, inclusive."""
+        return next(reversed(list(self.skus)))
+
+
+@dataclass(frozen=True)
+class WatchState:
+    """The watcher's cursor: data only, never a time.
+
+    ``requests`` are those not yet seen resolved; ``exhausted`` maps a SKU to the
+    content whose runs died :data:`MAX_ATTEMPTS` times without a verdict.
+    """
+
+    requests: tuple[LearnRequest, ...] = ()
+    exhausted: Mapping[str, str] = field(default_factory=dict)
+
+    def to_cursor(self) -> str:
+        """The state as deterministic JSON."""
+        return json.dumps(
+            {
+                "requests": [
+                    {"skus": dict(request.skus), "attempt": request.attempt}
+                    for request in self.requests
+                ],
+                "exhausted": dict(sorted(self.exhausted.items())),
+            }
+        )
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> "WatchState":
+        """The state of ``cursor``; a missing one is an empty state, which loses nothing."""
+        if not cursor:
+            return cls()
+        content = json.loads(cursor)
+        return cls(
+            requests=tuple(
+                LearnRequest(skus=dict(item["skus"]), attempt=int(item["attempt"]))
+                for item in content["requests"]
+            ),
+            exhausted=dict(content["exhausted"]),
+        )
+
+
+def settled_skus(
+    rows: Sequence[IndexRow], *, now: datetime, settings: CatalogSettings
+) -> list[IndexRow]:
+    """Live rows with enough photos that have been still for the settle window."""
+    return [
+        row
+        for row in rows
+        if row.status is not SkuStatus.RETIRED
+        and row.photo_count >= settings.min_photos
+        and (now - row.newest_modified_utc).total_seconds() >= settings.settle_seconds
+    ]
+
+
+def waiting_to_learn(settled: Sequence[IndexRow]) -> dict[str, str]:
+    """SKU -> short content hash of every settled row that is new or changed.
+
+    A ``failed`` row waits for a person or for other photos: the same photos would
+    fail again.
+    """
+    return {
+        row.sku: row.content_hash[:HASH_CHARS]
+        for row in settled
+        if row.status in (SkuStatus.NEW, SkuStatus.CHANGED)
+    }
+
+
+def plan_requests(
+    state: WatchState,
+    *,
+    partitions: Sequence[str],
+    waiting: Mapping[str, str],
+    run_state: Callable[[str], RunState],
+    max_requests: int,
+) -> WatchState:
+    """The requests of this tick, as the next state.
+
+    Args:
+        state: the state after the last tick.
+        partitions: every SKU partition in insertion order, new ones included.
+        waiting: SKUs to learn and their short content hashes.
+        run_state: what became of the run with a given key.
+        max_requests: bound on the requests of one tick.
+
+    A request is repeated under its old key until its run has ended, so a tick that
+    was lost loses nothing; what a finished run left waiting (it was killed) is
+    asked again as the next attempt.
+    """
+    open_requests: list[LearnRequest] = []
+    attempts: dict[str, int] = {}
+    for request in state.requests:
+        left = [sku for sku, content in request.skus.items() if waiting.get(sku) == content]
+        if not left:
+            continue
+        if run_state(request.run_key) == "finished":
+            attempts.update(dict.fromkeys(left, request.attempt + 1))
+        else:
+            open_requests.append(request)
+    asked = {(sku, content) for request in open_requests for sku, content in request.skus.items()}
+    exhausted = {sku: content for sku, content in state.exhausted.items() if sku in waiting}
+    exhausted |= {sku: waiting[sku] for sku, attempt in attempts.items() if attempt > MAX_ATTEMPTS}
+    fresh = {
+        sku: attempts.get(sku, 1)
+        for sku, content in waiting.items()
+        if (sku, content) not in asked and exhausted.get(sku) != content
+    }
+    groups = _neighbours(partitions, fresh)
+    requests = open_requests + [
+        LearnRequest(skus={sku: waiting[sku] for sku in group}, attempt=fresh[group[0]])
+        for group in groups
+    ]
+    return WatchState(requests=tuple(requests[:max_requests]), exhausted=exhausted)
+
+
+def _neighbours(partitions: Sequence[str], attempts: Mapping[str, int]) -> list[list[str]]:
+    """Runs of adjacent partitions with the same attempt, cut at ``MAX_SKUS_PER_RUN``."""
+    groups: list[list[str]] = []
+    previous: str | None = None
+    for sku in partitions:
+        if sku in attempts:
+            joins = (
+                previous is not None
+                and attempts.get(previous) == attempts[sku]
+                and len(groups[-1]) < MAX_SKUS_PER_RUN
+            )
+            if joins:
+                groups[-1].append(sku)
+            else:
+                groups.append([sku])
+        previous = sku if sku in attempts else None
+    return groups

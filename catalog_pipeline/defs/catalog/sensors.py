@@ -1,0 +1,124 @@
+"""``catalog_watch``: new and changed products become learning runs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster import AssetObservation
+
+from catalog_pipeline.defs.catalog.assets import INDEX_KEY, index_metadata
+from catalog_pipeline.defs.catalog.requests import (
+    LearnRequest,
+    RunState,
+    WatchState,
+    plan_requests,
+    settled_skus,
+    waiting_to_learn,
+)
+from catalog_pipeline.defs.learning.jobs import learn_new_skus
+from catalog_pipeline.defs.partitions import sku_partitions
+from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.records import IndexRow
+from catalog_pipeline.settings import Settings
+
+SENSOR_NAME = "catalog_watch"
+RUN_KEY_TAG = "dagster/run_key"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+WILL_RETRY_TAG = "dagster/will_retry"
+AUTO_RETRY_RUN_TAG = "dagster/auto_retry_run_id"
+SKU_TAG = "sku"
+SKU_TAG_CHARS = 200
+
+
+@dg.sensor(
+    name=SENSOR_NAME,
+    job=learn_new_skus,
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+)
+def catalog_watch(
+    context: dg.SensorEvaluationContext, pipeline: PipelineResource
+) -> dg.SensorResult:
+    """Asks for the learning of every settled product that is new or has changed.
+
+    A catalog of up to `sensor_lists_up_to_skus` SKUs is listed in the tick itself; a
+    larger one is diffed as `catalog/index` last wrote it, because a tick has 60 seconds.
+    Neighbouring partitions share a range run; at most `max_requests_per_tick` runs a
+    tick. An empty or suspicious listing skips the tick and retires nothing.
+    """
+    settings = pipeline.settings()
+    try:
+        rows, events = _current_rows(settings)
+    except CatalogError as error:
+        return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+    settled = settled_skus(rows, now=datetime.now(UTC), settings=settings.catalog)
+    known = context.instance.get_dynamic_partitions(str(sku_partitions.name))
+    added = [row.sku for row in settled if row.sku not in set(known)]
+    state = plan_requests(
+        WatchState.from_cursor(context.cursor),
+        partitions=[*known, *added],
+        waiting=waiting_to_learn(settled),
+        run_state=lambda run_key: _run_state(context.instance, run_key),
+        max_requests=settings.catalog.max_requests_per_tick,
+    )
+    for sku in state.exhausted:
+        context.log.warning(
+            f"{sku}: its runs ended without a verdict too often; look at their logs, then "
+            "materialize learning/concept for it by hand"
+        )
+    return dg.SensorResult(
+        run_requests=[_run_request(request) for request in state.requests],
+        skip_reason=None if state.requests else _nothing_to_do(rows, settled),
+        dynamic_partitions_requests=[sku_partitions.build_add_request(added)] if added else None,
+        cursor=state.to_cursor(),
+        asset_events=events,
+    )
+
+
+def _current_rows(
+    settings: Settings,
+) -> tuple[Sequence[IndexRow], list[AssetObservation | dg.AssetMaterialization]]:
+    """The index rows, listed anew where that is cheap, and the event of a changed index."""
+    from catalog_pipeline.workflows.home import open_home
+    from catalog_pipeline.workflows.refresh_index import refresh_index
+
+    rows = open_home(settings).index.read()
+    if len(rows) > settings.catalog.sensor_lists_up_to_skus:
+        return rows, []
+    report = refresh_index(settings)
+    if not (report.added or report.changed or report.retired):
+        return report.rows, []
+    metadata = index_metadata(report, settings)
+    return report.rows, [dg.AssetMaterialization(asset_key=INDEX_KEY, metadata=metadata)]
+
+
+def _nothing_to_do(rows: Sequence[IndexRow], settled: Sequence[IndexRow]) -> str:
+    if not rows:
+        return "no product has been seen yet"
+    return f"nothing new among {len(settled)} settled products; {len(rows)} rows in the index"
+
+
+def _run_request(request: LearnRequest) -> dg.RunRequest:
+    named = ",".join(request.skus)
+    if len(named) > SKU_TAG_CHARS:
+        named = f"{request.first}..{request.last} ({len(request.skus)})"
+    return dg.RunRequest(
+        run_key=request.run_key,
+        tags={RANGE_START_TAG: request.first, RANGE_END_TAG: request.last, SKU_TAG: named},
+    )
+
+
+def _run_state(instance: dg.DagsterInstance, run_key: str) -> RunState:
+    """What became of the run, and of its automatic retry, that ``run_key`` started."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: run_key}))
+    if not runs:
+        return "none"
+    for run in runs:
+        awaits_retry = run.tags.get(WILL_RETRY_TAG) == "true" and not run.tags.get(
+            AUTO_RETRY_RUN_TAG
+        )
+        if not run.is_finished or awaits_retry:
+            return "unfinished"
+    return "finished"

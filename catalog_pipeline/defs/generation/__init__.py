@@ -1,0 +1,1 @@
+"""The plan and the pictures of a night."""

@@ -1,0 +1,1 @@
+"""Concepts, learned in batched range runs, and the memory they leave behind."""

@@ -1,0 +1,187 @@
+"""``learning/concept`` and ``learning/memory``."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from catalog_pipeline.defs.catalog.assets import PHOTO_SET_KEY, validated_photo_set
+from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN
+from catalog_pipeline.defs.metadata import loss_curve, numbers, picture, table
+from catalog_pipeline.defs.partitions import sku_partitions
+from catalog_pipeline.defs.progress import LogProgress
+from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.records import AdapterVersion, LearnOutcome
+from catalog_pipeline.settings import Settings
+
+CONCEPT_KEY = dg.AssetKey(["learning", "concept"])
+MEMORY_KEY = dg.AssetKey(["learning", "memory"])
+LEARNING_POOL = "learning"
+
+
+@dg.asset(
+    key=CONCEPT_KEY,
+    deps=[PHOTO_SET_KEY],
+    group_name="learning",
+    kinds={"pytorch"},
+    partitions_def=sku_partitions,
+    backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
+    pool=LEARNING_POOL,
+    output_required=False,
+)
+def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[Any]:
+    """A product the model can draw: one concept per `sku` in its collection's adapter.
+
+    Learns the SKUs of a partition range one after the other. Each is recorded the
+    moment its version is promoted, so a run that dies keeps what it had. Photo sets
+    and quality gates are judged here, inside the step: a SKU that fails stays
+    unmaterialized, the others go on, and the run fails at the end with every reason.
+    Unchanged photos and settings cost nothing. Read by `learning/memory` and the planner.
+    """
+    from catalog_pipeline.workflows import learn_concepts
+
+    settings = pipeline.settings()
+    skus = list(context.partition_keys)
+    for event in _usable_photo_sets(context, settings, skus):
+        context.log_event(event)
+    failed = dict.fromkeys(skus, "the learning run ended without a verdict on it")
+    progress = LogProgress(context.log)
+    for outcome in learn_concepts.learn_concepts(settings, skus, progress=progress):
+        if outcome.status == "failed":
+            failed[outcome.sku] = outcome.reason
+            context.log.error(f"{outcome.sku}: {outcome.reason}")
+            continue
+        failed.pop(outcome.sku, None)
+        context.log.info(f"{outcome.sku}: {outcome.status} in {outcome.seconds:.1f} s")
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=CONCEPT_KEY,
+                partition=outcome.sku,
+                metadata=_concept_metadata(outcome),
+            )
+        )
+    if failed:
+        raise _failure(failed, len(skus))
+    yield from ()
+
+
+def _usable_photo_sets(
+    context: dg.AssetExecutionContext, settings: Settings, skus: list[str]
+) -> Iterator[dg.AssetMaterialization]:
+    """Record the photo sets that learning is about to use; a refused one is only logged here.
+
+    The learning workflow refuses the same set for the same reason and records it.
+    """
+    for sku in skus:
+        try:
+            yield validated_photo_set(settings, sku)
+        except CatalogError as error:
+            context.log.warning(f"{sku}: {error}")
+
+
+def _concept_metadata(outcome: LearnOutcome) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "status": outcome.status,
+        "adapter_version": outcome.version,
+        "seconds": outcome.seconds,
+        **numbers("metric", outcome.metrics),
+    }
+    if outcome.contact_sheet_png:
+        metadata["photos_above_samples_below"] = picture(outcome.contact_sheet_png, alt=outcome.sku)
+    if outcome.loss_curve:
+        metadata["loss_curve"] = loss_curve(outcome.loss_curve)
+        metadata["final_loss"] = float(outcome.loss_curve[-1][1])
+    return metadata
+
+
+def _failure(failed: dict[str, str], asked: int) -> dg.Failure:
+    reasons = "; ".join(f"{sku}: {reason}" for sku, reason in failed.items())
+    return dg.Failure(
+        description=f"{len(failed)} of {asked} SKUs were not learned: {reasons}",
+        metadata={
+            "failed": table(
+                [{"sku": sku, "reason": reason} for sku, reason in failed.items()],
+                {"sku": "string", "reason": "string"},
+            )
+        },
+        # The same photos would fail the same way; the pool is needed by the others.
+        allow_retries=False,
+    )
+
+
+@dg.asset(key=MEMORY_KEY, deps=[CONCEPT_KEY], group_name="learning", kinds={"safetensors"})
+def memory(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult[None]:
+    """What the model knows now: one adapter head per collection, with every concept in it.
+
+    Reads the head that learning promoted (or a person rolled back to); changes
+    nothing. Unpartitioned, and run at the start of each night rather than after each
+    SKU. Read by `generation/plan`.
+    """
+    from catalog_pipeline.stores.adapters import collection_names
+    from catalog_pipeline.workflows.home import open_home
+
+    home = open_home(pipeline.settings())
+    heads = [
+        current
+        for name in collection_names(home.objects)
+        if (current := home.adapters(name).current()) is not None
+    ]
+    if not heads:
+        raise dg.Failure(
+            "no collection has a promoted version; expected at least one learned SKU; "
+            "materialize learning/concept first",
+            allow_retries=False,
+        )
+    context.log.info(f"{len(heads)} collections: {', '.join(head.collection for head in heads)}")
+    return dg.MaterializeResult(metadata=_memory_metadata(heads))
+
+
+def _memory_metadata(heads: list[AdapterVersion]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/row_count": sum(len(head.concepts) for head in heads),
+        "collections": table(
+            [
+                {
+                    "collection": head.collection,
+                    "version": head.version,
+                    "memory_version": head.memory_version,
+                    "concepts": len(head.concepts),
+                    "created_utc": head.created_utc.isoformat(timespec="seconds"),
+                }
+                for head in heads
+            ],
+            {
+                "collection": "string",
+                "version": "string",
+                "memory_version": "string",
+                "concepts": "int",
+                "created_utc": "string",
+            },
+        ),
+        "concepts": table(
+            [
+                {
+                    "sku": concept.sku,
+                    "name": concept.name,
+                    "collection": head.collection,
+                    "task": concept.task,
+                    "metrics": ", ".join(f"{k} {v:.3f}" for k, v in concept.metrics.items()),
+                }
+                for head in heads
+                for concept in head.concepts
+            ],
+            {
+                "sku": "string",
+                "name": "string",
+                "collection": "string",
+                "task": "int",
+                "metrics": "string",
+            },
+        ),
+    }
+    for head in heads:
+        metadata |= numbers(head.collection, head.metrics)
+    return metadata

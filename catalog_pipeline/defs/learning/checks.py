@@ -1,0 +1,62 @@
+"""``memory_head_is_consistent``."""
+
+import dagster as dg
+
+from catalog_pipeline.defs.learning.assets import MEMORY_KEY
+from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.errors import StoreError
+from catalog_pipeline.stores.adapters import AdapterStore, collection_names
+
+
+@dg.asset_check(asset=MEMORY_KEY, blocking=True)
+def memory_head_is_consistent(pipeline: PipelineResource) -> dg.AssetCheckResult:
+    """Every collection's head can be served: its record, its parts and its concepts agree.
+
+    Every part must be stored; those that the newest task wrote are read and hashed
+    (older ones were, when they were the newest). An error stops the night before
+    anything is rendered from a broken memory.
+    """
+    from catalog_pipeline.workflows.home import open_home
+
+    home = open_home(pipeline.settings())
+    names = collection_names(home.objects)
+    problems = {name: head_problems(home.adapters(name)) for name in names}
+    found = [f"{name}: {problem}" for name, listed in problems.items() for problem in listed]
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(found[:5]) or f"{len(names)} collections are whole",
+        metadata={
+            "collections": len(names),
+            "problems": dg.MetadataValue.md("\n".join(f"- {problem}" for problem in found)),
+        },
+    )
+
+
+def head_problems(adapters: AdapterStore) -> list[str]:
+    """What is wrong with a collection's head, in words; ``[]`` when it can be served."""
+    try:
+        current = adapters.current()
+        if current is None:
+            return []
+        known = adapters.read(current.parent).parts if current.parent is not None else {}
+    except StoreError as error:
+        return [str(error)]
+    problems = [
+        f"{concept.sku} has no part concept/{concept.sku}"
+        for concept in current.concepts
+        if f"concept/{concept.sku}" not in current.parts
+    ]
+    tokens = [token for concept in current.concepts for token in concept.placeholder_tokens]
+    if len(tokens) != len(set(tokens)):
+        problems.append("two concepts share a placeholder token")
+    stored = set(adapters.part_names())
+    for name, digest in sorted(current.parts.items()):
+        if digest not in stored:
+            problems.append(f"part {name} ({digest[:12]}) is not stored")
+        elif known.get(name) != digest:
+            try:
+                adapters.read_part(digest)
+            except StoreError as error:
+                problems.append(f"part {name}: {error}")
+    return problems

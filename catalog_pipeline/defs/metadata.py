@@ -1,0 +1,73 @@
+"""Pictures, curves and tables as Dagster metadata, small enough to be stored with every event."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+MAX_PICTURE_CHARS = 95_000
+"""Every event is stored for ever, so a picture stays below 100 kB as base64."""
+
+TABLE_ROWS = 200
+
+
+def picture(png: bytes, *, alt: str) -> dg.MarkdownMetadataValue:
+    """A PNG that the UI shows inline, reduced in size until it fits an event."""
+    encoded = base64.b64encode(png).decode("ascii")
+    if len(encoded) > MAX_PICTURE_CHARS:
+        encoded = base64.b64encode(_shrink(png)).decode("ascii")
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{encoded})")
+
+
+def _shrink(png: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as opened:
+        original = opened.convert("RGB")
+    scale = 1.0
+    while True:
+        scale *= 0.8
+        size = (max(1, int(original.width * scale)), max(1, int(original.height * scale)))
+        buffer = io.BytesIO()
+        original.resize(size, Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
+        if buffer.tell() * 4 / 3 < MAX_PICTURE_CHARS:
+            return buffer.getvalue()
+
+
+def loss_curve(points: Sequence[tuple[int, float]]) -> dg.MarkdownMetadataValue:
+    """Loss over steps as a small line chart; ``points`` holds ``(step, loss)``, not empty."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 2.4), dpi=80, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([step for step, _ in points], [loss for _, loss in points], linewidth=1)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return picture(buffer.getvalue(), alt="loss over steps")
+
+
+def table(
+    rows: Sequence[Mapping[str, str | int | float | bool | None]], columns: Mapping[str, str]
+) -> dg.TableMetadataValue:
+    """A table of at most ``TABLE_ROWS`` rows; ``columns`` maps a name to string/int/float/bool."""
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord(dict(row)) for row in rows[:TABLE_ROWS]],
+        schema=dg.TableSchema(
+            columns=[dg.TableColumn(name, type=kind) for name, kind in columns.items()]
+        ),
+    )
+
+
+def numbers(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Numbers that the UI plots over time, each named ``<prefix>/<name>``."""
+    return {f"{prefix}/{name}": float(value) for name, value in sorted(values.items())}
+
+
+def location(uri: str) -> dg.MetadataValue[str | None]:
+    """Where an object is: a path on disk, or a link for a bucket."""
+    if "://" in uri:
+        return dg.MetadataValue.url(uri)
+    return dg.MetadataValue.path(uri)

@@ -1,0 +1,1 @@
+"""Operating the instance: purging old runs, ticking the watcher without a daemon."""

@@ -1,0 +1,66 @@
+"""``purge_old_runs``: Dagster keeps every run for ever, at about 150 kB each; this job does not."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster import AssetRecordsFilter, DagsterRunStatus
+
+FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+
+
+class PurgeConfig(dg.Config):
+    """How long a run is kept."""
+
+    keep_days: int = 30
+    max_runs: int = 500
+
+
+@dg.op
+def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
+    """Delete finished runs older than `keep_days`, oldest first, at most `max_runs`.
+
+    A run that holds the newest materialization of any asset or partition is kept,
+    because deleting it would make that partition look as if it had never been made.
+    """
+    before = datetime.now(UTC) - timedelta(days=config.keep_days)
+    deleted = 0
+    for run_id in _finished_before(context.instance, before, config.max_runs):
+        if run_id == context.run_id or _holds_newest_event(context.instance, run_id):
+            continue
+        context.instance.delete_run(run_id)
+        deleted += 1
+    context.log.info(f"deleted {deleted} runs that ended before {before:%Y-%m-%d}")
+    context.add_output_metadata({"deleted": deleted, "keep_days": config.keep_days})
+
+
+def _finished_before(instance: dg.DagsterInstance, before: datetime, limit: int) -> Iterator[str]:
+    records = instance.get_run_records(
+        filters=dg.RunsFilter(statuses=FINISHED, created_before=before),
+        limit=limit,
+        ascending=True,
+    )
+    for record in records:
+        yield record.dagster_run.run_id
+
+
+def _holds_newest_event(instance: dg.DagsterInstance, run_id: str) -> bool:
+    written = {
+        (event.asset_key, event.partition)
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        if (event := entry.dagster_event) is not None and event.asset_key is not None
+    }
+    for key, partition in written:
+        newest = instance.fetch_materializations(
+            AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]),
+            limit=1,
+        )
+        if newest.records and newest.records[0].run_id == run_id:
+            return True
+    return False
+
+
+@dg.job(description="Deletes old runs whose results have been replaced.")
+def purge_old_runs() -> None:
+    """Keeps the run database small; see docs/operations.md."""
+    purge()
