@@ -1,0 +1,36 @@
+"""What ``doctor`` returns, and how a check that breaks becomes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from catalog_pipeline.errors import CatalogPipelineError
+
+_Subject = TypeVar("_Subject")
+
+Level = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``hint`` says what to do, or what it means."""
+
+    level: Level
+    what: str
+    hint: str
+
+
+def guarded(
+    title: str, check: Callable[[_Subject], Iterator[Finding]], subject: _Subject
+) -> list[Finding]:
+    """The findings of ``check``, up to the failure that ends it, which becomes one too."""
+    findings: list[Finding] = []
+    try:
+        for finding in check(subject):
+            findings.append(finding)
+    except (CatalogPipelineError, OSError) as error:
+        hint = "the message says what is wrong; correct it and run `doctor` again"
+        findings.append(Finding("error", f"{title}: {error}", hint))
+    return findings

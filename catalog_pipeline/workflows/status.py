@@ -1,0 +1,79 @@
+"""Where products, versions and nights stand, ready for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from catalog_pipeline.records import SkuStatus
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.leases import is_held, read_lease
+from catalog_pipeline.workflows.home import Home, open_home
+
+NIGHTS_SHOWN = 7
+
+
+def collect_status(settings: Settings) -> dict[str, Any]:
+    """The state of a home; reads only, and only what is needed.
+
+    Keys: ``home``, ``index`` (SKUs and photos, a count per status, reasons of the
+    failed ones), ``collections`` (name -> head, concept count, metrics, who is
+    learning), ``nights`` (the last seven, newest first), ``staged`` (rendered, not
+    yet published). Values are plain JSON types.
+
+    Raises:
+        StoreError: something that is needed cannot be read.
+    """
+    home = open_home(settings)
+    return {
+        "home": home.objects.uri("catalog").removesuffix("/catalog"),
+        "index": _index(home),
+        "collections": {name: _collection(home, name) for name in home.collections()},
+        "nights": [_night(home, day) for day in reversed(home.archive.days()[-NIGHTS_SHOWN:])],
+        "staged": [
+            {"day": day.isoformat(), "rows": len(home.archive.staged(day))}
+            for day in home.archive.staged_days()
+        ],
+    }
+
+
+def _index(home: Home) -> dict[str, Any]:
+    rows = home.index.read()
+    counts = Counter(row.status for row in rows)
+    return {
+        "skus": len(rows),
+        "photos": sum(row.photo_count for row in rows if row.status is not SkuStatus.RETIRED),
+        **{status.value: counts[status] for status in SkuStatus},
+        "reasons": {row.sku: row.reason for row in rows if row.status is SkuStatus.FAILED},
+    }
+
+
+def _collection(home: Home, name: str) -> dict[str, Any]:
+    store = home.adapters(name)
+    head = store.head()
+    version = store.read(head.version) if head else None
+    holder = read_lease(home.objects, store.lease_key)
+    learning = holder.holder if holder and is_held(home.objects, store.lease_key) else None
+    return {
+        "version": head.version if head else None,
+        "fence": head.fence if head else None,
+        "concepts": len(version.concepts) if version else 0,
+        "created_utc": version.created_utc.isoformat() if version else None,
+        "versions": len(store.version_names()),
+        "learning": learning,
+        "metrics": {name: float(value) for name, value in sorted(version.metrics.items())}
+        if version
+        else {},
+    }
+
+
+def _night(home: Home, day: Any) -> dict[str, Any]:
+    rows = home.archive.read_day(day)
+    current = [row for row in rows if not row.superseded]
+    return {
+        "day": day.isoformat(),
+        "rows": len(rows),
+        "superseded": len(rows) - len(current),
+        "skus": len({sku for row in current for sku in row.skus}),
+        "adapter_versions": sorted({row.adapter_version for row in current}),
+    }

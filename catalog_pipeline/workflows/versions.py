@@ -1,0 +1,110 @@
+"""List the learned versions, and serve an earlier one again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from catalog_pipeline.errors import ObjectNotFoundError, StoreError
+from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import Head
+from catalog_pipeline.workflows.home import Home, open_home
+
+
+@dataclass(frozen=True)
+class VersionEntry:
+    """A published version, and whether it is the one that is served."""
+
+    version: AdapterVersion
+    is_head: bool
+
+
+def list_versions(settings: Settings, collection: str | None = None) -> list[VersionEntry]:
+    """Every published version of ``collection``, oldest first; ``None`` means of all.
+
+    Raises:
+        StoreError: no such collection, or a version's record is corrupted.
+    """
+    home = open_home(settings)
+    entries = []
+    for name in _chosen(home, collection):
+        store = home.adapters(name)
+        head = store.head()
+        entries += [
+            VersionEntry(version, head is not None and version.version == head.version)
+            for version in store.history()
+        ]
+    return entries
+
+
+def rollback(settings: Settings, version: str, collection: str | None = None) -> Head:
+    """Serve ``version`` again; a unique beginning of its name is enough.
+
+    The parts are read and hashed first, then the head moves in one step; a run that
+    is learning meanwhile cannot promote over it. Then the index is brought in line:
+    a SKU that ``version`` does not know as its photos are now becomes ``failed``, so
+    that it is not learned again behind the operator's back, but by
+    ``catalog-pipeline learn``. Idempotent: a rerun after a crash finishes the index.
+
+    Raises:
+        ObjectNotFoundError: no such version, or one of its parts is missing.
+        IntegrityError: its record or a part is corrupted.
+        StoreError: several versions begin so.
+    """
+    home = open_home(settings)
+    name, full = _found(home, version, collection)
+    store = home.adapters(name)
+    head = store.rollback(full)
+    served = store.read(full)
+    home.index.update(lambda rows: [_in_line(row, served) for row in rows])
+    return head
+
+
+def _chosen(home: Home, collection: str | None) -> list[str]:
+    known = home.collections()
+    if collection is None:
+        return known
+    if collection not in known:
+        raise ObjectNotFoundError(
+            f"no collection {collection!r}; expected one of {', '.join(known) or '(none yet)'}"
+        )
+    return [collection]
+
+
+def _found(home: Home, version: str, collection: str | None) -> tuple[str, str]:
+    names = _chosen(home, collection)
+    matches = [
+        (name, full)
+        for name in names
+        for full in home.adapters(name).version_names()
+        if version and full.startswith(version)
+    ]
+    exact = [match for match in matches if match[1] == version]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0]
+    if matches:
+        listed = ", ".join(f"{full} ({name})" for name, full in matches)
+        raise StoreError(
+            f"{version!r} is not one version: {listed}; give more of the name or the collection"
+        )
+    raise ObjectNotFoundError(
+        f"no version {version!r} in {', '.join(names) or 'any collection'}; "
+        "`catalog-pipeline versions` lists them"
+    )
+
+
+def _in_line(row: IndexRow, served: AdapterVersion) -> IndexRow:
+    if row.collection != served.collection or row.status is SkuStatus.RETIRED:
+        return row
+    concept = served.concept(row.sku)
+    if concept is not None and concept.photos_hash == row.content_hash:
+        return replace(row, status=SkuStatus.LEARNED, learned_hash=concept.photos_hash, reason="")
+    if row.status in (SkuStatus.NEW, SkuStatus.CHANGED):
+        return row
+    return replace(
+        row,
+        status=SkuStatus.FAILED,
+        learned_hash=concept.photos_hash if concept else "",
+        reason=f"rolled back to version {served.version}, which does not know these photos; "
+        f"run `catalog-pipeline learn {row.sku}` to learn them again",
+    )
