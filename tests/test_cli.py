@@ -255,7 +255,9 @@ def test_a_plan_is_counted_and_printed_in_full_on_a_dry_run() -> None:
         "plan ffffffffffff of 2026-01-31: 2 images (1 singles, 1 pairs)",
         "note: one less",
     ]
-    assert report.plan_lines(plan, in_full=True)[-1].endswith("mug+cup: mug and cup on a sandy beach")
+    assert report.plan_lines(plan, in_full=True)[-1].endswith(
+        "mug+cup: mug and cup on a sandy beach"
+    )
 
 
 def test_a_manifest_that_was_right_already_says_so() -> None:

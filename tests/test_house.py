@@ -25,9 +25,7 @@ def tracked(*patterns: str) -> list[Path]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs git and a checkout to know which files belong to the project")
     return [
-        REPOSITORY / name
-        for name in listing.split("\0")
-        if name and (REPOSITORY / name).is_file()
+        REPOSITORY / name for name in listing.split("\0") if name and (REPOSITORY / name).is_file()
     ]
 
 

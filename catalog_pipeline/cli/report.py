@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         NightPlan,
         RenderReport,
     )
+    from catalog_pipeline.workflows.findings import Finding
+    from catalog_pipeline.workflows.versions import VersionEntry
 
 NAMES_AT_MOST = 12
 
@@ -98,7 +100,24 @@ def as_json(state: Mapping[str, Any]) -> str:
     return json.dumps(state, indent=2, ensure_ascii=False)
 
 
-def finding_lines(findings: Iterable[Any]) -> list[str]:
+def version_lines(entries: Sequence[VersionEntry]) -> list[str]:
+    """One line a version; ``*`` marks the one that is served."""
+    if not entries:
+        return ["no version yet: nothing has been learned"]
+    lines = []
+    for entry in entries:
+        version = entry.version
+        mark = "*" if entry.is_head else " "
+        newest = version.concepts[-1].sku if version.concepts else "-"
+        lines.append(
+            f"{mark} {version.version}  {version.created_utc:%Y-%m-%d %H:%M} UTC  "
+            f"{version.collection}  {len(version.concepts)} products, last {newest}  "
+            f"parent {version.parent or '-'}"
+        )
+    return lines
+
+
+def finding_lines(findings: Iterable[Finding]) -> list[str]:
     """One line a finding, and below it what to do where something is wrong."""
     lines = []
     for finding in findings:
