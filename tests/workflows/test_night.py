@@ -1,0 +1,543 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from catalog_pipeline.errors import GenerationError, IntegrityError, StoreError
+from catalog_pipeline.records import (
+    AdapterVersion,
+    Concept,
+    Features,
+    IndexRow,
+    Pixels,
+    RenderJob,
+    RenderReport,
+    SkuStatus,
+)
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+from catalog_pipeline.stores.versions import version_hash
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.plan_night import (
+    ASSUMED_SECONDS_PER_IMAGE,
+    plan_key,
+    plan_night,
+    read_plan,
+    report_key,
+)
+from catalog_pipeline.workflows.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.render_night import render_night
+
+DAY = date(2025, 3, 14)
+SIDE = 32
+NIGHT = {
+    "scenes": [{"name": name, "text": f"on {name}"} for name in ("wood", "grass", "sand")],
+    "policies": {"singles_per_sku": 2, "pairs": 3, "triples": 1},
+    "steps": 4,
+    "width": SIDE,
+    "height": SIDE,
+    "batch_size": 2,
+}
+
+
+# --- a painter in the sampler's place, and an encoder that sees its colours ---
+
+
+def colour_of(sku: str) -> Pixels:
+    return np.random.default_rng(list(sku.encode())).integers(40, 216, 3, dtype=np.uint8)
+
+
+class PowerCutError(BaseException):
+    """The process is gone: nothing in the program may catch this."""
+
+
+@dataclass
+class Painter:
+    """Paints each product as a field of its own colour, grained by the job's seed."""
+
+    version: AdapterVersion
+    batches: list[list[str]] = field(default_factory=list)
+    power_cut_at: int | None = None
+    refuses: frozenset[str] = frozenset()
+    largest_batch: int = 99
+
+    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
+        if len(self.batches) == self.power_cut_at:
+            raise PowerCutError
+        if len(jobs) > self.largest_batch:
+            raise MemoryError(f"{len(jobs)} pictures do not fit")
+        shapes = {(j.width, j.height, j.steps, j.guidance, len(j.regions)) for j in jobs}
+        assert len(shapes) == 1
+        assert {j.adapter_version for j in jobs} == {self.version.version}
+        if any(job.job_id in self.refuses for job in jobs):
+            raise RuntimeError("a NaN in the latents")
+        self.batches.append([job.job_id for job in jobs])
+        return [self._paint(job, concepts) for job in jobs]
+
+    def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
+        picture = np.empty((job.height, job.width, 3), np.uint8)
+        for sku, region in zip(job.skus, job.regions, strict=True):
+            assert concepts[sku].sku == sku
+            columns = slice(round(region.left * job.width), round(region.right * job.width))
+            picture[:, columns] = colour_of(sku)
+        grain = np.random.default_rng(job.seed).integers(0, 30, picture.shape)
+        return (picture + grain).astype(np.uint8)
+
+
+class ColourEncoder:
+    """The mean colour of a picture, centred and L2-normalised: ``(images, 3)``."""
+
+    name = "colour"
+    width = 3
+
+    def encode(self, images: Sequence[Pixels]) -> Features:
+        means = np.stack([image.reshape(-1, 3).mean(axis=0) - 128.0 for image in images])
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+
+@dataclass
+class Studio:
+    """A home with settings, and every painter that a rendering run opened in it."""
+
+    settings: Settings
+    painters: list[Painter] = field(default_factory=list)
+
+    def configured(self, **generation: Any) -> Studio:
+        merged = {**NIGHT, **generation}
+        update = {"generation": type(self.settings.generation).model_validate(merged)}
+        return Studio(self.settings.model_copy(update=update))
+
+    def learn(self, *skus: str, collection: str = "default", edition: str = "") -> AdapterVersion:
+        """Learn ``skus`` one task further on the collection's head."""
+        store = open_home(self.settings).adapters(collection)
+        head = store.current()
+        known = {c.sku: c for c in head.concepts} if head else {}
+        parts = dict(head.parts) if head else {}
+        for sku in skus:
+            features = ColourEncoder().encode([np.full((4, 4, 3), colour_of(sku))])
+            memory = encode_memory(MemoryEntry(sku, ("a photo",), features))
+            parts[f"memory/{sku}"] = store.write_part(memory)
+            parts[f"concept/{sku}"] = store.write_part(f"weights {sku} {edition}".encode())
+            task = 1 + max((c.task for c in known.values()), default=-1)
+            token = (f"<{sku}:0>",)
+            known[sku] = Concept(sku, f"Product {sku}", "mug", "", token, edition, task)
+        draft = AdapterVersion(
+            version="",
+            collection=collection,
+            parent=head.version if head else None,
+            concepts=tuple(known.values()),
+            base_model_hash="base",
+            config_hash="config",
+            parts=parts,
+            memory_version="memory",
+            code_version="0",
+            seed=0,
+            created_utc=datetime(2025, 3, 1, tzinfo=UTC),
+        )
+        version = replace(draft, version=version_hash(draft))
+        store.publish(version)
+        with store.lease(timeout_seconds=5) as lease:
+            expected = head.version if head else None
+            store.promote(version.version, expected=expected, fence=lease.fence)
+        return version
+
+    def render(self, day: date = DAY, **painter: Any) -> RenderReport:
+        def open_sampler(
+            settings: Settings, collection: str, version: str | None
+        ) -> tuple[Painter, AdapterVersion]:
+            assert version is not None
+            record = open_home(settings).adapters(collection).read(version)
+            self.painters.append(Painter(record, **painter))
+            return self.painters[-1], record
+
+        return render_night(self.settings, day, open_sampler=open_sampler, encoder=ColourEncoder())
+
+    def painted(self) -> list[str]:
+        """Every job painted since this was last asked, and forgets the painters."""
+        jobs = [job for painter in self.painters for batch in painter.batches for job in batch]
+        self.painters.clear()
+        return jobs
+
+    def files(self) -> dict[str, bytes]:
+        root = self.settings.home
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        return {str(p.relative_to(root)): p.read_bytes() for p in paths}
+
+    def manifest(self) -> pd.DataFrame:
+        return pd.read_parquet(self.settings.home / f"manifest/dt={DAY.isoformat()}/part-0.parquet")
+
+
+@pytest.fixture
+def studio(make_settings: Callable[..., Settings]) -> Studio:
+    return Studio(make_settings(generation=NIGHT))
+
+
+# --- planning ----------------------------------------------------------------
+
+
+def test_a_second_planning_of_the_night_writes_nothing(studio: Studio) -> None:
+    studio.learn("00123", "mug")
+    plan = plan_night(studio.settings, DAY)
+    before = studio.files()
+    assert plan_night(studio.settings, DAY) == plan == read_plan(studio.settings, DAY)
+    assert plan_night(studio.configured(batch_size=7).settings, DAY) == plan
+    assert studio.files() == before
+    assert plan_key(DAY) in before
+
+
+def test_new_versions_settings_and_retirements_supersede_the_plan(studio: Studio) -> None:
+    studio.learn("a", "b")
+    plans = [plan_night(studio.settings, DAY)]
+    plans.append(plan_night(studio.configured(steps=5).settings, DAY))
+    plans.append(plan_night(studio.settings, DAY))
+    assert plans[2] == plans[0] != plans[1]
+    studio.learn("c")
+    plans.append(plan_night(studio.settings, DAY))
+    assert {sku for job in plans[3].jobs for sku in job.skus} == {"a", "b", "c"}
+    open_home(studio.settings).index.update(lambda rows: [*rows, index_row("a")])
+    plans.append(plan_night(studio.settings, DAY))
+    assert {sku for job in plans[4].jobs for sku in job.skus} == {"b", "c"}
+    assert read_plan(studio.settings, DAY) == plans[4]
+
+
+def test_every_collection_is_planned_under_one_budget(studio: Studio) -> None:
+    studio.learn("a", "b", "c", collection="garden")
+    studio.learn("x", collection="kitchen")
+    night = studio.configured(policies={"singles_per_sku": 3, "pairs": 0}, budget={"max_images": 8})
+    plan = plan_night(night.settings, DAY)
+    assert [job.collection for job in plan.jobs].count("garden") == 6
+    assert [job.collection for job in plan.jobs].count("kitchen") == 2
+    assert "8 of 12 pictures planned" in plan.notes[-1]
+
+
+def test_nothing_learned_is_a_clear_error(studio: Studio) -> None:
+    with pytest.raises(GenerationError, match="learn at least one SKU"):
+        plan_night(studio.settings, DAY)
+    with pytest.raises(GenerationError, match="learn at least one SKU"):
+        studio.render()
+    studio.learn("a")
+    open_home(studio.settings).index.update(lambda rows: [*rows, index_row("a")])
+    with pytest.raises(GenerationError, match="none is on sale"):
+        plan_night(studio.settings, DAY)
+
+
+def test_minutes_are_counted_at_the_speed_of_the_latest_like_night(studio: Studio) -> None:
+    studio.learn("a", "b", "c", "d")
+    budget = {"max_images": None, "max_minutes": 0.1}
+    night = studio.configured(policies={"singles_per_sku": 9, "pairs": 0}, budget=budget)
+    assumed = plan_night(night.settings, DAY)
+    assert len(assumed.jobs) == int(6.0 / ASSUMED_SECONDS_PER_IMAGE)
+    studio.render(DAY - timedelta(days=1))
+    key = report_key(DAY - timedelta(days=1))
+    objects = open_home(studio.settings).objects
+    report = json.loads(objects.read(key).data)
+    assert report["seconds_per_image"] > 0
+    assert report["failures"] == {}
+    objects.put(key, json.dumps({**report, "seconds_per_image": 1.0}).encode())
+    unlike = {**report, "seconds_per_image": 0.001, "steps": 50}
+    objects.put(report_key(DAY), json.dumps(unlike).encode())
+    assert plan_night(night.settings, DAY) == assumed  # a plan is not made anew for speed
+    assert len(plan_night(night.settings, DAY + timedelta(days=1)).jobs) == 6
+
+
+def test_an_altered_plan_is_refused(studio: Studio) -> None:
+    studio.learn("a")
+    plan_night(studio.settings, DAY)
+    objects = open_home(studio.settings).objects
+    good = objects.read(plan_key(DAY)).data
+    objects.put(plan_key(DAY + timedelta(days=1)), good)
+    with pytest.raises(IntegrityError, match="is the plan of 2025-03-14, expected 2025-03-15"):
+        read_plan(studio.settings, DAY + timedelta(days=1))
+    objects.put(plan_key(DAY), good[: len(good) // 2])
+    with pytest.raises(IntegrityError, match="is not a plan"):
+        read_plan(studio.settings, DAY)
+    newer = good.replace(b'"schema_version": 1', b'"schema_version": 2')
+    objects.put(plan_key(DAY), newer)
+    with pytest.raises(StoreError, match="upgrade catalog-pipeline"):
+        plan_night(studio.settings, DAY)
+
+
+# --- rendering ---------------------------------------------------------------
+
+
+def test_a_night_is_rendered_scored_and_staged(studio: Studio) -> None:
+    version = studio.learn("00123", "mug", "vase")
+    report = studio.render()  # plans the night itself
+    plan = read_plan(studio.settings, DAY)
+    assert report.rendered == len(plan.jobs) == len(report.rows) == 10
+    assert (report.reused, report.failed) == (0, ())
+    jobs = {job.job_id: job for job in plan.jobs}
+    archive = open_home(studio.settings).archive
+    for row in report.rows:
+        job = jobs[row.image_id]
+        with Image.open(io.BytesIO(archive.read_image(row.path))) as picture:
+            assert picture.size == (SIDE, SIDE)
+            assert picture.info == {}
+        assert (row.prompt, row.skus, row.seed, row.layout) == (
+            (job.prompt, job.skus, job.seed, job.layout)
+        )
+        assert (row.adapter_version, row.base_model_hash) == (version.version, "base")
+        assert set(row.scores) == {"min_fidelity", *(f"fidelity/{sku}" for sku in job.skus)}
+        assert row.scores["min_fidelity"] > 0.8
+    assert all(len(batch) <= 2 for painter in studio.painters for batch in painter.batches)
+    assert len(report.contact_sheet_png) < 100_000
+    with Image.open(io.BytesIO(report.contact_sheet_png)) as sheet:
+        assert sheet.size[0] > 6 * 16
+
+
+def test_products_that_changed_places_score_low(studio: Studio) -> None:
+    studio.learn("00123", "mug")
+    swapped = studio.configured(policies={"singles_per_sku": 0, "pairs": 1})
+
+    class Swapping(Painter):
+        def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
+            return np.ascontiguousarray(super()._paint(job, concepts)[:, ::-1])
+
+    def open_swapping(
+        settings: Settings, collection: str, version: str | None
+    ) -> tuple[Painter, AdapterVersion]:
+        record = open_home(settings).adapters(collection).current()
+        assert record is not None
+        return Swapping(record), record
+
+    (row,) = render_night(
+        swapped.settings, DAY, open_sampler=open_swapping, encoder=ColourEncoder()
+    ).rows
+    assert row.scores["min_fidelity"] < 0.5
+
+
+def test_a_power_cut_costs_the_batch_in_work_only(studio: Studio) -> None:
+    studio.learn("a", "b", "c")
+    with pytest.raises(PowerCutError):
+        studio.render(power_cut_at=2)
+    first = studio.painted()
+    assert len(first) == 4
+    with pytest.raises(PowerCutError):
+        studio.render(power_cut_at=1)
+    second = studio.painted()
+    report = studio.render()
+    third = studio.painted()
+    jobs = [job.job_id for job in read_plan(studio.settings, DAY).jobs]
+    assert sorted(first + second + third) == sorted(jobs)
+    assert (report.reused, report.rendered) == (len(first + second), len(third))
+
+
+def test_a_finished_night_opens_no_model_and_writes_nothing(studio: Studio) -> None:
+    studio.learn("a", "b")
+    staged = studio.render()
+    before = studio.files()
+    again = studio.render()
+    assert (again.rendered, again.reused, again.rows) == (0, staged.rendered, staged.rows)
+    assert again.contact_sheet_png == staged.contact_sheet_png
+    publish_manifest(studio.settings, DAY)
+    published = studio.files()
+    assert studio.render().rows == ()
+    assert studio.files() == published
+    assert len(studio.painters) == 1
+    assert before.keys() >= {path for path in published if path.startswith("images/")}
+
+
+def test_the_same_night_has_the_same_pictures_in_any_home(
+    studio: Studio, make_settings: Callable[..., Settings]
+) -> None:
+    studio.learn("a", "b")
+    other = Studio(studio.settings.model_copy(update={"home": studio.settings.home / "other"}))
+    other.learn("a", "b")
+    one, two = (
+        {row.image_id: row.sha256 for row in studio_.render().rows} for studio_ in (other, studio)
+    )
+    assert one == two
+    assert len(one) > 0
+
+
+def test_a_failing_batch_is_tried_one_by_one(studio: Studio) -> None:
+    studio.learn("a", "b")
+    plan = plan_night(studio.settings, DAY)
+    bad = plan.jobs[1].job_id
+    report = studio.render(refuses=frozenset({bad}))
+    assert report.failed == (bad,)
+    assert report.rendered == len(plan.jobs) - 1
+    measured = json.loads(open_home(studio.settings).objects.read(report_key(DAY)).data)
+    assert measured["failures"] == {bad: "RuntimeError: a NaN in the latents"}
+    studio.painted()
+    mended = studio.render()
+    assert studio.painted() == [bad]
+    assert (mended.rendered, mended.failed) == (1, ())
+
+
+def test_a_batch_too_large_for_memory_is_rendered_singly(studio: Studio) -> None:
+    studio.learn("a", "b")
+    report = studio.render(largest_batch=1)
+    assert report.failed == ()
+    assert report.rendered == len(read_plan(studio.settings, DAY).jobs)
+
+
+def test_a_night_that_fails_throughout_reports_every_job(studio: Studio) -> None:
+    studio.learn("a")
+    plan = plan_night(studio.settings, DAY)
+    everything = frozenset(job.job_id for job in plan.jobs)
+    report = studio.render(refuses=everything)
+    assert set(report.failed) == everything
+    assert (report.rows, report.contact_sheet_png) == ((), b"")
+
+
+def test_pictures_that_are_lost_or_damaged_are_rendered_again(studio: Studio) -> None:
+    studio.learn("a", "b")
+    rows = studio.render().rows
+    publish_manifest(studio.settings, DAY)
+    manifest = studio.manifest()
+    studio.painted()
+    lost, damaged = rows[0], rows[1]
+    (studio.settings.home / lost.path).unlink()
+    (studio.settings.home / damaged.path).write_bytes(b"half a file")
+    studio.render()
+    assert set(studio.painted()) == {lost.image_id, damaged.image_id}
+    assert not publish_manifest(studio.settings, DAY).changed
+    assert open_home(studio.settings).archive.verify_day(DAY) == []
+    pd.testing.assert_frame_equal(studio.manifest(), manifest)
+
+
+def test_a_night_is_rendered_by_the_versions_it_was_planned_for(studio: Studio) -> None:
+    planned = studio.learn("a", "b")
+    studio.learn("x", collection="kitchen")
+    plan_night(studio.settings, DAY)
+    studio.learn("c")
+    rows = studio.render().rows
+    assert {row.adapter_version for row in rows if row.collection == "default"} == {planned.version}
+    assert {row.collection for row in rows} == {"default", "kitchen"}
+    assert len(studio.painters) == 2  # each version is opened once
+
+
+def test_a_product_without_memory_has_no_score(studio: Studio) -> None:
+    store = open_home(studio.settings).adapters("default")
+    full = studio.learn("a")
+    parts = {name: digest for name, digest in full.parts.items() if name != "memory/a"}
+    bare = replace(full, parts=parts, parent=full.version)
+    bare = replace(bare, version=version_hash(bare))
+    store.publish(bare)
+    store.rollback(bare.version)
+    assert all(row.scores == {} for row in studio.render().rows)
+
+
+def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:
+    studio.learn("a")
+
+    class WideEncoder(ColourEncoder):
+        def encode(self, images: Sequence[Pixels]) -> Features:
+            return np.repeat(super().encode(images), 2, axis=1)
+
+    def open_painter(
+        settings: Settings, collection: str, version: str | None
+    ) -> tuple[Painter, AdapterVersion]:
+        record = open_home(settings).adapters(collection).current()
+        assert record is not None
+        return Painter(record), record
+
+    with pytest.raises(GenerationError, match="has 3 features, the encoder gives 6"):
+        render_night(studio.settings, DAY, open_sampler=open_painter, encoder=WideEncoder())
+
+
+# --- publishing --------------------------------------------------------------
+
+
+def test_the_manifest_is_readable_by_pandas_with_skus_as_strings(studio: Studio) -> None:
+    studio.learn("00123", "007")
+    report = studio.render()
+    published = publish_manifest(studio.settings, DAY)
+    assert (published.rows, published.added, published.superseded) == (report.rendered,) * 2 + (0,)
+    frame = studio.manifest()
+    assert frame["image_id"].is_unique
+    assert {sku for skus in frame["skus"] for sku in skus} == {"00123", "007"}
+    assert not frame["superseded"].any()
+    assert open_home(studio.settings).archive.staged(DAY) == []
+    assert open_home(studio.settings).archive.verify_day(DAY) == []
+
+
+def test_publishing_again_changes_nothing(studio: Studio) -> None:
+    studio.learn("a", "b")
+    studio.render()
+    assert publish_manifest(studio.settings, DAY).changed
+    before = studio.files()
+    again = publish_manifest(studio.settings, DAY)
+    assert (again.changed, again.added, again.superseded) == (False, 0, 0)
+    studio.render()
+    assert not publish_manifest(studio.settings, DAY).changed
+    assert studio.files() == before
+
+
+def test_a_changed_plan_adds_rows_and_marks_the_old_ones(studio: Studio) -> None:
+    studio.learn("a", "b")
+    first = studio.render().rendered
+    publish_manifest(studio.settings, DAY)
+    slower = studio.configured(steps=5)
+    plan_night(slower.settings, DAY)
+    second = slower.render().rendered
+    report = publish_manifest(slower.settings, DAY)
+    assert (report.added, report.superseded, report.rows) == (second, first, first + second)
+    frame = studio.manifest()
+    assert set(frame.loc[frame["superseded"], "steps"]) == {4}
+    assert set(frame.loc[~frame["superseded"], "steps"]) == {5}
+
+    plan_night(studio.settings, DAY)  # the first settings again: its pictures still stand
+    studio.painted()
+    assert studio.render().rendered == 0
+    publish_manifest(studio.settings, DAY)
+    frame = studio.manifest()
+    assert set(frame.loc[~frame["superseded"], "steps"]) == {4}
+
+
+def test_learning_one_more_product_renders_no_single_of_the_others(studio: Studio) -> None:
+    singles = studio.configured(policies={"singles_per_sku": 2, "pairs": 0})
+    singles.learn("a", "b")
+    singles.render()
+    singles.painted()
+    singles.learn("c")
+    plan_night(singles.settings, DAY)
+    singles.render()
+    jobs = read_plan(singles.settings, DAY).jobs
+    assert set(singles.painted()) == {job.job_id for job in jobs if "c" in job.skus}
+
+
+def test_learning_a_product_anew_renders_only_its_pictures(studio: Studio) -> None:
+    studio.learn("a", "b", "c")
+    studio.render()
+    publish_manifest(studio.settings, DAY)
+    studio.painted()
+    studio.learn("b", edition="better photos")
+    plan = plan_night(studio.settings, DAY)
+    studio.render()
+    assert set(studio.painted()) == {job.job_id for job in plan.jobs if "b" in job.skus}
+    report = publish_manifest(studio.settings, DAY)
+    assert report.added == report.superseded == sum("b" in job.skus for job in plan.jobs)
+
+
+def test_publishing_an_unplanned_day_is_a_clear_error(studio: Studio) -> None:
+    with pytest.raises(GenerationError, match="2025-03-14 has no plan"):
+        publish_manifest(studio.settings, DAY)
+
+
+def index_row(sku: str) -> IndexRow:
+    seen = datetime(2025, 3, 1, tzinfo=UTC)
+    return IndexRow(
+        sku=sku,
+        collection="default",
+        name=sku,
+        class_noun="mug",
+        category="",
+        content_hash="hash",
+        learned_hash="hash",
+        photo_count=5,
+        bytes=1,
+        first_seen_utc=seen,
+        newest_modified_utc=seen,
+        status=SkuStatus.RETIRED,
+    )
