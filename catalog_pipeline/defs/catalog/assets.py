@@ -42,6 +42,7 @@ def catalog_index(
 
 def index_metadata(report: IndexReport, settings: Settings) -> dict[str, Any]:
     """What a person wants to know about a listing: counts, and what was refused and why."""
+    from catalog_pipeline.stores.index import INDEX_KEY as INDEX_OBJECT
     from catalog_pipeline.workflows.home import open_home
 
     metadata: dict[str, Any] = {
@@ -51,7 +52,7 @@ def index_metadata(report: IndexReport, settings: Settings) -> dict[str, Any]:
         "retired": len(report.retired),
         "still_moving": len(report.unsettled),
         "refused_files": len(report.refused),
-        "index": location(open_home(settings).objects.uri("catalog/index.parquet")),
+        "index": location(open_home(settings).objects.uri(INDEX_OBJECT)),
         "catalog_root": dg.MetadataValue.path(str(settings.catalog_root)),
     }
     for status in sorted({row.status for row in report.rows}):

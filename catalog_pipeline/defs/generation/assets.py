@@ -35,11 +35,11 @@ def plan(
     and by publishing, which marks pictures that the plan no longer asks for.
     """
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.plan_night import plan_night
+    from catalog_pipeline.workflows.plan_night import plan_key, plan_night
 
     settings = pipeline.settings()
     night = plan_night(settings, date.fromisoformat(context.partition_key))
-    where = open_home(settings).objects.uri(f"plans/dt={night.day.isoformat()}/plan.json")
+    where = open_home(settings).objects.uri(plan_key(night.day))
     return dg.MaterializeResult(metadata={**_plan_metadata(night), "plan": location(where)})
 
 
@@ -93,7 +93,7 @@ def images(
     report = render_night(pipeline.settings(), day, progress=LogProgress(context.log))
     failed = list(report.failed)
     metadata: dict[str, Any] = {
-        "dagster/row_count": len(report.rows),
+        "dagster/row_count": report.rendered + report.reused,
         "rendered": report.rendered,
         "reused": report.reused,
         "failed": len(failed),
@@ -103,7 +103,7 @@ def images(
         metadata["seconds_per_image"] = report.seconds / report.rendered
     if report.contact_sheet_png:
         metadata["contact_sheet"] = picture(report.contact_sheet_png, alt=f"night of {day}")
-    if failed and not report.rows:
+    if failed and not report.rendered + report.reused:
         raise dg.Failure(
             f"none of the {len(failed)} pictures of {day} could be rendered: "
             + "; ".join(failed[:5]),

@@ -120,13 +120,12 @@ def memory(
     nothing. Unpartitioned, and run at the start of each night rather than after each
     SKU. Read by `generation/plan`.
     """
-    from catalog_pipeline.stores.adapters import collection_names
     from catalog_pipeline.workflows.home import open_home
 
     home = open_home(pipeline.settings())
     heads = [
         current
-        for name in collection_names(home.objects)
+        for name in home.collections()
         if (current := home.adapters(name).current()) is not None
     ]
     if not heads:

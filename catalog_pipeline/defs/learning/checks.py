@@ -5,7 +5,7 @@ import dagster as dg
 from catalog_pipeline.defs.learning.assets import MEMORY_KEY
 from catalog_pipeline.defs.resources import PipelineResource
 from catalog_pipeline.errors import StoreError
-from catalog_pipeline.stores.adapters import AdapterStore, collection_names
+from catalog_pipeline.stores.adapters import AdapterStore
 
 
 @dg.asset_check(asset=MEMORY_KEY, blocking=True)
@@ -19,7 +19,7 @@ def memory_head_is_consistent(pipeline: PipelineResource) -> dg.AssetCheckResult
     from catalog_pipeline.workflows.home import open_home
 
     home = open_home(pipeline.settings())
-    names = collection_names(home.objects)
+    names = home.collections()
     problems = {name: head_problems(home.adapters(name)) for name in names}
     found = [f"{name}: {problem}" for name, listed in problems.items() for problem in listed]
     return dg.AssetCheckResult(

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog_pipeline.defs.catalog.requests import (
+    HASH_CHARS,
+    MAX_ATTEMPTS,
+    MAX_SKUS_PER_RUN,
+    LearnRequest,
+    RunState,
+    WatchState,
+    plan_requests,
+    settled_skus,
+    waiting_to_learn,
+)
+from catalog_pipeline.records import IndexRow, SkuStatus
+from catalog_pipeline.settings import CatalogSettings
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def row(sku: str, status: SkuStatus = SkuStatus.NEW, *, photos: int = 4, age: float = 900):
+    return IndexRow(
+        sku=sku,
+        collection="default",
+        name=sku,
+        class_noun="mug",
+        category="",
+        content_hash=f"{sku}-hash".ljust(64, "0"),
+        learned_hash="",
+        photo_count=photos,
+        bytes=1,
+        first_seen_utc=NOW,
+        newest_modified_utc=NOW - timedelta(seconds=age),
+        status=status,
+    )
+
+
+def plan(
+    waiting: Mapping[str, str],
+    partitions: list[str],
+    state: WatchState | None = None,
+    runs: Mapping[str, RunState] | None = None,
+    max_requests: int = 25,
+) -> WatchState:
+    return plan_requests(
+        state or WatchState(),
+        partitions=partitions,
+        waiting=waiting,
+        run_state=lambda run_key: (runs or {}).get(run_key, "none"),
+        max_requests=max_requests,
+    )
+
+
+def test_only_live_still_sets_with_enough_photos_are_settled() -> None:
+    rows = [
+        row("ready"),
+        row("gone", SkuStatus.RETIRED),
+        row("few", photos=2),
+        row("uploading", age=30),
+        row("known", SkuStatus.LEARNED),
+    ]
+    found = settled_skus(rows, now=NOW, settings=CatalogSettings())
+    assert [item.sku for item in found] == ["ready", "known"]
+
+
+def test_new_and_changed_wait_but_failed_ones_do_not() -> None:
+    rows = [
+        row("a"),
+        row("b", SkuStatus.CHANGED),
+        row("c", SkuStatus.FAILED),
+        row("d", SkuStatus.LEARNED),
+    ]
+    assert waiting_to_learn(rows) == {"a": "a-hash000000", "b": "b-hash000000"}
+    assert all(len(content) == HASH_CHARS for content in waiting_to_learn(rows).values())
+
+
+def test_neighbours_share_a_range_run_and_a_learned_sku_between_them_splits_it() -> None:
+    state = plan({"a": "1", "b": "2", "d": "4"}, ["a", "b", "c", "d"])
+    assert [list(request.skus) for request in state.requests] == [["a", "b"], ["d"]]
+    assert (state.requests[0].first, state.requests[0].last) == ("a", "b")
+    assert state.requests[1].run_key == "d:4:1"
+
+
+def test_a_range_is_never_longer_than_one_run_may_be() -> None:
+    names = [f"s{i:03}" for i in range(60)]
+    state = plan(dict.fromkeys(names, "h"), names)
+    assert [len(request.skus) for request in state.requests] == [MAX_SKUS_PER_RUN] * 2 + [10]
+
+
+def test_a_tick_is_bounded_and_the_next_one_goes_on() -> None:
+    names = [f"s{i:03}" for i in range(0, 20)]
+    alternate = {name: "h" for name in names[::2]}
+    first = plan(alternate, names, max_requests=4)
+    assert len(first.requests) == 4
+    done = set(names[:8:2])
+    rest = {name: h for name, h in alternate.items() if name not in done}
+    second = plan(rest, names, state=first, max_requests=4)
+    assert [request.first for request in second.requests] == names[8:16:2]
+
+
+def test_two_ticks_in_a_row_ask_under_the_same_keys() -> None:
+    waiting, names = {"a": "1", "b": "2", "d": "4"}, ["a", "b", "c", "d"]
+    first = plan(waiting, names)
+    keys = [request.run_key for request in first.requests]
+    again = plan(waiting, names)
+    after = plan(waiting, names, state=WatchState.from_cursor(first.to_cursor()))
+    running = plan(waiting, names, state=first, runs=dict.fromkeys(keys, "unfinished"))
+    for other in (again, after, running):
+        assert [request.run_key for request in other.requests] == keys
+
+
+def test_a_run_under_way_keeps_its_key_while_its_skus_are_learned_one_by_one() -> None:
+    first = plan({"a": "1", "b": "2", "c": "3"}, ["a", "b", "c"])
+    half = plan(
+        {"b": "2", "c": "3"},
+        ["a", "b", "c"],
+        state=first,
+        runs={first.requests[0].run_key: "unfinished"},
+    )
+    assert half.requests == first.requests
+
+
+def test_changed_photos_make_another_key() -> None:
+    assert LearnRequest({"a": "1"}).run_key != LearnRequest({"a": "2"}).run_key
+    first = plan({"a": "1"}, ["a"])
+    second = plan({"a": "2"}, ["a"], state=first)
+    assert [request.run_key for request in second.requests] == ["a:2:1"]
+
+
+def test_a_run_that_died_is_asked_again_with_what_it_left_and_not_for_ever() -> None:
+    names = ["a", "b", "c"]
+    state = plan(dict.fromkeys(names, "h"), names)
+    left = {"b": "h", "c": "h"}
+    for attempt in range(2, MAX_ATTEMPTS + 1):
+        finished = {request.run_key: "finished" for request in state.requests}
+        state = plan(left, names, state=state, runs=finished)
+        assert [list(request.skus) for request in state.requests] == [["b", "c"]]
+        assert state.requests[0].attempt == attempt
+    finished = {request.run_key: "finished" for request in state.requests}
+    state = plan(left, names, state=state, runs=finished)
+    assert state.requests == ()
+    assert state.exhausted == left
+    assert plan(left, names, state=state).requests == ()
+    assert [r.run_key for r in plan({"b": "new"}, names, state=state).requests] == ["b:new:1"]
+
+
+def test_a_lost_cursor_only_costs_a_tick() -> None:
+    waiting, names = {"a": "1"}, ["a"]
+    runs: dict[str, RunState] = {"a:1:1": "finished"}
+    fresh = plan(waiting, names, runs=runs)
+    assert [request.run_key for request in fresh.requests] == ["a:1:1"]
+    following = plan(waiting, names, state=fresh, runs=runs)
+    assert [request.run_key for request in following.requests] == ["a:1:2"]
+
+
+@pytest.mark.parametrize("cursor", [None, ""])
+def test_no_cursor_is_an_empty_state(cursor: str | None) -> None:
+    assert WatchState.from_cursor(cursor) == WatchState()
+
+
+@given(
+    st.lists(
+        st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True), unique=True, max_size=80
+    ),
+    st.data(),
+)
+def test_every_waiting_sku_is_asked_exactly_once_and_no_other(
+    names: list[str], data: st.DataObject
+) -> None:
+    chosen = data.draw(st.sets(st.sampled_from(names)) if names else st.just(set()))
+    waiting = {name: f"{name}-h" for name in chosen}
+    state = plan(waiting, names, max_requests=1000)
+    asked = [sku for request in state.requests for sku in request.skus]
+    assert sorted(asked) == sorted(chosen)
+    for request in state.requests:
+        start, end = names.index(request.first), names.index(request.last)
+        assert names[start : end + 1] == list(request.skus)
+    assert WatchState.from_cursor(state.to_cursor()) == state
