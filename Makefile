@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 DEMO ?= demo
+PORT ?= 3000
 
 # Nothing below asks a network for anything once the environment stands.
 export HF_HUB_OFFLINE := 1
@@ -27,7 +28,7 @@ setup: $(STAMP)  ## Make the virtual environment (.venv) with the tested version
 # The Python is tried, not only looked up: a version manager may leave a name that does not run.
 $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt
 	@python=""; for candidate in python3.11 python3 python; do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; \
 	  then python="$$candidate"; break; fi; done; \
 	if [ -z "$$python" ]; then \
 	  echo "make setup: no Python 3.11 found (tried python3.11, python3, python)." >&2; \
@@ -66,13 +67,25 @@ format: $(STAMP)  ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The demo's home where there is one, else dagster_home beside the settings.
+define ON_HOME
+if [ -f "$(DEMO)/dagster_home/dagster.yaml" ]; then \
+  export CATALOG_PIPELINE_CONFIG="$(abspath $(DEMO))/config" CATALOG_PIPELINE_HOME="$(abspath $(DEMO))" \
+    DAGSTER_HOME="$(abspath $(DEMO))/dagster_home"; fi; \
+echo "settings, state and runs: $${CATALOG_PIPELINE_HOME:-$$DAGSTER_HOME/storage}"; \
+export PATH="$(abspath $(BIN)):$$PATH"
+endef
+
 .PHONY: dev
 dev: $(STAMP)  ## Ops UI on http://127.0.0.1:3000, on the demo's home where there is one
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m catalog_pipeline.demo.ui --demo $(DEMO)
+	@$(ON_HOME); exec dagster dev --host 127.0.0.1 --port $(PORT) -w dagster_home/workspace.yaml
 
 .PHONY: enable-automation
-enable-automation: $(STAMP)  ## Start the folder sensor and the nightly schedules
-	@echo to be written
+enable-automation: $(STAMP)  ## Start the folder sensor and the nightly schedules (on the home of `make dev`)
+	@$(ON_HOME); \
+	dagster sensor start --start-all -w dagster_home/workspace.yaml; \
+	dagster schedule start --start-all -w dagster_home/workspace.yaml; \
+	echo "They run as long as 'make dev' (or dagster-daemon) does; the UI stops them."
 
 .PHONY: sample-catalog
 sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to ./sample_catalog
@@ -91,6 +104,6 @@ bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/f
 	$(BIN)/python -m benchmarks.first_light
 
 .PHONY: clean
-clean:  ## Remove caches, build outputs and the demo (never the environment or any archive)
-	rm -rf $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
+	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find catalog_pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
