@@ -146,6 +146,8 @@ class Concept:
 
     ``placeholder_tokens`` are the new vocabulary entries in prompt order;
     ``identifier`` is what a prompt says: the tokens followed by the class noun.
+    ``photos_hash`` and ``config_hash`` are what the concept was learned from: the
+    same two again mean that there is nothing to do.
     """
 
     sku: str
@@ -155,6 +157,7 @@ class Concept:
     placeholder_tokens: tuple[str, ...]
     photos_hash: str
     task: int
+    config_hash: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -88,7 +88,7 @@ class LossSettings(_Strict):
 class LearningSettings(_Strict):
     """``learning.yaml``: one task of lifelong learning."""
 
-    steps: int = Field(300, ge=1)
+    steps: int = Field(200, ge=1)
     batch_size: int = Field(4, ge=1)
     replay_batch_size: int = Field(2, ge=0)
     prior_batch_size: int = Field(2, ge=0)
@@ -100,13 +100,32 @@ class LearningSettings(_Strict):
     checkpoint_every: int = Field(50, ge=1)
     adapter: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()
+    scenes: tuple[str, ...] = Field(
+        (
+            "on a white background",
+            "on a gray background",
+            "on a wooden table",
+            "on a marble counter",
+            "on a sandy beach",
+            "on green grass",
+            "in the snow",
+            "on pink fabric",
+            "in a living room",
+            "on a stone floor",
+            "on a cobblestone street",
+            "under a blue sky",
+        ),
+        min_length=1,
+        description="empty scenes of the base, on which cut-out products are placed",
+    )
+    backdrops_per_scene: int = Field(2, ge=0, description="0 = learn from framed photos only")
     prior_images: int = Field(32, ge=0)
     replay_candidates: int = Field(6, ge=1, description="eta: images a concept rendered for memory")
     replay_exemplars: int = Field(4, ge=1, description="kept of them for the short-term bank")
     replay_concepts: int = Field(16, ge=1, description="concepts refreshed a task, round-robin")
     gate_images: int = Field(8, ge=1)
     gate_min_fidelity_share: float = Field(
-        0.35, ge=0, le=1, description="own fidelity / ceiling below which a candidate is refused"
+        0.2, ge=0, le=1, description="own fidelity / ceiling below which a candidate is refused"
     )
     gate_max_forgetting: float = Field(0.05, ge=0)
     seed: int = 0
@@ -155,7 +174,7 @@ class GenerationSettings(_Strict):
     budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
     seed: int = 0
     steps: int = Field(20, ge=1)
-    guidance: float = Field(4.0, ge=1.0)
+    guidance: float = Field(3.0, ge=1.0)
     sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
     width: int = Field(128, ge=32, multiple_of=8)
     height: int = Field(128, ge=32, multiple_of=8)

@@ -150,6 +150,7 @@ class ConceptAdapter:
         parent_path, _, leaf = target.rpartition(".")
         parent = attention.get_submodule(parent_path) if parent_path else attention
         linear = parent[int(leaf)] if isinstance(parent, nn.ModuleList) else getattr(parent, leaf)
+        assert isinstance(linear, nn.Linear)
         routed = RoutedLinear(linear, self, on_text=on_text)
         if isinstance(parent, nn.ModuleList):
             parent[int(leaf)] = routed
@@ -236,6 +237,10 @@ class ConceptAdapter:
         if route is not None and route is not self._packed_route:
             self._packed_route = route
             self._forget_packed()
+
+    def parameters_changed(self) -> None:
+        """Tell the adapter that parameters were written in place, so packed copies are stale."""
+        self._forget_packed()
 
     def _forget_packed(self) -> None:
         self.route_serial += 1

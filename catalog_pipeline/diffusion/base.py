@@ -66,7 +66,7 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     folder = resolve_base_model(settings)
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, safety_checker=None
+            folder, dtype=torch.float32, local_files_only=True, safety_checker=None
         )
     except (OSError, ValueError, TypeError) as error:
         raise BaseModelError(
@@ -82,7 +82,8 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval().to(device)
     for part in (pipeline.unet, pipeline.vae):
-        nn.Module.to(part, dtype=dtype, memory_format=torch.channels_last)
+        # torch's own method: diffusers' wrapper warns about a list that is empty here.
+        nn.Module.to(part, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return BaseModel(
         unet=pipeline.unet,
         vae=pipeline.vae,

@@ -69,7 +69,7 @@ class RegionalAttnProcessor:
             assert self._context.masks is not None
             masks = resize_masks(self._context.masks, pixels).to(out.dtype)
             blended = torch.einsum("brpd,brp->bpd", out, masks)
-        return attn.to_out[1](attn.to_out[0](blended))  # type: ignore[no-any-return]
+        return attn.to_out[1](attn.to_out[0](blended))
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

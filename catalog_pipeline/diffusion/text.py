@@ -53,7 +53,7 @@ class PlaceholderEmbedding(nn.Module):
         known = self.base.num_embeddings
         hidden = self.base(input_ids.clamp(max=known - 1))
         if not self._ids or not bool((input_ids >= known).any()):
-            return hidden  # type: ignore[no-any-return]
+            return hidden
         table = torch.stack([self.rows[_key(i)] for i in sorted(self._ids.values())])
         new = table[(input_ids - known).clamp(min=0)]  # (batch, tokens, width)
         return torch.where((input_ids >= known)[..., None], new.to(hidden.dtype), hidden)

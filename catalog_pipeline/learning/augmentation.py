@@ -126,9 +126,7 @@ def placed_cutout(
     return View(pixels, prompt, ones, ones, None)
 
 
-def half_scene(
-    cutout: Cutout, backdrop: Backdrop, side_px: int, rng: np.random.Generator
-) -> View:
+def half_scene(cutout: Cutout, backdrop: Backdrop, side_px: int, rng: np.random.Generator) -> View:
     """The product in one half of a scene; its slot acts there, the base alone elsewhere."""
     right = bool(rng.integers(2))
     pixels, _ = paste(
@@ -171,7 +169,7 @@ def paste(
     layer = Image.new("RGBA", canvas.size)
     layer.paste(sprite, (left, max(top, 0)))
     shown = Image.alpha_composite(canvas, layer).convert("RGB")
-    return np.asarray(shown), np.asarray(layer)[..., 3].astype(np.float32) / 255
+    return np.asarray(shown), np.asarray(layer)[..., 3].astype(np.float32) / np.float32(255)
 
 
 def _resize(pixels: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,95 @@
+"""The state of an interrupted task, as safetensors bytes: parameters, optimiser, random numbers.
+
+A task that is killed and started again continues from its last checkpoint and
+ends with the same bytes as an undisturbed run on the same machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+LossCurve = list[tuple[int, float]]
+
+
+class Checkpoint(Protocol):
+    """Where a task keeps its state; the caller decides on file or bucket."""
+
+    def read(self) -> bytes | None:
+        """The last state written, or ``None``."""
+
+    def write(self, data: bytes) -> None:
+        """Replace the state atomically."""
+
+
+def encode_state(
+    fingerprint: str,
+    step: int,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    curve: LossCurve,
+) -> bytes:
+    """Everything that the rest of the task depends on, after ``step`` finished steps."""
+    tensors: dict[str, Tensor] = {"generator": generator.get_state()}
+    for index, parameter in enumerate(parameters):
+        tensors[f"parameter/{index}"] = parameter.detach().cpu().contiguous()
+        for name, value in optimizer.state[parameter].items():
+            tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).cpu().contiguous()
+    header = {"fingerprint": fingerprint, "step": str(step), "curve": json.dumps(curve)}
+    return save({name: tensors[name] for name in sorted(tensors)}, metadata=header)
+
+
+def restore_state(
+    data: bytes,
+    fingerprint: str,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> tuple[int, LossCurve] | None:
+    """Put a state of :func:`encode_state` back; returns ``(finished steps, curve)``.
+
+    ``None``, with nothing changed, when the bytes belong to another task (other
+    photos, settings, base or parent) or are not a state at all.
+    """
+    try:
+        header = read_header(data)
+        tensors = load(data)
+    except (SafetensorError, ValueError):
+        return None
+    if header.get("fingerprint") != fingerprint:
+        return None
+    state: dict[int, dict[str, Any]] = {}
+    with torch.no_grad():
+        for index, parameter in enumerate(parameters):
+            parameter.copy_(tensors[f"parameter/{index}"].to(parameter.device))
+            prefix = f"optimizer/{index}/"
+            names = [name for name in tensors if name.startswith(prefix)]
+            state[index] = {name.removeprefix(prefix): tensors[name] for name in names}
+    optimizer.load_state_dict({"state": state, "param_groups": _groups(optimizer)})
+    generator.set_state(tensors["generator"])
+    curve = [(int(step), float(loss)) for step, loss in json.loads(header["curve"])]
+    return int(header["step"]), curve
+
+
+def _groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
+    return groups
+
+
+def read_header(data: bytes) -> dict[str, str]:
+    """The metadata of safetensors bytes.
+
+    Raises:
+        ValueError: not safetensors bytes.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.get("__metadata__", {})
+    return {str(key): str(value) for key, value in metadata.items()}

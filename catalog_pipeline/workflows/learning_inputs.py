@@ -1,0 +1,178 @@
+"""What a learning task is made of: masked photos, scenes, memory banks, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from catalog_pipeline.records import AdapterVersion, Concept, Photo, PhotoSet
+from catalog_pipeline.settings import LearningSettings, Settings
+from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.memory import decode_memory
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.workflows.models import read_named_part
+
+if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
+    from catalog_pipeline.evaluation.features import FeatureEncoder
+    from catalog_pipeline.evaluation.product_mask import ProductMasker
+    from catalog_pipeline.learning.augmentation import Backdrop
+    from catalog_pipeline.learning.memory import LatentBank, RememberedConcept
+
+SHARED = "shared"
+
+
+@dataclass(frozen=True)
+class LearningTools:
+    """The loaded models of one learning run."""
+
+    engine: DiffusionEngine
+    encoder: FeatureEncoder
+    masker: ProductMasker
+    plan: SamplingPlan
+
+
+def open_tools(settings: Settings) -> LearningTools:
+    """Load base, encoder and mask model; seconds on a CPU, so once a run."""
+    from catalog_pipeline.diffusion.sampling import SamplingPlan
+    from catalog_pipeline.evaluation.features import open_encoder
+    from catalog_pipeline.evaluation.product_mask import ProductMasker
+    from catalog_pipeline.workflows.models import open_engine
+
+    engine = open_engine(settings)
+    side, generation = engine.base.sample_size_px, settings.generation
+    plan = SamplingPlan(generation.steps, generation.guidance, side, side, generation.sampler)
+    return LearningTools(engine, open_encoder(), ProductMasker(), plan)
+
+
+def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str) -> str:
+    """Changes when anything changes that the learned weights depend on, the photos apart."""
+    ours = settings.model_dump(mode="json")
+    for unrelated in ("gate_images", "gate_min_fidelity_share", "gate_max_forgetting"):
+        ours.pop(unrelated)
+    return _digest({"learning": ours, "base": base_hash, "encoder": encoder})
+
+
+def photos_hash(photo_set: PhotoSet) -> str:
+    """Changes when a photo or the class noun changes; other card fields do not train anything."""
+    digests = sorted(photo.sha256 for photo in photo_set.photos)
+    return _digest({"photos": digests, "class_noun": photo_set.sku.class_noun})
+
+
+def memory_version(parts: dict[str, str]) -> str:
+    """Names the long-term bank: a hash over its entries."""
+    return _digest({k: v for k, v in parts.items() if k.startswith("memory/")})[:16]
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_masks(photos: Sequence[Photo], masker: ProductMasker) -> tuple[Photo, ...]:
+    """``photos`` with a product mask each where the mask model finds a believable one."""
+    masked = []
+    for photo in photos:
+        if photo.mask is None:
+            found = masker.mask(photo.pixels)
+            photo = replace(photo, mask=found.mask if found.usable else None)
+        masked.append(photo)
+    return tuple(masked)
+
+
+def load_backdrops(
+    tools: LearningTools, settings: LearningSettings, objects: ObjectStore
+) -> tuple[Backdrop, ...]:
+    """Empty scenes of the base; rendered once for each base and list of scenes, then cached."""
+    from catalog_pipeline.learning.memory import (
+        decode_backdrops,
+        encode_backdrops,
+        render_backdrops,
+    )
+
+    phrases = [p for p in settings.scenes for _ in range(settings.backdrops_per_scene)]
+    if not phrases:
+        return ()
+    asked = _digest({"phrases": phrases, "seed": settings.seed, "plan": repr(tools.plan)})
+    key = f"base/{tools.engine.base.content_hash[:16]}/backdrops-{asked[:16]}.safetensors"
+    if objects.exists(key):
+        return decode_backdrops(objects.read(key).data)
+    backdrops = render_backdrops(tools.engine, phrases, tools.plan, settings.seed)
+    objects.put(key, encode_backdrops(backdrops))
+    return backdrops
+
+
+def remembered_concepts(
+    store: AdapterStore, version: AdapterVersion, settings: LearningSettings, leave_out: str
+) -> list[RememberedConcept]:
+    """The concepts that this task refreshes: at most ``replay_concepts``, round-robin by task."""
+    from catalog_pipeline.learning.memory import RememberedConcept
+
+    concepts = [c for c in version.concepts if c.sku != leave_out]
+    if not concepts:
+        return []
+    count = min(settings.replay_concepts, len(concepts))
+    start = len(version.concepts) * count % len(concepts)
+    chosen = [concepts[(start + i) % len(concepts)] for i in range(count)]
+    remembered = []
+    for concept in chosen:
+        entry = decode_memory(read_named_part(store, version, f"memory/{concept.sku}"))
+        remembered.append(RememberedConcept(concept, SHARED, entry.prompts, entry.features))
+    return remembered
+
+
+def install_shared(
+    tools: LearningTools, store: AdapterStore, version: AdapterVersion | None
+) -> None:
+    """Bring the shared slot and every earlier token to the state of ``version``."""
+    from catalog_pipeline.diffusion.parts import install_part
+
+    if version is None:
+        if SHARED in tools.engine.adapter.slots:
+            tools.engine.adapter.drop_slot(SHARED)
+        return
+    install_part(tools.engine, read_named_part(store, version, SHARED), slot=SHARED)
+    for concept in version.concepts:
+        data = read_named_part(store, version, f"concept/{concept.sku}")
+        install_part(tools.engine, data, slot=None, tokens=concept.placeholder_tokens)
+
+
+def recall_banks(
+    tools: LearningTools,
+    settings: LearningSettings,
+    remembered: Sequence[RememberedConcept],
+    class_noun: str,
+    seed: int,
+) -> tuple[LatentBank | None, LatentBank | None]:
+    """Prior and short-term bank of a task on the shared slot; ``None`` where switched off."""
+    from catalog_pipeline.learning.memory import recall_exemplars, render_prior
+
+    prior = exemplars = None
+    if settings.prior_images and settings.losses.prior_weight:
+        prompts = []
+        for index in range(settings.prior_images):
+            scene = settings.scenes[index % len(settings.scenes)]
+            prompts.append(
+                f"a photo of a {class_noun} {scene}" if index % 2 else f"a photo {scene}"
+            )
+        prior = render_prior(tools.engine, prompts, tools.plan, seed)
+    losses = settings.losses
+    if remembered and (losses.replay_weight or losses.distillation_weight):
+        exemplars = recall_exemplars(
+            tools.engine,
+            remembered,
+            tools.encoder.encode,
+            candidates=settings.replay_candidates,
+            exemplars=settings.replay_exemplars,
+            plan=tools.plan,
+            seed=seed,
+        )
+    return prior, exemplars
+
+
+def identifier_prompts(concept: Concept, templates: Sequence[str]) -> list[str]:
+    """``templates`` with the concept's identifier in place of ``{concept}``."""
+    return [template.format(concept=concept.identifier) for template in templates]

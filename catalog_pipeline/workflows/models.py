@@ -1,0 +1,80 @@
+"""Opening the model: one engine a process and base, samplers over it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from catalog_pipeline.errors import GenerationError, LearningError
+from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, Settings
+from catalog_pipeline.workflows.home import open_home
+
+if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.sampling import DiffusionEngine
+    from catalog_pipeline.generation.sampler import SceneSampler
+    from catalog_pipeline.stores.adapters import AdapterStore
+
+
+def open_engine(settings: Settings) -> DiffusionEngine:
+    """A fresh engine over the configured base; slots installed in it belong to the caller."""
+    return _fresh_engine(settings.base_model, settings.learning.adapter)
+
+
+def _fresh_engine(base: BaseModelSettings, adapter: AdapterSettings) -> DiffusionEngine:
+    from catalog_pipeline.diffusion.base import load_base_model
+    from catalog_pipeline.diffusion.sampling import DiffusionEngine
+
+    return DiffusionEngine(load_base_model(base), adapter)
+
+
+@lru_cache(maxsize=1)
+def base_model_hash(base: BaseModelSettings) -> str:
+    """Content hash of the configured base without loading its weights into memory."""
+    from catalog_pipeline.diffusion.base import hash_model_folder, resolve_base_model
+
+    return hash_model_folder(resolve_base_model(base))
+
+
+def open_sampler(
+    settings: Settings, collection: str, version: str | None = None
+) -> tuple[SceneSampler, AdapterVersion]:
+    """A sampler for ``version`` of ``collection`` (default: its head).
+
+    Raises:
+        GenerationError: nothing learned yet, or the version was learned on another base.
+    """
+    from catalog_pipeline.generation.sampler import SceneSampler
+
+    store = open_home(settings).adapters(collection)
+    current = store.current() if version is None else store.read(version)
+    if current is None:
+        raise GenerationError(
+            f"collection '{collection}' has learned nothing yet; run `catalog-pipeline learn`"
+        )
+    engine = open_engine(settings)
+    check_same_base(current, engine.base.content_hash)
+    sampler = SceneSampler(
+        engine,
+        settings.learning.adapter,
+        lambda name: read_named_part(store, current, name),
+        settings.generation.batch_size,
+    )
+    return sampler, current
+
+
+def check_same_base(version: AdapterVersion, base_hash: str) -> None:
+    """Raises ``LearningError`` when ``version`` was learned on another base model."""
+    if version.base_model_hash != base_hash:
+        raise LearningError(
+            f"version {version.version} was learned on base {version.base_model_hash[:12]}, but "
+            f"base_model.yaml opens {base_hash[:12]}; set base_model back, or learn the "
+            "collection anew under another home"
+        )
+
+
+def read_named_part(store: AdapterStore, version: AdapterVersion, name: str) -> bytes:
+    """The bytes of part ``name`` of ``version``; ``GenerationError`` when it has none."""
+    if name not in version.parts:
+        raise GenerationError(f"version {version.version} has no part '{name}'")
+    return store.read_part(version.parts[name])
