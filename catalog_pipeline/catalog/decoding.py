@@ -1,0 +1,224 @@
+"""One file's bytes to an upright RGB picture, under bounds, or the reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from catalog_pipeline.records import Pixels
+from catalog_pipeline.settings import CatalogSettings
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    KeyError,
+    TypeError,
+)
+"""What Pillow's readers raise over damaged files."""
+
+_SIGNATURES = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"II*\0", "a TIFF"),
+    (b"MM\0*", "a TIFF"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML text"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+)
+_CLEAR_ALPHA, _SOLID_ALPHA = 16, 240
+_CUT_OUT_SHARE = 0.01
+
+
+class RefusedPhotoError(Exception):
+    """The file cannot be used; the text is the reason, in words for the photographer."""
+
+
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """``pixels`` (height, width, 3) and, of a cut-out, its opacity (height, width), 0..255."""
+
+    pixels: Pixels
+    mask: npt.NDArray[np.uint8] | None
+
+
+def decode_photo(data: bytes, settings: CatalogSettings) -> DecodedPhoto:
+    """Decode a JPEG, PNG or WebP in full.
+
+    The size in the header is checked before any pixel is decoded. The picture is
+    turned upright by its EXIF orientation, laid on white where it is transparent,
+    brought to 8-bit sRGB by its colour profile, and reduced to ``working_side_px``.
+    Of an animation the first frame counts.
+
+    Raises:
+        RefusedPhotoError: not such a picture, truncated, too large or too small.
+    """
+    if not data:
+        raise RefusedPhotoError("is empty (0 bytes); copy it again")
+    with warnings.catch_warnings():
+        # Odd metadata and Pillow's own pixel limit warn; the bounds here are what counts.
+        warnings.simplefilter("ignore")
+        picture = _open(data)
+        _check_size(picture.size, settings)
+        orientation = _orientation(picture)
+        profile = picture.info.get("icc_profile")
+        try:
+            picture.draft(None, (2 * settings.working_side_px,) * 2)
+            picture.load()
+        except _BROKEN as error:
+            raise RefusedPhotoError(
+                f"is damaged or truncated ({_one_line(error)}); copy or export it again"
+            ) from error
+        colours, alpha = _split(picture)
+    if orientation is not None:
+        colours = colours.transpose(orientation)
+        alpha = alpha.transpose(orientation) if alpha is not None else None
+    if alpha is not None:
+        # Before reducing: the colours hidden under clear pixels must not bleed into the edge.
+        colours = _on_white(colours, alpha)
+    target = _reduced_size(colours.size, settings.working_side_px)
+    if target != colours.size:
+        colours = colours.resize(target, Image.Resampling.LANCZOS)
+        alpha = alpha.resize(target, Image.Resampling.LANCZOS) if alpha is not None else None
+    pixels: Pixels = np.array(_to_srgb(colours, profile))
+    return DecodedPhoto(pixels, None if alpha is None else _cut_out(np.array(alpha)))
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise RefusedPhotoError(
+            f"has too many pixels to be opened safely ({_one_line(error)}); reduce it"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise RefusedPhotoError(_what_it_is(data)) from error
+    except _BROKEN as error:
+        raise RefusedPhotoError(
+            f"has a damaged header ({_one_line(error)}); copy or export it again"
+        ) from error
+
+
+def _check_size(size: tuple[int, int], settings: CatalogSettings) -> None:
+    width, height = size
+    if width * height > settings.max_pixels:
+        raise RefusedPhotoError(
+            f"is {width} x {height} = {width * height:,} pixels; expected at most "
+            f"{settings.max_pixels:,}; reduce it"
+        )
+    if min(width, height) < settings.min_side_px:
+        raise RefusedPhotoError(
+            f"is {width} x {height} pixels; expected a shorter side of at least "
+            f"{settings.min_side_px}; use a larger photo"
+        )
+
+
+def _orientation(picture: Image.Image) -> Image.Transpose | None:
+    """How to turn the picture upright; damaged EXIF says nothing."""
+    try:
+        return _UPRIGHT.get(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    except _BROKEN:
+        return None
+
+
+def _split(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours (RGB, or CMYK when there is a profile to read it by) and opacity, 8 bits each."""
+    if picture.mode.startswith("I"):
+        high_bytes = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16) >> 8
+        return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB"), None
+    if picture.has_transparency_data:
+        full = picture.convert("RGBA")
+        return full.convert("RGB"), full.getchannel("A")
+    if picture.mode == "CMYK" and picture.info.get("icc_profile"):
+        return picture, None
+    return picture.convert("RGB"), None
+
+
+def _reduced_size(size: tuple[int, int], longer_side_px: int) -> tuple[int, int]:
+    """``size`` with its longer side at ``longer_side_px`` at most; never enlarged."""
+    scale = min(1.0, longer_side_px / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height
+
+
+def _to_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
+    """``colours`` in sRGB; a profile that is damaged or of another colour model is passed over."""
+    converted: Image.Image | None = None
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
+            converted = ImageCms.profileToProfile(
+                colours,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+    return colours.convert("RGB") if converted is None else converted
+
+
+def _on_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
+    flattened = Image.new("RGB", colours.size, (255, 255, 255))
+    flattened.paste(colours, mask=alpha)
+    return flattened
+
+
+def _cut_out(opacity: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """The opacity when it outlines something; ``None`` for plain or evenly faded pictures."""
+    if not (opacity > _CLEAR_ALPHA).any():
+        raise RefusedPhotoError("is entirely transparent; export it with the product visible")
+    clear = float((opacity <= _CLEAR_ALPHA).mean())
+    solid = float((opacity >= _SOLID_ALPHA).mean())
+    return opacity if min(clear, solid) >= _CUT_OUT_SHARE else None
+
+
+def _what_it_is(data: bytes) -> str:
+    """Why bytes that no reader knows are no photo."""
+    head = data[:64]
+    name = next((what for signature, what in _SIGNATURES if head.startswith(signature)), None)
+    if head[4:8] == b"ftyp":
+        name = "a HEIC, AVIF or video file"
+    if name is None and _is_text(data[:1024]):
+        name = "a text file"
+    if name is None:
+        return (
+            f"is not a readable JPEG, PNG or WebP (begins with {bytes(head[:8])!r}); copy it again"
+        )
+    return f"is {name}, whatever its name says; expected a JPEG, PNG or WebP; export it as one"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(character.isprintable() or character.isspace() for character in text)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

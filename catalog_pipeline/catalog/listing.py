@@ -1,0 +1,281 @@
+"""What a photo source promises, and the rules that folders and buckets share.
+
+Layout: ``<root>/<sku>/*.{jpg,jpeg,png,webp}`` (any case) and one card. Deeper
+folders are not read. Hidden names and names of unfinished copies are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from catalog_pipeline.catalog.card import CARD_NAMES
+from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.records import PhotoRef, RefusedFile, SkuListing
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+OTHER_PICTURE_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".jxl", ".psd", ".svg"}
+    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
+)
+UNFINISHED_SUFFIXES = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp", "~")
+
+KnownDigests = Mapping[str, tuple[str, str]]
+"""Key of a file -> (its etag, its SHA-256): what an earlier listing has already read."""
+
+NOTHING_KNOWN: KnownDigests = MappingProxyType({})
+
+_DIGEST_THREADS = 8
+_DIGEST_BATCH = 2048
+
+FileKind = Literal["photo", "card", "other_picture", "ignored"]
+
+
+@dataclass(frozen=True)
+class ListingResult:
+    """What a source holds now.
+
+    ``listings`` is sorted by SKU. A SKU of which a file is in ``refused``, but which
+    is not in ``listings``, is there and could not be read. ``digests`` is what to
+    pass as ``known`` next time; it forgets files that are gone.
+    """
+
+    listings: tuple[SkuListing, ...]
+    refused: tuple[RefusedFile, ...]
+    digests: KnownDigests = NOTHING_KNOWN
+
+
+class PhotoSource(Protocol):
+    """A folder or a bucket of SKU folders. Only reads; nothing is decoded."""
+
+    @property
+    def where(self) -> str:
+        """What to call the place in messages."""
+        ...
+
+    def list_skus(
+        self, known: KnownDigests = NOTHING_KNOWN, *, only: Collection[str] | None = None
+    ) -> ListingResult:
+        """Every SKU folder, or those named in ``only`` that exist.
+
+        A file is read (for its SHA-256) only when ``known`` has not its etag. Names
+        that cannot be SKUs and files that cannot be photos are refused one by one.
+
+        Raises:
+            InvalidSkuError: a name in ``only`` that cannot be a SKU.
+            CatalogError: the place itself cannot be listed.
+        """
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The file under ``key``.
+
+        Raises:
+            PhotoSetError: it is gone, or larger than the source's byte bound.
+            CatalogError: it cannot be read, or ``key`` leads out of the catalog.
+        """
+        ...
+
+    def etag(self, key: str) -> str | None:
+        """What ``PhotoRef.etag`` would be now; ``None`` when the file is gone."""
+        ...
+
+
+@dataclass
+class ScannedFolder:
+    """A SKU folder before any byte was read; ``modified`` is of the newest thing in it."""
+
+    sku: str
+    modified: datetime
+    photos: list[PhotoRef] = field(default_factory=list)
+    cards: list[PhotoRef] = field(default_factory=list)
+
+    def add(self, kind: FileKind, ref: PhotoRef) -> None:
+        """Take in a photo or a card."""
+        (self.photos if kind == "photo" else self.cards).append(ref)
+        self.modified = max(self.modified, ref.modified_utc)
+
+    def still_moving(self) -> None:
+        """Note that a file went away while the folder was being listed."""
+        self.modified = max(self.modified, datetime.now(UTC))
+
+
+def kind_of(name: str) -> FileKind:
+    """What a file in a SKU folder is, by its name alone."""
+    if is_passed_over(name):
+        return "ignored"
+    lowered = name.lower()
+    if lowered in CARD_NAMES:
+        return "card"
+    suffix = PurePosixPath(lowered).suffix
+    if suffix in PHOTO_SUFFIXES:
+        return "photo"
+    return "other_picture" if suffix in OTHER_PICTURE_SUFFIXES else "ignored"
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a name is hidden or that of an unfinished copy."""
+    return name.startswith((".", "~$")) or name.lower().endswith(UNFINISHED_SUFFIXES)
+
+
+def printable(name: str) -> str:
+    """``name`` with what cannot be stored or shown (control characters, bytes) escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def wrong_format(key: str) -> RefusedFile:
+    """The refusal of a picture file in a format that is not read."""
+    suffix = PurePosixPath(key).suffix
+    return RefusedFile(printable(key), f"{suffix} is not read; export it as .jpg, .png or .webp")
+
+
+def outside_folder(name: str) -> RefusedFile:
+    """The refusal of a photo that lies beside the SKU folders."""
+    return RefusedFile(
+        printable(name), "lies outside any SKU folder; move it into the folder of its SKU"
+    )
+
+
+def finish_listing(
+    folders: list[ScannedFolder],
+    refused: list[RefusedFile],
+    *,
+    known: KnownDigests,
+    max_bytes: int,
+    digest: Callable[[PhotoRef], str],
+    may_remember: Callable[[PhotoRef], bool],
+) -> ListingResult:
+    """Digest what is not known yet and put the listing together.
+
+    Args:
+        folders: the scanned SKU folders.
+        refused: what the scan refused.
+        known: digests of an earlier listing.
+        max_bytes: a larger file is not read; its size stands for its content.
+        digest: reads a file; ``FileNotFoundError`` when it is gone by now.
+        may_remember: whether the etag is certain to change with the content.
+    """
+    refused = list(refused)
+    for folder in folders:
+        refused += _choose_card(folder)
+    readable = [
+        ref for f in folders for ref in (*f.photos, *f.cards) if ref.size_bytes <= max_bytes
+    ]
+    digests = {
+        ref.key: known[ref.key][1]
+        for ref in readable
+        if ref.key in known and known[ref.key][0] == ref.etag
+    }
+    unread = [ref for ref in readable if ref.key not in digests]
+    failures = _digest_all(unread, digest, digests)
+    gone = {key for key, error in failures.items() if isinstance(error, FileNotFoundError)}
+    for folder in folders:
+        if gone and any(ref.key in gone for ref in (*folder.photos, *folder.cards)):
+            folder.still_moving()
+    held_back = {
+        key.partition("/")[0]
+        for key, error in failures.items()
+        if not isinstance(error, FileNotFoundError | PermissionError)
+    }
+    refused += [
+        RefusedFile(printable(key), _unreadable(error))
+        for key, error in failures.items()
+        if key not in gone
+    ]
+    listings = [
+        _listing(folder, digests, skip=failures.keys())
+        for folder in folders
+        if folder.sku not in held_back
+    ]
+    return ListingResult(
+        listings=tuple(sorted(listings, key=lambda listing: listing.sku)),
+        refused=tuple(sorted(refused, key=lambda file: (file.key, file.reason))),
+        digests={
+            ref.key: (ref.etag, digests[ref.key])
+            for ref in readable
+            if ref.key in digests and may_remember(ref)
+        },
+    )
+
+
+def _choose_card(folder: ScannedFolder) -> list[RefusedFile]:
+    """Keep the preferred card; the refusals of the others."""
+    folder.cards.sort(key=lambda ref: (CARD_NAMES.index(_name(ref).lower()), ref.key))
+    spare = folder.cards[1:]
+    folder.cards = folder.cards[:1]
+    return [
+        RefusedFile(ref.key, f"a second card; {_name(folder.cards[0])} is used, delete one")
+        for ref in spare
+    ]
+
+
+def _digest_all(
+    refs: list[PhotoRef], digest: Callable[[PhotoRef], str], digests: dict[str, str]
+) -> dict[str, OSError]:
+    """Fill ``digests``; the files that could not be read, and why."""
+
+    def attempt(ref: PhotoRef) -> str | OSError:
+        try:
+            return digest(ref)
+        except OSError as error:
+            return error
+
+    failures: dict[str, OSError] = {}
+    if not refs:
+        return failures
+    with ThreadPoolExecutor(_DIGEST_THREADS, thread_name_prefix="digest") as pool:
+        for start in range(0, len(refs), _DIGEST_BATCH):
+            batch = refs[start : start + _DIGEST_BATCH]
+            for ref, result in zip(batch, pool.map(attempt, batch), strict=True):
+                if isinstance(result, OSError):
+                    failures[ref.key] = result
+                else:
+                    digests[ref.key] = result
+    return failures
+
+
+def _unreadable(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        return f"cannot be read ({reason}); give the pipeline's user read permission"
+    return f"cannot be read ({reason}); the SKU stays as it is known until it can"
+
+
+def _listing(
+    folder: ScannedFolder, digests: Mapping[str, str], skip: Collection[str]
+) -> SkuListing:
+    photos = sorted((ref for ref in folder.photos if ref.key not in skip), key=lambda r: r.key)
+    cards = [ref for ref in folder.cards if ref.key not in skip]
+    content = [
+        [_name(ref), ref.size_bytes, digests.get(ref.key, "too large to be read")]
+        for ref in (*photos, *cards)
+    ]
+    return SkuListing(
+        sku=folder.sku,
+        photos=tuple(photos),
+        card_key=cards[0].key if cards else None,
+        content_hash=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        newest_modified_utc=folder.modified,
+    )
+
+
+def _name(ref: PhotoRef) -> str:
+    return ref.key.rpartition("/")[2]
+
+
+def no_such_place(where: str, setting: str) -> CatalogError:
+    """The error of a catalog that is not there."""
+    return CatalogError(
+        f"no catalog at {where}; expected a place with one folder a SKU; create or mount it, or "
+        f"set {setting} in catalogs.yaml"
+    )
