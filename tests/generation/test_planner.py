@@ -41,10 +41,19 @@ def concepts(count: int, categories: int = 1) -> list[Concept]:
 
 
 def policy(**changes: Any) -> GenerationSettings:
-    """Four scenes, no budget, the given policies."""
+    """Four scenes, no budget, the given policies; nothing left to a default."""
     policies = {"singles_per_sku": 0, "pairs": 0, "triples": 0, "pair_rule": "any"} | changes
     return GenerationSettings.model_validate(
-        {"scenes": SCENES, "policies": policies, "budget": {"max_images": None}}
+        {
+            "scenes": SCENES,
+            "policies": policies,
+            "budget": {"max_images": None},
+            "steps": 20,
+            "guidance": 4.0,
+            "sampler": "dpmsolver++",
+            "width": 128,
+            "height": 128,
+        }
     )
 
 
@@ -434,3 +443,12 @@ def test_the_shipped_settings_plan_a_night() -> None:
     night = plan(concepts(4), shipped)
     assert describe_plan(night)["per_layout"] == {"left_right": 12, "single": 8}
     assert night.notes == ()
+
+
+def test_the_shipped_settings_name_every_key() -> None:
+    path = Path(__file__).parents[2] / "assets_config" / "generation.yaml"
+    shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
+    expected = GenerationSettings().model_dump()
+    assert set(shipped) == set(expected)
+    assert set(shipped["policies"]) == set(expected["policies"])
+    assert set(shipped["budget"]) == set(expected["budget"])

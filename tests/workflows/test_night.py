@@ -89,8 +89,8 @@ class Painter:
             assert concepts[sku].sku == sku
             columns = slice(round(region.left * job.width), round(region.right * job.width))
             picture[:, columns] = colour_of(sku)
-        grain = np.random.default_rng(job.seed).integers(0, 30, picture.shape)
-        return (picture + grain).astype(np.uint8)
+        grain = np.random.default_rng(job.seed).integers(0, 30, picture.shape, dtype=np.uint8)
+        return picture + grain
 
 
 class ColourEncoder:
@@ -101,7 +101,8 @@ class ColourEncoder:
 
     def encode(self, images: Sequence[Pixels]) -> Features:
         means = np.stack([image.reshape(-1, 3).mean(axis=0) - 128.0 for image in images])
-        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+        features = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return np.asarray(features, dtype=np.float32)
 
 
 @dataclass
