@@ -100,7 +100,9 @@ class _SameConv2d(nn.Conv2d):
             kernel, stride, size = self.kernel_size[axis], self.stride[axis], x.shape[2 + axis]
             total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             padding += [total // 2, total - total // 2]
-        return self._conv_forward(functional.pad(x, padding), self.weight, self.bias)
+        padded = functional.pad(x, padding)
+        convolved: Tensor = self._conv_forward(padded, self.weight, self.bias)
+        return convolved
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -19,6 +19,8 @@ MaskPixels = npt.NDArray[np.uint8]
 MIN_AREA, MAX_AREA = 0.03, 0.90
 MIN_LARGEST_SHARE = 0.85
 """Of the masked area, how much one connected piece must hold."""
+MAX_SOFTNESS = 0.30
+"""Undecided area (opacity 40..215) over masked area; above it the network was guessing."""
 
 _NETWORK_PX = 320
 _VERDICT_PX = 96
@@ -31,17 +33,19 @@ class ProductMask:
     """A mask and whether it can be trusted.
 
     ``area`` is the masked fraction of the photo, ``largest_share`` the fraction
-    of that area in one connected piece; ``reason`` says why it is not usable.
+    of that area in one connected piece, ``softness`` the undecided area as a
+    multiple of the masked one; ``reason`` says why it is not usable.
     """
 
     mask: MaskPixels
     area: float
     largest_share: float
+    softness: float
     reason: str = ""
 
     @property
     def usable(self) -> bool:
-        """True when the area is plausible and mostly one piece."""
+        """True when the area is plausible, mostly one piece and decided."""
         return not self.reason
 
 
@@ -94,6 +98,7 @@ def judged(mask: MaskPixels) -> ProductMask:
     """Measure a mask ``(height, width)`` and say whether it can be a product's."""
     area = float((mask >= 128).mean())
     share = _largest_share(mask)
+    softness = float(((mask > 40) & (mask < 215)).mean()) / max(area, 1.0 / mask.size)
     reason = ""
     if area < MIN_AREA:
         reason = f"covers {area:.1%} of the photo; expected at least {MIN_AREA:.0%}"
@@ -101,7 +106,9 @@ def judged(mask: MaskPixels) -> ProductMask:
         reason = f"covers {area:.1%} of the photo; expected at most {MAX_AREA:.0%}"
     elif share < MIN_LARGEST_SHARE:
         reason = f"is in pieces, the largest {share:.0%}; expected {MIN_LARGEST_SHARE:.0%} in one"
-    return ProductMask(mask, area, share, reason)
+    elif softness > MAX_SOFTNESS:
+        reason = f"is undecided on {softness:.0%} of its area; expected {MAX_SOFTNESS:.0%} at most"
+    return ProductMask(mask, area, share, softness, reason)
 
 
 def _largest_share(mask: MaskPixels) -> float:
