@@ -49,7 +49,7 @@ class BaseModelSettings(_Strict):
 class CatalogSettings(_Strict):
     """``catalogs.yaml``: the watched product folders and what counts as usable."""
 
-    root: Path = Path("catalog")
+    root: Path = Path("products")
     s3: S3Settings | None = None
     settle_seconds: float = Field(120.0, ge=0)
     min_photos: int = Field(3, ge=1)

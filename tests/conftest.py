@@ -48,7 +48,7 @@ def test_data() -> Path:
 def make_settings(tmp_path: Path) -> Callable[..., Settings]:
     """``make_settings(catalog={"settle_seconds": 0}, ...)``: settings over a scratch home.
 
-    The home is ``tmp_path/home`` and the watched folder ``tmp_path/home/catalog``;
+    The home is ``tmp_path/home`` and the watched folder ``tmp_path/home/products``;
     both are created. Keyword arguments are the sections of ``Settings``.
     """
 
