@@ -68,17 +68,13 @@ class ProductMasker:
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
-    def mask(self, pixels: Pixels) -> MaskPixels:
-        """The mask of the most salient thing in one photo, at the photo's size, unjudged."""
-        return self._saliency(pixels)
-
-    def estimate(self, pixels: Pixels) -> ProductMask:
-        """The mask with the verdict on it."""
+    def mask(self, pixels: Pixels) -> ProductMask:
+        """The judged mask of the most salient thing in one photo, at the photo's size."""
         return judged(self._saliency(pixels))
 
-    def estimates(self, photos: Sequence[Pixels]) -> list[ProductMask]:
-        """One judged mask a photo, in order; photos may differ in size."""
-        return [self.estimate(pixels) for pixels in photos]
+    def masks(self, photos: Sequence[Pixels]) -> list[ProductMask]:
+        """One mask a photo, in order; photos may differ in size."""
+        return [self.mask(pixels) for pixels in photos]
 
     def _saliency(self, pixels: Pixels) -> MaskPixels:
         image = Image.fromarray(pixels).resize((_NETWORK_PX, _NETWORK_PX), Image.Resampling.LANCZOS)
