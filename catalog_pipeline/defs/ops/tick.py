@@ -1,6 +1,7 @@
 """One turn of the folder watcher without a daemon: look, then learn what was found."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -11,11 +12,15 @@ SENSOR_TAG = "dagster/sensor_name"
 
 
 def tick_sensor_and_run(
-    instance: dg.DagsterInstance, definitions: dg.Definitions
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    *,
+    run_config: Mapping[str, Any] | None = None,
 ) -> list[dg.DagsterRun]:
     """Evaluate ``catalog_watch`` once and run, in this process, every run it asks for.
 
-    ``definitions`` is ``catalog_pipeline.definitions.defs``.
+    ``definitions`` is ``catalog_pipeline.definitions.defs``; ``run_config`` goes to every
+    run (to choose a logger, for instance).
 
     Does what the daemon does in the same order: new partitions first, then one run
     per run key that no run has had yet, then the cursor (kept in the instance, apart
@@ -42,7 +47,7 @@ def tick_sensor_and_run(
     for event in tick.asset_events:
         instance.report_runless_asset_event(event)
     runs = [
-        _execute(instance, definitions, str(request.run_key), request.tags)
+        _execute(instance, definitions, str(request.run_key), request.tags, run_config)
         for request in tick.run_requests or ()
         if not instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: str(request.run_key)}))
     ]
@@ -56,10 +61,12 @@ def _execute(
     definitions: dg.Definitions,
     run_key: str,
     tags: Mapping[str, str],
+    run_config: Mapping[str, Any] | None,
 ) -> dg.DagsterRun:
     job = definitions.resolve_job_def(catalog_watch.job_name or "")
     result = job.execute_in_process(
         instance=instance,
+        run_config=run_config,
         tags={**tags, RUN_KEY_TAG: run_key, SENSOR_TAG: SENSOR_NAME},
         raise_on_error=False,
     )
