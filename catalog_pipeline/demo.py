@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from catalog_pipeline.records import ArchiveRow, Pixels
 
-FIRST_PRODUCTS = ("lagoon-backpack", "ember-teapot", "meadow-mug")
-NEXT_PRODUCT = "berry-sneaker"
+FIRST_PRODUCTS = ("MUG-ZIGZAG-01", "BACKPACK-STAR-01", "VASE-DIAGONAL-01")
+NEXT_PRODUCT = "MUG-HEARTS-01"
 
 OVERRIDES: dict[str, dict[str, Any]] = {
     # The photos are written by the demo itself: there is no upload to wait for.
@@ -48,6 +48,8 @@ round(avg(scores[\\"{score}\\"]), 3) as {score} \
 from (select *, unnest(skus) as sku from \\"{glob}\\" where not superseded) \
 group by sku order by sku"""
 
+# A logger is used only by a run whose configuration names it.
+_QUIET: dict[str, Any] = {"loggers": {"console": {}}}
 _MARK = ".catalog-pipeline-demo"
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHEET_CELL_PX = 128
@@ -215,7 +217,10 @@ class Line:
             CatalogPipelineError: the run failed.
         """
         result = self._defs.resolve_job_def(job).execute_in_process(
-            instance=self._instance, partition_key=partition_key, raise_on_error=False
+            instance=self._instance,
+            run_config=_QUIET,
+            partition_key=partition_key,
+            raise_on_error=False,
         )
         if not result.success:
             raise CatalogPipelineError(self._reason(job, result.run_id))
@@ -229,7 +234,7 @@ class Line:
         from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 
         asked: set[str] = set()
-        for run in tick_sensor_and_run(self._instance, self._defs):
+        for run in tick_sensor_and_run(self._instance, self._defs, run_config=_QUIET):
             if not run.is_success:
                 raise CatalogPipelineError(self._reason(run.job_name, run.run_id))
             asked.update(run.tags["sku"].split(","))
