@@ -231,7 +231,8 @@ def _open_client(s3: S3Settings) -> Any:
         s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
     )
     try:
-        return boto3.client(
+        # A session of its own: the default one keeps the credentials it saw first.
+        return boto3.Session().client(
             "s3", endpoint_url=s3.endpoint_url, region_name=s3.region, config=path_style
         )
     except (BotoCoreError, ValueError) as error:

@@ -1,0 +1,258 @@
+"""Writers in processes of their own, which can be killed at any call to a store.
+
+``kill="compare_and_swap:2:before"`` ends the process with SIGKILL before (or
+``after``) its second call of that method of the store or of ``os``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexRow, SkuStatus
+from catalog_pipeline.settings import S3Settings
+from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.contention import until_won
+from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.objects import LocalObjectStore, ObjectStore, S3ObjectStore
+
+PATIENCE_SECONDS = 60.0
+NIGHT = date(2026, 3, 1)
+MOMENT = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.stores.store_processes"])
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder, or a bucket with the environment that holds its credentials."""
+
+    root: str = ""
+    s3: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def open(self) -> ObjectStore:
+        os.environ.update(dict(self.environment))
+        if self.root:
+            return LocalObjectStore(Path(self.root))
+        return S3ObjectStore(S3Settings.model_validate_json(self.s3))
+
+
+class Worker:
+    """A task that runs in a process of its own."""
+
+    def __init__(
+        self, location: Location, task: str, arguments: tuple[Any, ...], kill: str | None
+    ) -> None:
+        self.process = _processes.Process(target=_run, args=(location, task, arguments, kill))
+        self.process.start()
+
+    def wait(self) -> int:
+        """The exit code: 0 for success, -9 for killed."""
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode is not None, "the process hangs"
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def end(self) -> None:
+        if self.process.is_alive():
+            self.kill()
+        self.process.close()
+
+
+def count_up(objects: ObjectStore, times: int) -> None:
+    """Add one to a number, ``times`` times."""
+    for _ in range(times):
+        until_won(lambda: _add_one(objects), "counter")
+
+
+def _add_one(objects: ObjectStore) -> None:
+    if not objects.exists("counter"):
+        objects.compare_and_swap("counter", b"1", None)
+        return
+    stored = objects.read("counter")
+    objects.compare_and_swap("counter", b"%d" % (int(stored.data) + 1), stored.version)
+
+
+def rewrite(objects: ObjectStore, size_bytes: int, seconds: float) -> None:
+    """Replace one object by another letter's worth of bytes, over and over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for letter in b"abc":
+            objects.put("blob", bytes([letter]) * size_bytes)
+
+
+def add_skus(objects: ObjectStore, name: str, count: int) -> None:
+    """Put ``count`` SKUs into the index, one update each."""
+    for number in range(count):
+        row = index_row(f"{name}-{number}")
+        IndexStore(objects).update(lambda rows, row=row: [*rows, row])
+
+
+def publish_rows(objects: ObjectStore, name: str, count: int, planned: list[str]) -> None:
+    """Render and publish ``count`` pictures, one publication each."""
+    archive = ImageArchive(objects)
+    for number in range(count):
+        archive.publish_day(NIGHT, [picture(archive, f"{name}-{number}")], planned)
+
+
+def render_and_publish(objects: ObjectStore, image_ids: list[str]) -> None:
+    """What a night does: pictures, staging, manifest, clearing."""
+    archive = ImageArchive(objects)
+    done = {row.image_id for row in [*archive.staged(NIGHT), *archive.read_day(NIGHT)]}
+    rows = [picture(archive, name) for name in image_ids if name not in done]
+    if rows:
+        archive.stage(NIGHT, rows[0].image_id, rows)
+    archive.publish_day(NIGHT, archive.staged(NIGHT), image_ids)
+    archive.clear_staging(NIGHT)
+
+
+def learn(objects: ObjectStore, sku: str) -> None:
+    """What learning does with the store: parts, version, head."""
+    store = AdapterStore(objects, "default")
+    with store.lease(timeout_seconds=PATIENCE_SECONDS) as lease:
+        current = store.current()
+        if current is not None and current.concept(sku) is not None:
+            return
+        version = next_version(store, current, sku)
+        store.write_staging("checkpoint", b"half learned")
+        store.publish(version)
+        store.promote(
+            version.version, expected=current.version if current else None, fence=lease.fence
+        )
+        store.delete_staging("checkpoint")
+
+
+def learn_all(objects: ObjectStore, name: str, count: int) -> None:
+    """Learn ``count`` SKUs, each under a lease of its own."""
+    for number in range(count):
+        learn(objects, f"{name}-{number}")
+
+
+def hold(objects: ObjectStore, seconds: float) -> None:
+    """Hold the collection's lease; say so with an object."""
+    with AdapterStore(objects, "default").lease(timeout_seconds=PATIENCE_SECONDS):
+        objects.put("held", b"yes")
+        time.sleep(seconds)
+
+
+def picture(archive: ImageArchive, image_id: str) -> ArchiveRow:
+    """Store a picture; its row."""
+    key, digest = archive.put_image(b"\x89PNG " + image_id.encode())
+    return ArchiveRow(
+        image_id=image_id,
+        path=key,
+        sha256=digest,
+        day=NIGHT,
+        job_id=image_id,
+        prompt="a mug",
+        skus=("00123",),
+        layout="single",
+        seed=7,
+        sampler="ddim",
+        steps=20,
+        guidance=4.0,
+        width=128,
+        height=128,
+        base_model_hash="base",
+        collection="default",
+        adapter_version="version",
+        memory_version="memory",
+        scores={"fidelity": 0.5},
+        superseded=False,
+        created_utc=datetime.now(UTC),
+        schema_version=1,
+    )
+
+
+def index_row(sku: str) -> IndexRow:
+    """A new SKU."""
+    return IndexRow(
+        sku=sku,
+        collection="default",
+        name=sku,
+        class_noun="mug",
+        category="",
+        content_hash=f"photos of {sku}",
+        learned_hash="",
+        photo_count=4,
+        bytes=4096,
+        first_seen_utc=MOMENT,
+        newest_modified_utc=MOMENT,
+        status=SkuStatus.NEW,
+    )
+
+
+def next_version(store: AdapterStore, current: AdapterVersion | None, sku: str) -> AdapterVersion:
+    """``current`` with one more concept, its part written."""
+    concept = Concept(sku, sku, "mug", "", (f"<{sku}>",), f"photos of {sku}", 0)
+    draft = AdapterVersion(
+        version="",
+        collection=store.collection,
+        parent=current.version if current else None,
+        concepts=(*(current.concepts if current else ()), concept),
+        base_model_hash="base",
+        config_hash="config",
+        parts={
+            **(current.parts if current else {}),
+            f"concept/{sku}": store.write_part(b"weights of " + sku.encode()),
+        },
+        memory_version="memory",
+        code_version="0.1.0",
+        seed=0,
+        created_utc=datetime.now(UTC),
+    )
+    return replace(draft, version=version_hash(draft))
+
+
+TASKS: dict[str, Callable[..., None]] = {
+    task.__name__: task
+    for task in (
+        count_up,
+        rewrite,
+        add_skus,
+        publish_rows,
+        render_and_publish,
+        learn,
+        learn_all,
+        hold,
+    )
+}
+
+
+def _run(location: Location, task: str, arguments: tuple[Any, ...], kill: str | None) -> None:
+    objects = location.open()
+    if kill is not None:
+        _arm(objects, *kill.split(":"))
+    TASKS[task](objects, *arguments)
+
+
+def _arm(objects: ObjectStore, method: str, call: str, moment: str) -> None:
+    owner: Any = os if hasattr(os, method) else type(objects)
+    original = getattr(owner, method)
+    calls = 0
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == int(call) and moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return original(*arguments, **options)
+        finally:
+            if calls == int(call):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, method, watched)
