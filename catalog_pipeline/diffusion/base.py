@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.errors import BaseModelError
@@ -64,11 +67,12 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     folder = resolve_base_model(settings)
+    # Their bars count files of a folder that opens in a second; ours count real work.
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, safety_checker=None
-        )
-    except (OSError, ValueError, TypeError) as error:
+        unet, vae, text_encoder, tokenizer, scheduler = _open_parts(folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BaseModelError(
             f"the base model at {folder} cannot be opened: {error}; expected a diffusers "
             "StableDiffusionPipeline folder with safetensors weights"
@@ -79,21 +83,38 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
         else settings.device
     )
     dtype = choose_dtype(settings.dtype, device)
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+    for part in (unet, vae, text_encoder):
         part.requires_grad_(False).eval().to(device)
-    for part in (pipeline.unet, pipeline.vae):
+    for part in (unet, vae):
         # torch's own method: diffusers' wrapper warns about a list that is empty here.
         nn.Module.to(part, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return BaseModel(
-        unet=pipeline.unet,
-        vae=pipeline.vae,
-        text_encoder=pipeline.text_encoder,
-        tokenizer=pipeline.tokenizer,
-        scheduler_config=pipeline.scheduler.config,
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler_config=scheduler.config,
         content_hash=hash_model_folder(folder),
         device=device,
         dtype=dtype,
     )
+
+
+def _open_parts(folder: Path) -> tuple[Any, Any, Any, Any, Any]:
+    """UNet, VAE, text encoder, tokenizer and scheduler, in fp32, from local files only."""
+    opened = []
+    for kind, name in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
+        opened.append(
+            kind.from_pretrained(
+                folder, subfolder=name, local_files_only=True, torch_dtype=torch.float32
+            )
+        )
+    text_encoder = CLIPTextModel.from_pretrained(
+        folder / "text_encoder", local_files_only=True, dtype=torch.float32
+    )
+    tokenizer = CLIPTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    return opened[0], opened[1], text_encoder, tokenizer, scheduler
 
 
 def resolve_base_model(settings: BaseModelSettings) -> Path:

@@ -133,9 +133,9 @@ def half_scene(cutout: Cutout, backdrop: Backdrop, side_px: int, rng: np.random.
         cutout,
         backdrop.pixels,
         height_share=rng.uniform(0.38, 0.55),
-        centre=(0.74 if right else 0.26) + rng.uniform(-0.03, 0.03),
+        centre=(0.74 if right else 0.26) + rng.uniform(-0.02, 0.02),
         bottom=rng.uniform(0.72, 0.94),
-        width_limit=0.47,
+        width_limit=0.42,
     )
     region = np.zeros((side_px, side_px), np.float32)
     region[:, side_px // 2 :] = 1

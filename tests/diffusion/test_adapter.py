@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from catalog_pipeline.diffusion.adapter import Route, resize_masks, whole_image
+from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
+from catalog_pipeline.diffusion.sampling import DiffusionEngine
+
+
+def predict(engine: DiffusionEngine, route: Route, masks: torch.Tensor | None = None):
+    generator = torch.Generator().manual_seed(1)
+    batch, regions = len(route.slots), route.regions
+    latents = torch.randn(batch, 4, 4, 4, generator=generator)
+    hidden = torch.randn(1, 1, 48, 16, generator=generator).expand(batch, regions, -1, -1)
+    with torch.no_grad():
+        return engine.predict(latents, torch.full((batch,), 300), hidden, masks, route)
+
+
+def filled_slot(engine: DiffusionEngine, slot: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    engine.adapter.add_slot(slot, generator)
+    with torch.no_grad():
+        for parameter in engine.adapter.parameters_of(slot):
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    engine.adapter.parameters_changed()
+
+
+def test_fresh_slot_and_no_slot_leave_the_base_untouched(engine):
+    bare = predict(engine, whole_image([None]))
+    engine.adapter.add_slot("A", torch.Generator().manual_seed(0))
+    assert torch.equal(predict(engine, whole_image(["A"])), bare)
+    filled_slot(engine, "B", 3)
+    assert torch.equal(predict(engine, whole_image([None])), bare)
+    assert not torch.allclose(predict(engine, whole_image(["B"])), bare, atol=1e-3)
+
+
+def test_rows_of_a_batch_use_their_own_slots(engine):
+    filled_slot(engine, "A", 1)
+    filled_slot(engine, "B", 2)
+    mixed = predict(engine, whole_image(["A", "B", None]))
+    for index, slot in enumerate(["A", "B", None]):
+        same = predict(engine, whole_image([slot, slot, slot]))
+        torch.testing.assert_close(mixed[index], same[index], atol=1e-5, rtol=1e-4)
+
+
+def test_routed_linear_equals_a_slow_loop(engine):
+    filled_slot(engine, "A", 1)
+    filled_slot(engine, "B", 2)
+    name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_q"))
+    layer = engine.adapter.layers[name]
+    masks = torch.rand(1, 2, 2, 2)
+    hidden = torch.randn(1, 4, layer.base.in_features)
+    with torch.no_grad(), engine.adapter.routed(Route((("A", "B"),), masks)):
+        fast = layer(hidden)
+    flat = resize_masks(masks, 4)
+    for pixel in range(4):
+        expected = layer.base(hidden[0, pixel])
+        for region, slot in enumerate("AB"):
+            delta = layer.up[slot] @ (layer.down[slot] @ hidden[0, pixel])
+            expected = expected + flat[0, region, pixel] * delta
+        torch.testing.assert_close(fast[0, pixel], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_region_mask_of_one_is_the_whole_image(engine):
+    filled_slot(engine, "A", 1)
+    masks = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])[None]
+    split = predict(engine, Route((("A", None),), masks), masks)
+    whole = predict(engine, whole_image(["A"]))
+    torch.testing.assert_close(split, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_parameters_changed_refreshes_packed_weights(engine):
+    filled_slot(engine, "A", 1)
+    route = whole_image(["A"])
+    before = predict(engine, route)
+    with torch.no_grad():
+        engine.adapter.parameters_of("A")[1].mul_(3)
+    engine.adapter.parameters_changed()
+    assert not torch.equal(predict(engine, route), before)
+
+
+def test_slot_gradients_reach_only_that_slot(engine):
+    filled_slot(engine, "A", 1)
+    filled_slot(engine, "B", 2)
+    route, hidden = whole_image(["A"]), torch.randn(1, 1, 48, 16)
+    engine.predict(torch.randn(1, 4, 4, 4), torch.tensor([5]), hidden, None, route).sum().backward()
+    assert all(p.grad is not None for p in engine.adapter.parameters_of("A"))
+    assert all(p.grad is None for p in engine.adapter.parameters_of("B"))
+    assert all(p.grad is None for p in engine.base.unet.parameters() if not p.requires_grad)
+
+
+def test_part_round_trip_restores_slot_and_tokens(engine):
+    filled_slot(engine, "SKU.1", 4)
+    engine.text.table.add("<SKU.1:0>", torch.arange(16.0))
+    want = predict(engine, whole_image(["SKU.1"]))
+    tensors = slot_part(engine, "SKU.1") | token_part(engine, ["<SKU.1:0>"])
+    data = encode_part(tensors)
+    assert data == encode_part(tensors)
+    engine.adapter.drop_slot("SKU.1")
+    engine.text.table.add("<SKU.1:0>", torch.zeros(16))
+    install_part(engine, data, slot="SKU.1", tokens=["<SKU.1:0>"])
+    assert torch.equal(predict(engine, whole_image(["SKU.1"])), want)
+    assert torch.equal(engine.text.table.parameter_of("<SKU.1:0>"), torch.arange(16.0))
+    assert engine.adapter.slots == {"SKU.1"}
+
+
+def test_part_of_another_shape_is_refused(engine):
+    filled_slot(engine, "A", 4)
+    tensors = slot_part(engine, "A")
+    some = next(name for name in tensors if name.endswith(".down"))
+    with pytest.raises(ValueError, match="rank 2"):
+        install_part(engine, encode_part({**tensors, some: torch.zeros(9, 16)}), slot="B")
+    del tensors[some]
+    with pytest.raises(ValueError, match="expected"):
+        install_part(engine, encode_part(tensors), slot="B")
+    with pytest.raises(ValueError, match="token rows"):
+        install_part(engine, encode_part({"token/0": torch.zeros(16)}), slot=None, tokens=[])

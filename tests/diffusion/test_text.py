@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from catalog_pipeline.diffusion.text import TextConditioner, placeholder_tokens
+
+
+def test_prompts_without_placeholders_are_encoded_as_by_the_base(engine):
+    prompt = "a photo of a red mug on a wooden table"
+    ids = engine.base.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
+    assert torch.equal(engine.text.input_ids([prompt]), ids)
+    before = engine.text.encode([prompt])
+    engine.text.table.add("<A:0>", torch.ones(16))
+    assert torch.equal(engine.text.encode([prompt]), before)
+
+
+def test_placeholders_take_one_position_each_and_carry_gradient(engine):
+    for index, token in enumerate(placeholder_tokens("MUG-1.a", 2)):
+        engine.text.table.add(token, torch.full((16,), float(index)))
+    prompt = "a photo of a <MUG-1.a:0> <MUG-1.a:1> mug"
+    ids = engine.text.input_ids([prompt])[0].tolist()
+    known = engine.text.table.base.num_embeddings
+    assert [i - known for i in ids if i >= known] == [0, 1]
+    assert engine.text.token_count(prompt) == engine.text.token_count("a photo of a mug") + 2
+    engine.text.encode([prompt]).sum().backward()
+    assert engine.text.table.parameter_of("<MUG-1.a:1>").grad is not None
+
+
+def test_a_long_prompt_keeps_its_end_mark(engine):
+    ids = engine.text.input_ids(["mug " * 200])[0]
+    assert len(ids) == engine.base.tokenizer.model_max_length
+    assert int(ids[-1]) == engine.base.tokenizer.eos_token_id
+
+
+def test_unknown_placeholder_and_second_conditioner_are_refused(engine):
+    with pytest.raises(KeyError):
+        engine.text.input_ids(["a <NONE:0> mug"])
+    with pytest.raises(ValueError, match="already"):
+        TextConditioner(engine.base)

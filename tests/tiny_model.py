@@ -1,0 +1,69 @@
+"""A tiny Stable Diffusion folder: real diffusers classes, random weights, milliseconds a step."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
+
+
+def write_tiny_model(folder: Path, prediction_type: str = "v_prediction") -> Path:
+    """Write a 16 px model (latents 4 x 4 x 4) to ``folder``; the tokenizer is the embedded one."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=4,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(4, 8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=0.6,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=2782,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            bos_token_id=2780,
+            eos_token_id=2781,
+            pad_token_id=2781,
+        )
+    )
+    scheduler = DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=prediction_type,
+        clip_sample=False,
+        timestep_spacing="trailing",
+        steps_offset=1,
+    )
+    for name, part in (
+        ("unet", unet),
+        ("vae", vae),
+        ("text_encoder", text),
+        ("scheduler", scheduler),
+    ):
+        part.save_pretrained(folder / name)
+    shutil.copytree(EMBEDDED_WEIGHTS / "tokenizer", folder / "tokenizer")
+    shutil.copy(EMBEDDED_WEIGHTS / "model_index.json", folder / "model_index.json")
+    return folder
