@@ -15,7 +15,7 @@ SHEET_MAX_BYTES = 100_000
 
 _COLUMNS = 6
 _CELLS_PX = (128, 112, 96, 80, 64, 48, 32, 16)
-_COLOURS = 128
+_COLOURS = 256
 
 
 def draw_night_sheet(pictures: Sequence[Pixels]) -> bytes:
