@@ -1,0 +1,136 @@
+"""One HTML page of a night: every picture with its products, scores and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from catalog_pipeline.evaluation.embedding import page_templates, picture_uri
+from catalog_pipeline.evaluation.retention import fidelity_share
+from catalog_pipeline.records import ArchiveRow, Pixels
+
+_THUMBNAIL_PX = 96
+_FIDELITY = "fidelity/"
+
+
+@dataclass(frozen=True)
+class GalleryProduct:
+    """How a SKU is shown beside its pictures.
+
+    ``photo`` is its first photo, ``None`` when the catalog has none any more;
+    ``ceiling`` is how alike its photos are among themselves, ``None`` when unknown.
+    """
+
+    sku: str
+    name: str
+    photo: Pixels | None = None
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One picture of the night and its manifest row."""
+
+    row: ArchiveRow
+    pixels: Pixels
+
+
+def render_gallery(
+    day: date, images: Sequence[GalleryImage], products: Mapping[str, GalleryProduct]
+) -> str:
+    """A self-contained HTML page: no link, no script and no picture from elsewhere.
+
+    Args:
+        day: the night's date.
+        images: in any order; shown by number of products, products, prompt.
+        products: for each SKU that a row names; a SKU that is missing here is
+            shown by its key alone.
+    """
+    ordered = sorted(images, key=lambda image: _order(image.row))
+    named = sorted({sku for image in ordered for sku in image.row.skus})
+    known = [products.get(sku, GalleryProduct(sku, sku)) for sku in named]
+    shown = {product.sku: _product(number, product) for number, product in enumerate(known)}
+    cards = [_card(number, image, shown) for number, image in enumerate(ordered)]
+    for product in shown.values():
+        product["count"] = sum(product["sku"] in card["skus"] for card in cards)
+    current = [card for card in cards if not card["superseded"]]
+    shares = [c["share"] for c in current if c["share"] is not None]
+    page = page_templates().get_template("gallery.html.j2")
+    return page.render(
+        day=day.isoformat(),
+        weekday=day.strftime("%A"),
+        cards=cards,
+        products=list(shown.values()),
+        layouts=sorted({card["layout"] for card in cards}),
+        current_count=len(current),
+        superseded_count=len(cards) - len(current),
+        mean_share=float(np.mean(shares)) if shares else None,
+        versions=sorted({(i.row.collection, i.row.adapter_version) for i in ordered}),
+    )
+
+
+def _order(row: ArchiveRow) -> tuple[Any, ...]:
+    return (row.superseded, len(row.skus), row.skus, row.prompt, row.image_id)
+
+
+def _product(number: int, product: GalleryProduct) -> dict[str, Any]:
+    photo = product.photo
+    return {
+        "number": number,
+        "sku": product.sku,
+        "name": product.name,
+        "ceiling": product.ceiling,
+        "photo_uri": None if photo is None else picture_uri(photo, _THUMBNAIL_PX),
+        "initial": (product.name or product.sku)[:1].upper(),
+    }
+
+
+def _card(
+    number: int, image: GalleryImage, shown: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    row = image.row
+    looks = [_look(shown[sku], row.scores.get(_FIDELITY + sku)) for sku in row.skus]
+    shares = [look["share"] for look in looks if look["share"] is not None]
+    words = [row.prompt, row.layout, row.image_id, row.adapter_version, row.collection]
+    words += [f"{look['product']['sku']} {look['product']['name']}" for look in looks]
+    return {
+        "number": number,
+        "row": row,
+        "skus": row.skus,
+        "layout": row.layout,
+        "superseded": row.superseded,
+        "picture_uri": picture_uri(image.pixels),
+        "looks": looks,
+        "share": min(shares) if shares else None,
+        "words": " ".join(words).casefold(),
+        "details": _details(row),
+        "scores": sorted(row.scores.items()),
+    }
+
+
+def _look(product: Mapping[str, Any], fidelity: float | None) -> dict[str, Any]:
+    ceiling = product["ceiling"]
+    known = fidelity is not None and ceiling is not None and ceiling > 0
+    share = fidelity_share(fidelity, ceiling) if known else None  # type: ignore[arg-type]
+    return {"product": product, "fidelity": fidelity, "share": share}
+
+
+def _details(row: ArchiveRow) -> list[tuple[str, str]]:
+    return [
+        ("image id", row.image_id),
+        ("seed", str(row.seed)),
+        ("sampler", f"{row.sampler}, {row.steps} steps, guidance {row.guidance:g}"),
+        ("size", f"{row.width} × {row.height} px"),
+        ("layout", row.layout),
+        ("collection", row.collection),
+        ("adapter version", row.adapter_version),
+        ("memory version", row.memory_version),
+        ("base model", row.base_model_hash[:16]),
+        ("rendered", f"{row.created_utc:%Y-%m-%d %H:%M:%S} UTC"),
+        ("SHA-256", row.sha256),
+        ("file", row.path),
+    ]

@@ -1,0 +1,116 @@
+"""Write the page of a night: every published picture, for people to look through."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
+from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
+from catalog_pipeline.errors import CatalogError, GenerationError, ObjectNotFoundError
+from catalog_pipeline.records import ArchiveRow, Pixels, SkuListing
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.workflows.home import Home, open_home
+
+if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.gallery import GalleryProduct
+
+_FIRST_PHOTOS = 3
+"""How many photos of a SKU are tried before it is shown without one."""
+
+
+def write_gallery(settings: Settings, day: date) -> Path:
+    """Write ``reports/gallery-<day>.html`` under the home and return its path.
+
+    The page holds every published picture of the day, superseded ones included
+    (hidden at first). Written anew each time, atomically; where state lives in a
+    bucket, the page is stored there as well.
+
+    Raises:
+        GenerationError: nothing was published for this day.
+        IntegrityError: a picture does not match its hash.
+    """
+    from catalog_pipeline.evaluation.contact_sheet import decode_png
+    from catalog_pipeline.evaluation.gallery import GalleryImage, render_gallery
+
+    home = open_home(settings)
+    rows = home.archive.read_day(day)
+    if not rows:
+        known = ", ".join(night.isoformat() for night in home.archive.days()[-5:]) or "none"
+        raise GenerationError(
+            f"no picture has been published for {day.isoformat()}; latest nights: {known}; "
+            f"run `catalog-pipeline generate --day {day.isoformat()}` first"
+        )
+    images = [GalleryImage(row, decode_png(home.archive.read_image(row.path))) for row in rows]
+    products = {product.sku: product for product in _products(settings, home, rows)}
+    page = render_gallery(day, images, products)
+    return write_report(settings, home, f"gallery-{day.isoformat()}.html", page.encode())
+
+
+def write_report(settings: Settings, home: Home, name: str, data: bytes) -> Path:
+    """Put ``reports/<name>`` under the local home, and in the bucket where there is one."""
+    key = f"reports/{name}"
+    LocalObjectStore(settings.home).put(key, data)
+    if settings.archive.s3 is not None:
+        home.objects.put(key, data)
+    return settings.home / key
+
+
+@dataclass(frozen=True)
+class _Names:
+    name: str
+    ceiling: float | None
+
+
+def _products(
+    settings: Settings, home: Home, rows: Sequence[ArchiveRow]
+) -> Iterable[GalleryProduct]:
+    from catalog_pipeline.evaluation.gallery import GalleryProduct
+
+    skus = sorted({sku for row in rows for sku in row.skus})
+    photos = first_photos(settings, skus)
+    names = _learned_names(home, rows)
+    for sku in skus:
+        known = names.get(sku, _Names(sku, None))
+        yield GalleryProduct(sku, known.name, photos.get(sku), known.ceiling)
+
+
+def _learned_names(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, _Names]:
+    """Name and ceiling of each product, from the versions that rendered it."""
+    names: dict[str, _Names] = {}
+    for collection, version in sorted({(r.collection, r.adapter_version) for r in rows}):
+        try:
+            record = home.adapters(collection).read(version)
+        except ObjectNotFoundError:
+            continue  # The pictures of a deleted version are still worth showing.
+        for concept in record.concepts:
+            names[concept.sku] = _Names(concept.name, concept.metrics.get("ceiling"))
+    return names
+
+
+def first_photos(settings: Settings, skus: Collection[str]) -> dict[str, Pixels]:
+    """The first usable photo of each SKU; a SKU that has none any more is left out.
+
+    Products leave the catalog while their pictures stay, so a missing folder, or
+    a missing catalog, is no error here.
+    """
+    source = open_photo_source(settings)
+    try:
+        listings = source.list_skus(only=list(skus)).listings
+    except CatalogError:
+        return {}
+    found = {listing.sku: _first_photo(settings, source, listing) for listing in listings}
+    return {sku: photo for sku, photo in found.items() if photo is not None}
+
+
+def _first_photo(settings: Settings, source: PhotoSource, listing: SkuListing) -> Pixels | None:
+    for ref in listing.photos[:_FIRST_PHOTOS]:
+        try:
+            return decode_photo(source.read(ref.key), settings.catalog).pixels
+        except (RefusedPhotoError, CatalogError):
+            continue
+    return None
