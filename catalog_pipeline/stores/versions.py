@@ -14,6 +14,7 @@ from catalog_pipeline.stores.contract import sha256_hex
 
 VERSION_SCHEMA_VERSION = 1
 _HASH_DIGITS = 16
+_NOT_HASHED = {"version", "created_utc", "metrics"}
 
 
 def version_hash(version: AdapterVersion) -> str:
@@ -23,13 +24,7 @@ def version_hash(version: AdapterVersion) -> str:
     the same photos again on the same machine gives the same name. Use as
     ``replace(draft, version=version_hash(draft))``.
     """
-    content = _content(version)
-    for name in ("version", "created_utc", "metrics"):
-        del content[name]
-    for concept in content["concepts"]:
-        del concept["metrics"]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return sha256_hex(text.encode())[:_HASH_DIGITS]
+    return _hash(_content(version))
 
 
 def encode_version(version: AdapterVersion) -> bytes:
@@ -54,11 +49,14 @@ def encode_version(version: AdapterVersion) -> bytes:
     return text.encode() + b"\n"
 
 
-def decode_version(data: bytes, what: str) -> AdapterVersion:
+def decode_version(data: bytes, version: str, what: str) -> AdapterVersion:
     """The record of :func:`encode_version`; ``what`` names the file in errors.
 
+    The hash is taken over the JSON as it is stored: a record from before a field
+    existed keeps its name.
+
     Raises:
-        IntegrityError: not such a record.
+        IntegrityError: not such a record, or it does not hash to ``version``.
         StoreError: written by a newer version of this program.
     """
     try:
@@ -69,11 +67,28 @@ def decode_version(data: bytes, what: str) -> AdapterVersion:
                 f"{what} has schema version {schema_version}; this program reads up to "
                 f"{VERSION_SCHEMA_VERSION}: upgrade catalog-pipeline"
             )
-        return _record(content)
+        found = _hash(content)
+        record = _record(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{what} is not an adapter version ({error}); restore it or roll back to another one"
         ) from error
+    if found != version or record.version != version:
+        raise IntegrityError(
+            f"{what} was altered: it hashes to {found}, expected {version}; restore it or roll "
+            "back to another version"
+        )
+    return record
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    identity = {key: content[key] for key in content.keys() - _NOT_HASHED}
+    identity["concepts"] = [
+        {key: concept[key] for key in concept.keys() - {"metrics"}}
+        for concept in content["concepts"]
+    ]
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return sha256_hex(text.encode())[:_HASH_DIGITS]
 
 
 def _content(version: AdapterVersion) -> dict[str, Any]:

@@ -1,0 +1,218 @@
+"""The archive: pictures, staging, and one manifest a night that changes in one step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.objects import ObjectStore
+from tests.stores.store_processes import NIGHT, Worker
+
+Rendered = Callable[..., ArchiveRow]
+HEAD_KEY = "manifest/dt=2026-03-01/part-0.parquet"
+
+
+@pytest.fixture
+def archive(objects: ObjectStore) -> ImageArchive:
+    return ImageArchive(objects)
+
+
+def test_a_picture_is_stored_once_under_its_hash(
+    archive: ImageArchive, objects: ObjectStore
+) -> None:
+    key, digest = archive.put_image(b"\x89PNG picture")
+    assert key == f"images/sha256={digest}.png"
+    assert archive.put_image(b"\x89PNG picture") == (key, digest)
+    assert archive.read_image(key) == b"\x89PNG picture"
+    assert archive.image_keys() == [key]
+    objects.put(key, b"rotten")
+    with pytest.raises(IntegrityError, match="is corrupted"):
+        archive.read_image(key)
+    archive.put_image(b"\x89PNG picture")
+    assert archive.read_image(key) == b"\x89PNG picture"
+
+
+def test_a_night_is_published_whole(archive: ImageArchive, rendered: Rendered) -> None:
+    rows = [rendered(archive, "b"), rendered(archive, "a")]
+    report = archive.publish_day(NIGHT, rows, ["a", "b"])
+    assert (report.rows, report.added, report.superseded, report.changed) == (2, 2, 0, True)
+    assert report.path.endswith(HEAD_KEY)
+    assert archive.read_day(NIGHT) == rows[::-1]
+    assert archive.days() == [NIGHT]
+    assert archive.verify_day(NIGHT) == []
+    assert archive.read_day(NIGHT + timedelta(days=1)) == []
+
+
+def test_publishing_again_writes_nothing(
+    archive: ImageArchive, objects: ObjectStore, rendered: Rendered
+) -> None:
+    row = rendered(archive, "a", scores={"fidelity": math.nan})
+    archive.publish_day(NIGHT, [row], ["a"])
+    before = {key: objects.read(key).version for key in objects.list("")}
+    rerun = replace(row, created_utc=row.created_utc + timedelta(hours=1), scores=dict(row.scores))
+    for rows in ([], [row], [rerun]):
+        report = archive.publish_day(NIGHT, rows, ["a"])
+        assert (report.rows, report.added, report.superseded, report.changed) == (1, 0, 0, False)
+    assert {key: objects.read(key).version for key in objects.list("")} == before
+    empty = archive.publish_day(NIGHT + timedelta(days=1), [], [])
+    assert not empty.changed
+    assert archive.days() == [NIGHT]
+
+
+def test_a_changed_plan_adds_and_supersedes_and_can_come_back(
+    archive: ImageArchive, rendered: Rendered
+) -> None:
+    archive.publish_day(NIGHT, [rendered(archive, "a"), rendered(archive, "b")], ["a", "b"])
+    report = archive.publish_day(NIGHT, [rendered(archive, "c")], ["b", "c"])
+    assert (report.rows, report.added, report.superseded, report.changed) == (3, 1, 1, True)
+    assert {row.image_id: row.superseded for row in archive.read_day(NIGHT)} == {
+        "a": True,
+        "b": False,
+        "c": False,
+    }
+    assert archive.publish_day(NIGHT, [], ["a", "b", "c"]).superseded == 0
+    assert not any(row.superseded for row in archive.read_day(NIGHT))
+
+
+def test_a_picture_rendered_anew_replaces_its_row(
+    archive: ImageArchive, rendered: Rendered
+) -> None:
+    archive.publish_day(NIGHT, [rendered(archive, "a")], ["a"])
+    better = rendered(archive, "a", picture=b"\x89PNG better")
+    report = archive.publish_day(NIGHT, [better], ["a"])
+    assert (report.rows, report.added, report.changed) == (1, 0, True)
+    assert archive.read_day(NIGHT) == [better]
+
+
+def test_every_state_of_a_night_can_be_read_again(
+    archive: ImageArchive, rendered: Rendered, objects: ObjectStore
+) -> None:
+    first, second = rendered(archive, "a"), rendered(archive, "b")
+    archive.publish_day(NIGHT, [first], ["a"])
+    archive.publish_day(NIGHT, [second], ["a", "b"])
+    archive.publish_day(NIGHT, [], ["b"])
+    versions = archive.versions(NIGHT)
+    assert len(versions) == 3
+    assert archive.read_version(NIGHT, versions[0]) == [first]
+    assert archive.read_version(NIGHT, versions[1]) == [first, second]
+    assert archive.read_version(NIGHT, versions[2]) == archive.read_day(NIGHT)
+    assert archive.versions(NIGHT + timedelta(days=1)) == []
+    objects.put(f"_versions/manifest/dt=2026-03-01/{versions[0]}.parquet", b"rotten")
+    with pytest.raises(IntegrityError):
+        archive.read_version(NIGHT, versions[0])
+    with pytest.raises(ObjectNotFoundError):
+        archive.read_version(NIGHT, "0" * 64)
+
+
+def test_the_same_night_gives_the_same_bytes(
+    archive: ImageArchive, objects: ObjectStore, rendered: Rendered
+) -> None:
+    rows = [rendered(archive, name) for name in "abc"]
+    archive.publish_day(NIGHT, rows, "abc")
+    first = objects.read(HEAD_KEY).data
+    objects.delete(HEAD_KEY)
+    shuffled = [replace(r, scores=dict(reversed(list(r.scores.items())))) for r in rows[::-1]]
+    archive.publish_day(NIGHT, shuffled, "abc")
+    assert objects.read(HEAD_KEY).data == first
+
+
+def test_rows_that_cannot_be_right_are_refused(
+    archive: ImageArchive, rendered: Rendered, make_row: Rendered
+) -> None:
+    row = rendered(archive, "a")
+    for rows, message in (
+        ([replace(row, day=NIGHT + timedelta(days=1))], "expected rows of 2026-03-01"),
+        ([row, replace(row, prompt="other")], "two different rows for the picture a"),
+        ([make_row("x", path="images/sha256=0.png", sha256="0")], "expected .* to be stored"),
+        ([replace(row, path="elsewhere.png")], "names the picture 'elsewhere.png'"),
+        ([replace(row, seed=2**64)], "does not fit the schema of image_manifest"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            archive.publish_day(NIGHT, rows, ["a"])
+    assert archive.days() == []
+
+
+def test_staged_rows_wait_for_their_publication(archive: ImageArchive, rendered: Rendered) -> None:
+    a, b, c = (rendered(archive, name) for name in "abc")
+    archive.stage(NIGHT, "shard-1", [b])
+    archive.stage(NIGHT, "shard-1", [b, a])
+    archive.stage(NIGHT, "shard-2", [c])
+    newer = replace(c, created_utc=c.created_utc + timedelta(seconds=1), prompt="newer")
+    archive.stage(NIGHT, "shard-3", [newer])
+    assert archive.staged(NIGHT) == [a, b, newer]
+    assert archive.staged_days() == [NIGHT]
+    archive.publish_day(NIGHT, [a, b], "abc")
+    archive.clear_staging(NIGHT)
+    assert archive.staged(NIGHT) == [newer]
+    archive.publish_day(NIGHT, archive.staged(NIGHT), "abc")
+    archive.clear_staging(NIGHT)
+    assert archive.staged(NIGHT) == []
+    assert archive.staged_days() == []
+    with pytest.raises(StoreError, match=r"shard '../x'"):
+        archive.stage(NIGHT, "../x", [a])
+
+
+def test_verification_names_every_problem(
+    archive: ImageArchive, rendered: Rendered, objects: ObjectStore
+) -> None:
+    assert archive.verify_day(NIGHT) == ["2026-03-01 has no manifest; publish the night"]
+    rows = [rendered(archive, name) for name in "abc"]
+    archive.publish_day(NIGHT, rows, "abc")
+    objects.delete(rows[0].path)
+    objects.put(rows[1].path, b"rotten")
+    missing, rotten = archive.verify_day(NIGHT)
+    assert "row a names" in missing
+    assert "which is not stored" in missing
+    assert "is corrupted" in rotten
+    objects.delete(f"_versions/manifest/dt=2026-03-01/{archive.versions(NIGHT)[0]}.parquet")
+    assert "_versions" in archive.verify_day(NIGHT)[0]
+    objects.put(HEAD_KEY, b"not parquet")
+    assert "not a readable Parquet file" in archive.verify_day(NIGHT)[0]
+    with pytest.raises(IntegrityError):
+        archive.publish_day(NIGHT, rows, "abc")
+
+
+def test_no_publication_of_rival_processes_is_lost(
+    archive: ImageArchive, start: Callable[..., Worker]
+) -> None:
+    planned = [f"{name}-{number}" for name in "ab" for number in range(4)]
+    workers = [start("publish_rows", name, 4, planned) for name in "ab"]
+    killed = start("publish_rows", "d", 4, planned, kill="compare_and_swap:2:before")
+    assert [worker.wait() for worker in workers] == [0] * 2
+    assert killed.wait() == -9
+    found = {row.image_id for row in archive.read_day(NIGHT)}
+    assert set(planned) <= found <= {*planned, "d-0"}
+    assert archive.verify_day(NIGHT) == []
+    assert len(archive.versions(NIGHT)) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("location", "kill"),
+    [
+        ("local", "put_if_absent:2:before"),  # one picture of two
+        ("local", "put:1:before"),  # pictures, nothing staged
+        ("local", "put:1:after"),  # staged, nothing published
+        ("local", "put_if_absent:3:after"),  # the immutable copy, not the manifest
+        ("local", "compare_and_swap:1:after"),  # published, staging not cleared
+        ("s3", "put_if_absent:3:after"),
+        ("s3", "compare_and_swap:1:after"),
+    ],
+    indirect=["location"],
+)
+def test_a_night_killed_anywhere_is_finished_by_a_rerun(
+    archive: ImageArchive, start: Callable[..., Worker], kill: str
+) -> None:
+    assert start("render_and_publish", ["a", "b"], kill=kill).wait() == -9
+    assert [row.image_id for row in archive.read_day(NIGHT)] in ([], ["a", "b"])
+    assert start("render_and_publish", ["a", "b"]).wait() == 0
+    assert [row.image_id for row in archive.read_day(NIGHT)] == ["a", "b"]
+    assert archive.verify_day(NIGHT) == []
+    assert archive.staged(NIGHT) == []
+    assert len(archive.versions(NIGHT)) == 1

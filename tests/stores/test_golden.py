@@ -1,0 +1,166 @@
+"""Files that schema 1 wrote still open, with every value in place.
+
+The files are never rewritten: a later schema adds a folder beside ``schema_1``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexRow, SkuStatus
+from catalog_pipeline.stores.adapters import AdapterStore, Head
+from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.memory import MemoryEntry, decode_memory, encode_memory
+from catalog_pipeline.stores.objects import LocalObjectStore
+from catalog_pipeline.stores.versions import encode_version
+
+GOLDEN = Path(__file__).parent / "golden" / "schema_1"
+NIGHT = date(2026, 3, 1)
+MOMENT = datetime(2026, 3, 1, 2, 30, 0, 123456, tzinfo=UTC)
+
+INDEX = [
+    IndexRow(
+        sku="00123",
+        collection="mugs",
+        name="Zigzag mug",
+        class_noun="mug",
+        category="kitchen",
+        content_hash="c0ffee",
+        learned_hash="c0ffee",
+        photo_count=6,
+        bytes=5_000_000_000,
+        first_seen_utc=MOMENT,
+        newest_modified_utc=MOMENT,
+        status=SkuStatus.LEARNED,
+    ),
+    IndexRow(
+        sku="マグ",
+        collection="mugs",
+        name="星のマグカップ",
+        class_noun="mug",
+        category="",
+        content_hash="beef",
+        learned_hash="",
+        photo_count=2,
+        bytes=2048,
+        first_seen_utc=MOMENT,
+        newest_modified_utc=MOMENT,
+        status=SkuStatus.FAILED,
+        reason="2 usable photos, expected 3",
+    ),
+]
+
+MEMORY = MemoryEntry(
+    sku="00123",
+    prompts=("a photo of <00123:0> <00123:1> mug", "星のマグカップ"),
+    features=np.array([[0.6, 0.8, 0.0], [0.0, -0.8, 0.6]], np.float32),
+)
+
+
+def golden_version(memory_part: str) -> AdapterVersion:
+    """The version without its name."""
+    return AdapterVersion(
+        version="",
+        collection="mugs",
+        parent=None,
+        concepts=(
+            Concept(
+                sku="00123",
+                name="Zigzag mug",
+                class_noun="mug",
+                category="kitchen",
+                placeholder_tokens=("<00123:0>", "<00123:1>"),
+                photos_hash="c0ffee",
+                task=0,
+                metrics={"fidelity": 0.5},
+            ),
+        ),
+        base_model_hash="base",
+        config_hash="config",
+        parts={"memory/00123": memory_part},
+        memory_version="memory",
+        code_version="0.1.0",
+        seed=7,
+        created_utc=MOMENT,
+        metrics={"fidelity": 0.5, "forgetting": 0.0},
+    )
+
+
+def golden_row(path: str, sha256: str) -> ArchiveRow:
+    """The one row of the night."""
+    return ArchiveRow(
+        image_id="job-1",
+        path=path,
+        sha256=sha256,
+        day=NIGHT,
+        job_id="job-1",
+        prompt="a zigzag mug and 星のマグカップ on a sandy beach",
+        skus=("00123", "マグ"),
+        layout="left_right",
+        seed=2**40,
+        sampler="dpmsolver++",
+        steps=20,
+        guidance=4.5,
+        width=128,
+        height=64,
+        base_model_hash="base",
+        collection="mugs",
+        adapter_version="v",
+        memory_version="memory",
+        scores={"fidelity/00123": 0.5},
+        superseded=True,
+        created_utc=MOMENT,
+        schema_version=1,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> LocalObjectStore:
+    """A copy, since opening a lease or a lock would write."""
+    shutil.copytree(GOLDEN, tmp_path / "home")
+    return LocalObjectStore(tmp_path / "home")
+
+
+def test_the_index_opens(home: LocalObjectStore) -> None:
+    assert IndexStore(home).read() == INDEX
+
+
+def test_the_version_its_parts_and_the_head_open(home: LocalObjectStore) -> None:
+    store = AdapterStore(home, "mugs")
+    current = store.current()
+    assert current is not None
+    expected = golden_version(current.parts["memory/00123"])
+    assert {**vars(current), "version": ""} == vars(expected)
+    assert store.head() == Head(current.version, 1)
+    assert store.history() == [current]
+    assert store.rollback(current.version).fence == 1
+    found = decode_memory(store.read_part(current.parts["memory/00123"]))
+    assert (found.sku, found.prompts) == (MEMORY.sku, MEMORY.prompts)
+    np.testing.assert_array_equal(found.features, MEMORY.features)
+
+
+def test_json_and_safetensors_are_written_as_they_were(home: LocalObjectStore) -> None:
+    store = AdapterStore(home, "mugs")
+    current = store.current()
+    assert current is not None
+    stored = home.read(f"collections/mugs/versions/{current.version}.json").data
+    assert encode_version(current) == stored
+    assert encode_memory(MEMORY) == store.read_part(current.parts["memory/00123"])
+
+
+def test_the_night_opens(home: LocalObjectStore) -> None:
+    archive = ImageArchive(home)
+    assert archive.days() == [NIGHT]
+    assert archive.verify_day(NIGHT) == []
+    (row,) = archive.read_day(NIGHT)
+    assert row == golden_row(row.path, row.sha256)
+    versions = archive.versions(NIGHT)
+    assert len(versions) == 2
+    assert [row.superseded for row in archive.read_version(NIGHT, versions[0])] == [False]
+    assert not archive.publish_day(NIGHT, [row], []).changed

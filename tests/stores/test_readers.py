@@ -1,0 +1,145 @@
+"""What a data engineer's tools see: pandas, pyarrow datasets, DuckDB; strings stay strings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import date, timedelta
+from urllib.parse import urlsplit
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+from catalog_pipeline.errors import IntegrityError, StoreError
+from catalog_pipeline.records import ArchiveRow, IndexRow
+from catalog_pipeline.settings import S3Settings
+from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.objects import LocalObjectStore, ObjectStore, S3ObjectStore
+from catalog_pipeline.stores.schemas import (
+    INDEX_SCHEMA,
+    MANIFEST_SCHEMA,
+    SCHEMA_VERSION,
+    decode_manifest,
+    encode_manifest,
+)
+from tests.stores.store_processes import NIGHT, Location
+
+Rendered = Callable[..., ArchiveRow]
+NEXT_NIGHT = NIGHT + timedelta(days=1)
+
+
+@pytest.fixture
+def two_nights(local: Location, rendered: Rendered) -> LocalObjectStore:
+    store = local.open()
+    assert isinstance(store, LocalObjectStore)
+    publish_two_nights(store, rendered)
+    return store
+
+
+def publish_two_nights(objects: ObjectStore, rendered: Rendered) -> None:
+    archive = ImageArchive(objects)
+    archive.publish_day(NIGHT, [rendered(archive, "a"), rendered(archive, "b")], ["a"])
+    row = rendered(archive, "c", day=NEXT_NIGHT, skus=("00123",), scores={})
+    archive.publish_day(NEXT_NIGHT, [row], ["c"])
+    archive.stage(NIGHT, "left-over", [rendered(archive, "d")])
+
+
+def test_pandas_reads_the_folder(two_nights: LocalObjectStore) -> None:
+    frame = pd.read_parquet(two_nights.root / "manifest")
+    assert list(frame.image_id) == ["a", "b", "c"]
+    assert list(frame.skus.iloc[0]) == ["00123", "マグ"]
+    assert list(frame.day) == [NIGHT, NIGHT, NEXT_NIGHT]
+    assert list(frame.dt.astype(str)) == ["2026-03-01", "2026-03-01", "2026-03-02"]
+    assert str(frame.created_utc.dtype) == "datetime64[us, UTC]"
+    assert dict(frame.scores.iloc[0]) == {"fidelity/00123": 0.5, "fidelity/マグ": 0.25}
+    assert list(frame.superseded) == [False, True, False]
+    exploded = frame.explode("skus").groupby("skus").image_id.count()
+    assert dict(exploded) == {"00123": 3, "マグ": 2}
+
+
+def test_pyarrow_datasets_prune_by_night(two_nights: LocalObjectStore) -> None:
+    dataset = ds.dataset(two_nights.root / "manifest", partitioning="hive")
+    assert dataset.schema.field("skus").type.value_type == pa.string()
+    table = dataset.to_table(filter=ds.field("dt") == "2026-03-02")
+    assert table["image_id"].to_pylist() == ["c"]
+    assert dataset.count_rows() == 3
+
+
+def test_duckdb_reads_the_glob(two_nights: LocalObjectStore) -> None:
+    glob = ImageArchive(two_nights).manifest_glob()
+    source = f"read_parquet('{glob}', hive_partitioning = true)"
+    rows = duckdb.sql(
+        f"select dt, day, sku, count(*) from (select *, unnest(skus) as sku from {source}) "
+        "where not superseded group by all order by all"
+    ).fetchall()
+    assert rows == [
+        (NIGHT, NIGHT, "00123", 1),
+        (NIGHT, NIGHT, "マグ", 1),
+        (NEXT_NIGHT, NEXT_NIGHT, "00123", 1),
+    ]
+    score = duckdb.sql(f"select scores['fidelity/マグ'] from {source} where image_id = 'a'")
+    assert score.fetchall() == [(0.25,)]
+    kinds = duckdb.sql(f"describe select skus, scores, created_utc, day from {source}").fetchall()
+    assert [kind[1] for kind in kinds] == [
+        "VARCHAR[]",
+        "MAP(VARCHAR, DOUBLE)",
+        "TIMESTAMP WITH TIME ZONE",
+        "DATE",
+    ]
+
+
+def test_pyarrow_reads_a_bucket(s3_settings: S3Settings, rendered: Rendered) -> None:
+    publish_two_nights(S3ObjectStore(s3_settings), rendered)
+    bucket = fs.S3FileSystem(
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        endpoint_override=urlsplit(s3_settings.endpoint_url or "").netloc,
+        scheme="http",
+        region=s3_settings.region,
+    )
+    folder = f"{s3_settings.bucket}/{s3_settings.prefix}/manifest"
+    table = ds.dataset(folder, filesystem=bucket, partitioning="hive").to_table()
+    assert table["image_id"].to_pylist() == ["a", "b", "c"]
+    assert table["skus"].to_pylist()[2] == ["00123"]
+
+
+def test_the_published_schemas_list_the_records_fields() -> None:
+    for record, schema in ((IndexRow, INDEX_SCHEMA), (ArchiveRow, MANIFEST_SCHEMA)):
+        assert [field.name for field in fields(record)] == schema.names
+        assert schema.metadata[b"schema_version"] == b"%d" % SCHEMA_VERSION
+    assert "dt" not in MANIFEST_SCHEMA.names
+
+
+def test_another_schema_is_never_read_as_this_one(make_row: Rendered) -> None:
+    table = pq.read_table(pa.BufferReader(encode_manifest([make_row("a")])))
+
+    def written(changed: pa.Table, **metadata: str) -> bytes:
+        sink = pa.BufferOutputStream()
+        stamps = {**table.schema.metadata, **{k.encode(): v for k, v in metadata.items()}}
+        pq.write_table(changed.replace_schema_metadata(stamps), sink)
+        return bytes(sink.getvalue())
+
+    rows, previous = decode_manifest(written(table), "x")
+    assert (rows, previous) == ([make_row("a")], "")
+    with pytest.raises(StoreError, match=r"x was written with schema version 2; .* upgrade"):
+        decode_manifest(written(table, schema_version="2"), "x")
+    with pytest.raises(IntegrityError, match="x has schema 'catalog_index'"):
+        decode_manifest(written(table, schema_name="catalog_index"), "x")
+    with pytest.raises(IntegrityError, match="x lacks the column"):
+        decode_manifest(written(table.drop_columns(["seed"])), "x")
+    reordered = table.select(table.schema.names[::-1])
+    assert decode_manifest(written(reordered), "x")[0] == [make_row("a")]
+
+
+def test_every_date_and_extreme_survives(make_row: Rendered) -> None:
+    row = make_row(
+        "a", day=date(1970, 1, 1), skus=(), scores={}, seed=2**63 - 1, guidance=1e-300, prompt=""
+    )
+    assert decode_manifest(encode_manifest([row]), "x")[0] == [row]
+    assert decode_manifest(encode_manifest([]), "x") == ([], "")
