@@ -166,16 +166,17 @@ def generate(
     A rerun does only what is missing. Safe to interrupt: rendered images are kept, and the
     manifest is replaced as a whole.
     """
-    from catalog_pipeline.workflows.plan_night import plan_night
+    from catalog_pipeline.workflows.plan_night import plan_night, preview_night
     from catalog_pipeline.workflows.publish_manifest import publish_manifest
     from catalog_pipeline.workflows.render_night import render_night
 
     settings = _settings(config, home)
     night = day or datetime.now(UTC).date()
-    plan = plan_night(settings, night)
-    typer.echo("\n".join(report.plan_lines(plan, in_full=dry_run)))
     if dry_run:
+        typer.echo("\n".join(report.plan_lines(preview_night(settings, night), in_full=True)))
         return
+    plan = plan_night(settings, night)
+    typer.echo("\n".join(report.plan_lines(plan, in_full=False)))
     with open_progress() as progress:
         rendered = render_night(settings, night, progress=progress)
     typer.echo("\n".join(report.render_lines(rendered)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
@@ -24,6 +24,7 @@ from catalog_pipeline.generation import planner
 from catalog_pipeline.records import AdapterVersion, NightPlan, Region, RenderJob, SkuStatus
 from catalog_pipeline.settings import BudgetSettings, GenerationSettings, Settings
 from catalog_pipeline.stores.contention import until_won
+from catalog_pipeline.stores.contract import StoredObject
 from catalog_pipeline.workflows.home import Home, open_home
 
 PLAN_SCHEMA_VERSION = 1
@@ -47,27 +48,29 @@ def plan_night(settings: Settings, day: date) -> NightPlan:
         GenerationError: no collection has learned a product that is not retired.
     """
     home = open_home(settings)
-    versions = _read_heads(home)
-    retired = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
-    inputs_hash = _hash_inputs(day, settings.generation, versions, retired)
+    inputs = _read_inputs(home, settings.generation, day)
     key = plan_key(day)
 
     def attempt() -> NightPlan:
-        try:
-            stored = home.objects.read(key)
-        except ObjectNotFoundError:
-            stored = None
-        if stored is not None:
-            kept, kept_inputs = decode_plan(stored.data, home.objects.uri(key))
-            if kept_inputs == inputs_hash:
-                return kept
-        plan = _plan_all(home, settings.generation, day, versions, retired)
-        data = encode_plan(plan, inputs_hash)
+        stored = _read_stored(home, key)
+        plan = _plan_in_force(home, inputs, stored)
+        data = encode_plan(plan, inputs.content_hash)
         if stored is None or stored.data != data:
             home.objects.compare_and_swap(key, data, stored.version if stored else None)
         return plan
 
     return until_won(attempt, key)
+
+
+def preview_night(settings: Settings, day: date) -> NightPlan:
+    """The plan that :func:`plan_night` would put in force; writes nothing.
+
+    Raises:
+        GenerationError: no collection has learned a product that is not retired.
+    """
+    home = open_home(settings)
+    inputs = _read_inputs(home, settings.generation, day)
+    return _plan_in_force(home, inputs, _read_stored(home, plan_key(day)))
 
 
 def read_plan(settings: Settings, day: date) -> NightPlan:
@@ -92,11 +95,10 @@ def find_plan(settings: Settings, day: date) -> NightPlan | None:
     Raises:
         IntegrityError: the object is not a plan of this day.
     """
-    objects = open_home(settings).objects
-    key = plan_key(day)
-    try:
-        stored = objects.read(key)
-    except ObjectNotFoundError:
+    home = open_home(settings)
+    objects, key = home.objects, plan_key(day)
+    stored = _read_stored(home, key)
+    if stored is None:
         return None
     plan, _ = decode_plan(stored.data, objects.uri(key))
     if plan.day != day:
@@ -167,6 +169,41 @@ def _decode_job(content: Mapping[str, Any]) -> RenderJob:
             "regions": tuple(Region(**region) for region in content["regions"]),
         }
     )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a plan is made from; ``content_hash`` is stored beside the plan."""
+
+    day: date
+    settings: GenerationSettings
+    versions: Mapping[str, AdapterVersion]
+    retired: set[str]
+
+    @property
+    def content_hash(self) -> str:
+        return _hash_inputs(self.day, self.settings, self.versions, self.retired)
+
+
+def _read_inputs(home: Home, settings: GenerationSettings, day: date) -> _Inputs:
+    retired = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
+    return _Inputs(day, settings, _read_heads(home), retired)
+
+
+def _read_stored(home: Home, key: str) -> StoredObject | None:
+    try:
+        return home.objects.read(key)
+    except ObjectNotFoundError:
+        return None
+
+
+def _plan_in_force(home: Home, inputs: _Inputs, stored: StoredObject | None) -> NightPlan:
+    """The stored plan while it is of the same inputs, else a new one."""
+    if stored is not None:
+        kept, kept_inputs = decode_plan(stored.data, home.objects.uri(plan_key(inputs.day)))
+        if kept_inputs == inputs.content_hash:
+            return kept
+    return _plan_all(home, inputs.settings, inputs.day, inputs.versions, inputs.retired)
 
 
 def _read_heads(home: Home) -> dict[str, AdapterVersion]:
