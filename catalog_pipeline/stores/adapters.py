@@ -15,6 +15,7 @@ from the head is not served, and a rerun writes the same names again.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from datetime import datetime
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
 from catalog_pipeline.records import AdapterVersion
@@ -68,8 +69,17 @@ class AdapterStore:
 
     def history(self) -> list[AdapterVersion]:
         """Every published version, oldest first, promoted or not."""
-        versions = [self.read(name) for name in self.version_names()]
-        return sorted(versions, key=lambda version: (version.created_utc, version.version))
+        return sorted((self.read(name) for name in self.version_names()), key=_age)
+
+    def readable_history(self) -> tuple[list[AdapterVersion], list[str]]:
+        """:meth:`history` without the records that cannot be read, and the names of those."""
+        versions, broken = [], []
+        for name in self.version_names():
+            try:
+                versions.append(self.read(name))
+            except (IntegrityError, ObjectNotFoundError):
+                broken.append(name)
+        return sorted(versions, key=_age), broken
 
     def version_names(self) -> list[str]:
         """Every published version's name, in no meaningful order; reads no record."""
@@ -217,3 +227,7 @@ class AdapterStore:
 
     def _staging_key(self, name: str) -> str:
         return f"{self._folder}staging/{name}"
+
+
+def _age(version: AdapterVersion) -> tuple[datetime, str]:
+    return version.created_utc, version.version

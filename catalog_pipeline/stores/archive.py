@@ -87,13 +87,13 @@ class ImageArchive:
         return [newest[image_id] for image_id in sorted(newest)]
 
     def clear_staging(self, day: date) -> None:
-        """Drop the shards whose every row is in the published manifest; keep the others.
+        """Drop the shards whose every row is published, or overtaken by a newer one; keep others.
 
         A shard that another run stages during a publication is therefore not lost.
         """
-        published = {(row.image_id, row.sha256) for row in self.read_day(day)}
+        published = {row.image_id: row for row in self.read_day(day)}
         for key, rows in self._shards(day).items():
-            if all((row.image_id, row.sha256) in published for row in rows):
+            if all(_is_settled(row, published.get(row.image_id)) for row in rows):
                 self._objects.delete(key)
 
     def read_day(self, day: date) -> list[ArchiveRow]:
@@ -109,8 +109,8 @@ class ImageArchive:
     ) -> ManifestReport:
         """Merge ``rows`` into the manifest of ``day`` by image id.
 
-        A row that is there already stays as it is, its time included, unless the
-        picture or its description changed. ``superseded`` becomes true for exactly
+        A row that is there already stays as it is, its time included, unless one made
+        later has another picture or description. ``superseded`` becomes true for exactly
         the rows whose image id is not in ``planned``; no row is ever removed.
         Idempotent: when nothing changes nothing is written. Atomic: concurrent
         publications are applied one after the other.
@@ -274,6 +274,12 @@ class _Manifest:
     digest: str
     previous: str
     token: str | None
+
+
+def _is_settled(staged: ArchiveRow, published: ArchiveRow | None) -> bool:
+    if published is None:
+        return False
+    return published.sha256 == staged.sha256 or published.created_utc >= staged.created_utc
 
 
 def _was_superseded(row: ArchiveRow | None) -> bool:

@@ -17,14 +17,15 @@ def merged_rows(
 ) -> dict[str, ArchiveRow]:
     """``before`` with ``given`` merged in, by image id, in the order of image ids.
 
-    A row whose picture and description stay is the very object of ``before``; a row
-    is superseded exactly when its image id is not in ``planned``.
+    A row whose picture and description stay is the very object of ``before``; of two
+    that differ the one made later counts, and of one time the given one. A row is
+    superseded exactly when its image id is not in ``planned``.
     """
     merged = {}
     for image_id in sorted(before.keys() | given.keys()):
         row = before.get(image_id) or given[image_id]
         new = given.get(image_id, row)
-        if _description(new) != _description(row):
+        if new.created_utc >= row.created_utc and _description(new) != _description(row):
             row = new
         superseded = image_id not in planned
         merged[image_id] = (

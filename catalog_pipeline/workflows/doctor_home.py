@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from catalog_pipeline.errors import ConflictError, StoreError
-from catalog_pipeline.records import AdapterVersion, SkuStatus
+from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.leases import is_held, read_lease
 from catalog_pipeline.stores.objects import LocalObjectStore
@@ -95,7 +95,7 @@ def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[Finding]:
             "",
         )
     stored = set(store.part_names())
-    versions = list(_readable(store))
+    versions, broken = store.readable_history()
     for version in versions:
         if not stored.issuperset(version.parts.values()):
             yield Finding(
@@ -103,11 +103,10 @@ def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[Finding]:
                 f"{title}: version {version.version} lacks parts; no rollback to it",
                 "restore collections/.../parts from a backup",
             )
-    broken = len(store.version_names()) - len(versions)
     if broken:
         yield Finding(
             "warning",
-            f"{title}: {broken} version record(s) cannot be read",
+            f"{title}: version record(s) {', '.join(broken)} cannot be read",
             "restore collections/.../versions from a backup",
         )
     orphans = stored.difference(*(version.parts.values() for version in versions))
@@ -118,14 +117,6 @@ def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[Finding]:
         yield Finding(
             "ok", f"{title}: {len(checkpoints)} checkpoints", "the next learning run takes them up"
         )
-
-
-def _readable(store: AdapterStore) -> Iterator[AdapterVersion]:
-    for name in store.version_names():
-        try:
-            yield store.read(name)
-        except StoreError:
-            continue  # counted by the caller
 
 
 def _lease(home: Home, store: AdapterStore) -> Iterator[Finding]:

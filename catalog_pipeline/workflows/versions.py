@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
-from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
+from catalog_pipeline.records import AdapterVersion, Concept, IndexRow, SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import Head
 from catalog_pipeline.workflows.home import Home, open_home
@@ -41,10 +41,11 @@ def rollback(settings: Settings, version: str, collection: str | None = None) ->
     """Serve ``version`` again; a unique beginning of its name is enough.
 
     The parts are read and hashed first, then the head moves in one step; a run that
-    is learning meanwhile cannot promote over it. Then the index is brought in line:
-    a SKU that ``version`` does not know as its photos are now becomes ``failed``, so
-    that it is not learned again behind the operator's back, but by
-    ``catalog-pipeline learn``. Idempotent: a rerun after a crash finishes the index.
+    is learning meanwhile cannot promote over it. Then the index is brought in line.
+    A SKU that ``version`` lacks, or knows by older photos than it was last learned
+    from, becomes ``failed``: it is not learned again behind the operator's back, but
+    by ``catalog-pipeline learn``. Rolling forward makes it ``learned`` again.
+    Idempotent: a rerun after a crash finishes the index.
 
     Raises:
         ObjectNotFoundError: no such version, or one of its parts is missing.
@@ -56,7 +57,9 @@ def rollback(settings: Settings, version: str, collection: str | None = None) ->
     store = home.adapters(name)
     head = store.rollback(full)
     served = store.read(full)
-    home.index.update(lambda rows: [_in_line(row, served) for row in rows])
+    history, _ = store.readable_history()
+    newest = {concept.sku: concept for old in history for concept in old.concepts}
+    home.index.update(lambda rows: [_in_line(row, served, newest.get(row.sku)) for row in rows])
     return head
 
 
@@ -93,18 +96,21 @@ def _found(home: Home, version: str, collection: str | None) -> tuple[str, str]:
     )
 
 
-def _in_line(row: IndexRow, served: AdapterVersion) -> IndexRow:
-    if row.collection != served.collection or row.status is SkuStatus.RETIRED:
+def _in_line(row: IndexRow, served: AdapterVersion, newest: Concept | None) -> IndexRow:
+    """``row`` once ``served`` is the head; ``newest`` is what it was last learned as."""
+    if row.collection != served.collection or row.status is SkuStatus.RETIRED or newest is None:
         return row
     concept = served.concept(row.sku)
-    if concept is not None and concept.photos_hash == row.content_hash:
-        return replace(row, status=SkuStatus.LEARNED, learned_hash=concept.photos_hash, reason="")
-    if row.status in (SkuStatus.NEW, SkuStatus.CHANGED):
+    if concept is not None and concept.photos_hash == newest.photos_hash:
+        if row.status is SkuStatus.FAILED and row.learned_hash == row.content_hash:
+            return replace(row, status=SkuStatus.LEARNED, reason="")
         return row
+    if row.status is not SkuStatus.LEARNED:
+        return row
+    missing = "knows older photos" if concept else "does not know it"
     return replace(
         row,
         status=SkuStatus.FAILED,
-        learned_hash=concept.photos_hash if concept else "",
-        reason=f"rolled back to version {served.version}, which does not know these photos; "
-        f"run `catalog-pipeline learn {row.sku}` to learn them again",
+        reason=f"rolled back to version {served.version}, which {missing}; "
+        f"run `catalog-pipeline learn {row.sku}` to learn it again",
     )

@@ -159,6 +159,22 @@ def test_staged_rows_wait_for_their_publication(archive: ImageArchive, rendered:
         archive.stage(NIGHT, "../x", [a])
 
 
+def test_a_staged_row_that_was_overtaken_does_not_come_back(
+    archive: ImageArchive, rendered: Rendered, objects: ObjectStore
+) -> None:
+    lost = rendered(archive, "a")
+    archive.stage(NIGHT, "first", [lost])
+    objects.delete(lost.path)
+    later = lost.created_utc + timedelta(minutes=1)
+    again = rendered(archive, "a", picture=b"\x89PNG again", created_utc=later)
+    archive.stage(NIGHT, "second", [again])
+    archive.publish_day(NIGHT, archive.staged(NIGHT), ["a"])
+    assert not archive.publish_day(NIGHT, [lost], ["a"]).changed
+    archive.clear_staging(NIGHT)
+    assert archive.staged(NIGHT) == []
+    assert archive.read_day(NIGHT) == [again]
+
+
 def test_verification_names_every_problem(
     archive: ImageArchive, rendered: Rendered, objects: ObjectStore
 ) -> None:
