@@ -72,7 +72,7 @@ def draw_scenes(plan: ScenePlan, corpus: Corpus, generator: torch.Generator) -> 
         present = indices[:, place] >= 0
         if not bool(present.any()):
             continue
-        images[present] = _put(
+        images[present] = place_sprites(
             images[present],
             corpus.sprites[indices[present, place]].float() / 255,
             placements[present, place],
@@ -83,12 +83,18 @@ def draw_scenes(plan: ScenePlan, corpus: Corpus, generator: torch.Generator) -> 
     return (images * exposure).clamp(0, 1) * 2 - 1
 
 
-def _put(images: Tensor, sprites: Tensor, placement: Tensor) -> Tensor:
-    """Draw a sprite ``(b, 4, s, s)`` and its contact shadow over each image, all 0..1."""
+def place_sprites(images: Tensor, sprites: Tensor, placements: Tensor) -> Tensor:
+    """Draw a sprite and its contact shadow over each image.
+
+    Args:
+        images: ``(b, 3, px, px)``, 0..1.
+        sprites: ``(b, 4, s, s)``, straight alpha, 0..1.
+        placements: ``(b, 4)``, columns as in :class:`ScenePlan`.
+    """
     pixels = images.shape[-1]
     axis = (torch.arange(pixels, device=images.device) + 0.5) / pixels
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    side, center, base, mirrored = (column[:, None, None] for column in placement.unbind(1))
+    side, center, base, mirrored = (column[:, None, None] for column in placements.unbind(1))
     across = (x - center) / (side * _SHADOW_WIDTH)  # (b, px, px)
     down = (y - base + _SHADOW_DROP) / (side * _SHADOW_HEIGHT)
     shadow = torch.exp(-(across**2 + down**2)) * SHADOW_STRENGTH

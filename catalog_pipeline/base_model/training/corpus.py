@@ -102,7 +102,7 @@ class Corpus:
     def photo_caption(self, photo: int, rng: np.random.Generator) -> str:
         """``a photo of ...`` or ``a picture of ...`` with the article the noun takes."""
         noun = self.photo_nouns[photo]
-        several = noun.startswith("pair") or noun.endswith("s")
+        several = noun.endswith("s") and not noun.startswith("pair of ")
         start = "a photo of " if rng.random() < 0.7 else "a picture of "
         return start + (noun if several else with_article(noun))
 
@@ -135,27 +135,26 @@ def build_corpus(
             a photo folder without labelled photos, or a picture that cannot be decoded.
     """
     build = partial(_cached, cache=cache, workers=workers, log=log)
-    sprites, labels = build(
-        "product sprites",
-        _product_jobs(settings),
-        partial(_render_design, side_px=settings.sprite_px),
-        settings.sprite_px,
+    render = partial(
+        _render_design,
+        side_px=settings.sprite_px,
+        families=settings.families or tuple(FAMILIES),
+        views=settings.views_per_design,
     )
+    sprites, labels = build("product sprites", range(settings.sprite_designs), render)
     if emoji_dir is not None:
-        emoji = list_emoji(emoji_dir)
-        read = partial(_read_emoji, side_px=settings.sprite_px)
-        emoji_sprites, emoji_labels = build("emoji sprites", emoji, read, settings.sprite_px)
+        read_emoji = partial(_read_emoji, side_px=settings.sprite_px)
+        emoji_sprites, emoji_labels = build("emoji sprites", list_emoji(emoji_dir), read_emoji)
         sprites, labels = torch.cat([sprites, emoji_sprites]), labels + emoji_labels
-    backgrounds, phrases = build(
-        "backgrounds", _background_jobs(settings), partial(_paint, side_px=image_px), image_px
-    )
+    paint = partial(_paint, side_px=image_px)
+    backgrounds, phrases = build("backgrounds", _background_jobs(settings), paint)
     photo_px = round(image_px * _PHOTO_SLACK)
     photo_files = [photo for folder in photo_dirs for photo in list_photos(folder)]
     photos = torch.zeros((0, 3, photo_px, photo_px), dtype=torch.uint8)
     nouns: list[dict[str, str]] = []
     if photo_files:
         read_photo = partial(_read_photo, side_px=photo_px)
-        photos, nouns = build("photos", photo_files, read_photo, photo_px)
+        photos, nouns = build("photos", photo_files, read_photo)
     return Corpus(
         sprites,
         tuple(SpriteLabel(**label) for label in labels),
@@ -164,24 +163,6 @@ def build_corpus(
         photos,
         tuple(label["name"] for label in nouns),
     )
-
-
-def _product_jobs(settings: CorpusSettings) -> list[int]:
-    """The seeds of the designs; the studio gives consecutive seeds its families in turn."""
-    names = list(FAMILIES)
-    unknown = sorted(set(settings.families) - set(names))
-    if unknown:
-        raise ConfigurationError(
-            f"unknown product families {', '.join(unknown)}; expected some of {', '.join(names)}"
-        )
-    wanted = set(settings.families or names)
-    seeds: list[int] = []
-    seed = 0
-    while len(seeds) < settings.sprite_designs:
-        if names[seed % len(names)] in wanted:
-            seeds.append(seed)
-        seed += 1
-    return seeds
 
 
 def _background_jobs(settings: CorpusSettings) -> list[tuple[str, int]]:
@@ -202,8 +183,11 @@ _Picture = tuple[Bytes8, dict[str, str]]
 """Channels-last bytes, and the words for them."""
 
 
-def _render_design(seed: int, side_px: int) -> list[_Picture]:
-    return [(s.rgba, asdict(s.label)) for s in product_sprites(seed, side_px)]
+def _render_design(
+    seed: int, side_px: int, families: tuple[str, ...], views: int
+) -> list[_Picture]:
+    sprites = product_sprites(seed, side_px=side_px, families=families, views=views)
+    return [(sprite.rgba, asdict(sprite.label)) for sprite in sprites]
 
 
 def _read_emoji(emoji: Emoji, side_px: int) -> list[_Picture]:
@@ -236,15 +220,14 @@ def _open(path: Path, mode: str) -> Image.Image:
 def _cached(
     name: str,
     jobs: Sequence[_Job],
-    make: Callable[[_Job], list[_Picture]],
-    side_px: int,
+    make: partial[list[_Picture]],
     *,
     cache: Path,
     workers: int,
     log: TrainingLog,
 ) -> tuple[Tensor, list[dict[str, str]]]:
-    """All pictures ``(n, c, side, side)`` and their words; the key is what decides the pixels."""
-    text = json.dumps([side_px, [str(job) for job in jobs]])
+    """All pictures ``(n, c, side, side)`` and their words, made once for equal arguments."""
+    text = json.dumps([make.keywords, [str(job) for job in jobs]])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache / f"{name.replace(' ', '-')}-{key}.safetensors"
     if path.exists():

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import StableDiffusionPipeline
+from torch import nn
 
 from catalog_pipeline.base_model.training.architectures import fix_posterior_std
 
@@ -40,12 +40,7 @@ def export_pipeline(pipeline: Any, folder: Path) -> None:
     The folder is complete or absent: it is written beside its place and renamed.
     ``StableDiffusionPipeline.from_pretrained(folder)`` opens it.
     """
-    halves = {
-        name: copy.deepcopy(getattr(pipeline, name)).to(
-            device="cpu", dtype=torch.float16, memory_format=torch.contiguous_format
-        )
-        for name in ("vae", "text_encoder", "unet")
-    }
+    halves = {name: _half(getattr(pipeline, name)) for name in ("vae", "text_encoder", "unet")}
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     assemble_pipeline(
         **halves,
@@ -55,3 +50,12 @@ def export_pipeline(pipeline: Any, folder: Path) -> None:
     ).save_pretrained(unfinished, safe_serialization=True)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def _half(module: Any) -> Any:
+    """A copy on the CPU in fp16 and the plain memory format; ``module`` stays as it is."""
+    copied = copy.deepcopy(module)
+    nn.Module.half(nn.Module.cpu(copied))
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.contiguous()
+    return copied

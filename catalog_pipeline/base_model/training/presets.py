@@ -32,6 +32,7 @@ class CorpusSettings:
 
     sprite_px: int = 112
     sprite_designs: int = 7_000
+    views_per_design: int = 2
     families: tuple[str, ...] = ()
     backgrounds_per_kind: int = 180
     background_kinds: tuple[str, ...] = ()
@@ -112,6 +113,7 @@ class Preset:
     tokenizer_captions: int = 40_000
     bank: BankSettings = BankSettings()
     diffusion: DiffusionSettings = field(default_factory=DiffusionSettings)
+    preview_steps: int = 30
 
     def as_json(self) -> dict[str, Any]:
         """Every number of the recipe, JSON-ready; equal presets give equal values."""
@@ -139,34 +141,34 @@ SMOKE = Preset(
     ),
     corpus=CorpusSettings(
         sprite_px=56,
-        sprite_designs=96,
+        sprite_designs=120,
         families=("mug", "vase", "backpack", "book", "teapot", "bottle"),
         backgrounds_per_kind=4,
         product_count_weights=(0.0, 0.8, 0.2, 0.0),
     ),
     autoencoder=AutoencoderSettings(
-        batch_size=16,
+        batch_size=8,
         optimizer=OptimizerSettings(
-            steps=400,
+            steps=300,
             learning_rate=2e-3,
             warmup_steps=20,
             weight_decay=1e-4,
-            checkpoint_every=100,
+            checkpoint_every=50,
         ),
     ),
     tokenizer_captions=4_000,
-    bank=BankSettings(pictures=2_048, shard_pictures=512, batch_size=64),
+    bank=BankSettings(pictures=2_048, shard_pictures=256, batch_size=32),
     diffusion=DiffusionSettings(
-        batch_size=32,
+        batch_size=16,
         preview_every=0,
         optimizer=OptimizerSettings(
-            steps=600,
+            steps=700,
             learning_rate=1e-3,
             warmup_steps=30,
             weight_decay=1e-2,
             plateau=0.55,
             ema_decay=0.99,
-            checkpoint_every=100,
+            checkpoint_every=50,
         ),
     ),
 )

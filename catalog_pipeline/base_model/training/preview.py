@@ -77,7 +77,7 @@ def main(
 ) -> None:
     """Draw the preview sheet of a base model."""
     pipeline: Any = StableDiffusionPipeline.from_pretrained(
-        weights, torch_dtype=torch.float32, local_files_only=True, safety_checker=None
+        weights, dtype=torch.float32, local_files_only=True, safety_checker=None
     )
     pipeline.set_progress_bar_config(disable=True)
     sample_sheet(pipeline).save(out)

@@ -181,7 +181,8 @@ class _Run:
         def preview(steps_done: int) -> None:
             folder = self.out / "previews"
             folder.mkdir(exist_ok=True)
-            sample_sheet(pipeline).save(folder / f"step-{steps_done:06d}.png")
+            sheet = sample_sheet(pipeline, steps=self.preset.preview_steps)
+            sheet.save(folder / f"step-{steps_done:06d}.png")
 
         if not train_diffusion(
             unet,
@@ -200,7 +201,8 @@ class _Run:
             self._say_paused()
             return None
         export_pipeline(pipeline, self.out / "export")
-        sample_sheet(pipeline).save(self.out / "preview.png")
+        sheet = sample_sheet(pipeline, steps=self.preset.preview_steps)
+        sheet.save(self.out / "preview.png")
         self.log.say(f"finished: {self.out / 'export'}; see {self.out / 'preview.png'}")
         return self.out / "export"
 

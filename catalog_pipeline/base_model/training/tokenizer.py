@@ -20,30 +20,29 @@ _END_OF_WORD = "</w>"
 def train_tokenizer(captions: Iterable[str], vocabulary_limit: int) -> Any:
     """A ``CLIPTokenizer`` whose merges are learned from ``captions``.
 
-    Ids: the 256 byte symbols, merges in order of frequency, every byte symbol
-    again with the end-of-word mark (so any text in any script has tokens), then
-    start and end; the end token also pads and stands for the unknown, as in CLIP.
-    At most ``vocabulary_limit`` ids come from bytes and merges; the rest is fixed.
+    Ids, in CLIP's own order: the 256 byte symbols, the same with the end-of-word
+    mark (so any text in any script has tokens), merges by frequency, start, end;
+    the end token also pads and stands for the unknown. At most
+    ``vocabulary_limit`` ids besides start and end. Equal captions, equal ids.
     """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    symbols += [symbol + _END_OF_WORD for symbol in symbols]
     learner = Tokenizer(models.BPE(end_of_word_suffix=_END_OF_WORD))
     clip = CLIPTokenizer().backend_tokenizer
     learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_limit,
         end_of_word_suffix=_END_OF_WORD,
-        initial_alphabet=alphabet,
-        special_tokens=[],
+        # Symbols given up front get their ids in this order; the trainer would
+        # otherwise number them, and break ties between merges, by chance.
+        special_tokens=symbols,
         show_progress=False,
     )
     learner.train_from_iterator(captions, trainer)
     learned = json.loads(learner.to_str())["model"]
-    words = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
-    endings = [symbol + _END_OF_WORD for symbol in alphabet]
-    words += [ending for ending in endings if ending not in learned["vocab"]]
-    words += [START, END]
-    merges: Any = [tuple(pair) for pair in learned["merges"]]
+    words = [*sorted(learned["vocab"], key=learned["vocab"].__getitem__), START, END]
     vocabulary = {word: index for index, word in enumerate(words)}
+    merges: Any = [tuple(pair) for pair in learned["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
 
 
