@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
-from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
-from catalog_pipeline.errors import CatalogError, GenerationError, ObjectNotFoundError
-from catalog_pipeline.records import ArchiveRow, Pixels, SkuListing
+from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
+from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.report_pages import photos_to_show, write_page
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.gallery import GalleryProduct
-
-_FIRST_PHOTOS = 3
-"""How many photos of a SKU are tried before it is shown without one."""
 
 
 def write_gallery(settings: Settings, day: date) -> Path:
@@ -48,16 +43,7 @@ def write_gallery(settings: Settings, day: date) -> Path:
     images = [GalleryImage(row, decode_png(home.archive.read_image(row.path))) for row in rows]
     products = {product.sku: product for product in _products(settings, home, rows)}
     page = render_gallery(day, images, products)
-    return write_report(settings, home, f"gallery-{day.isoformat()}.html", page.encode())
-
-
-def write_report(settings: Settings, home: Home, name: str, data: bytes) -> Path:
-    """Put ``reports/<name>`` under the local home, and in the bucket where there is one."""
-    key = f"reports/{name}"
-    LocalObjectStore(settings.home).put(key, data)
-    if settings.archive.s3 is not None:
-        home.objects.put(key, data)
-    return settings.home / key
+    return write_page(settings, home, f"gallery-{day.isoformat()}.html", page.encode())
 
 
 @dataclass(frozen=True)
@@ -72,11 +58,11 @@ def _products(
     from catalog_pipeline.evaluation.gallery import GalleryProduct
 
     skus = sorted({sku for row in rows for sku in row.skus})
-    photos = first_photos(settings, skus)
+    photos = photos_to_show(settings, skus, per_sku=1)
     names = _learned_names(home, rows)
     for sku in skus:
         known = names.get(sku, _Names(sku, None))
-        yield GalleryProduct(sku, known.name, photos.get(sku), known.ceiling)
+        yield GalleryProduct(sku, known.name, next(iter(photos[sku]), None), known.ceiling)
 
 
 def _learned_names(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, _Names]:
@@ -90,27 +76,3 @@ def _learned_names(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, _Names]:
         for concept in record.concepts:
             names[concept.sku] = _Names(concept.name, concept.metrics.get("ceiling"))
     return names
-
-
-def first_photos(settings: Settings, skus: Collection[str]) -> dict[str, Pixels]:
-    """The first usable photo of each SKU; a SKU that has none any more is left out.
-
-    Products leave the catalog while their pictures stay, so a missing folder, or
-    a missing catalog, is no error here.
-    """
-    source = open_photo_source(settings)
-    try:
-        listings = source.list_skus(only=list(skus)).listings
-    except CatalogError:
-        return {}
-    found = {listing.sku: _first_photo(settings, source, listing) for listing in listings}
-    return {sku: photo for sku, photo in found.items() if photo is not None}
-
-
-def _first_photo(settings: Settings, source: PhotoSource, listing: SkuListing) -> Pixels | None:
-    for ref in listing.photos[:_FIRST_PHOTOS]:
-        try:
-            return decode_photo(source.read(ref.key), settings.catalog).pixels
-        except (RefusedPhotoError, CatalogError):
-            continue
-    return None
