@@ -150,24 +150,26 @@ def _refuse_foreign_files(folder: Path, product: SampleProduct) -> None:
             f"{folder} holds other files ({', '.join(foreign[:5])}); expected none, or the "
             "sample's own; choose another directory or move them away"
         )
+    _refuse_changed_file(folder / _card_name(product), _encode_card(product))
 
 
 def _write_product(folder: Path, product: SampleProduct) -> None:
-    contents = dict(zip(_photo_names(), map(_encode_jpeg, render_photos(product)), strict=True))
+    contents: dict[str, bytes] = {}
+    for name, pixels in zip(_photo_names(), render_photos(product), strict=True):
+        contents[name] = _encode_jpeg(pixels)
+        _refuse_changed_file(folder / name, contents[name])
     contents[_card_name(product)] = _encode_card(product)
-    changed = [
-        name
-        for name, data in contents.items()
-        if (folder / name).exists() and (folder / name).read_bytes() != data
-    ]
-    if changed:
-        raise CatalogError(
-            f"{folder} has {', '.join(changed)} with other content than the sample; nothing was "
-            "overwritten; remove the folder to write the sample afresh, or choose another"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in contents.items():
         _write_once(folder / name, data)
+
+
+def _refuse_changed_file(path: Path, data: bytes) -> None:
+    if path.exists() and path.read_bytes() != data:
+        raise CatalogError(
+            f"{path} is not the sample's own; nothing of its folder was overwritten; remove the "
+            "folder to write the sample afresh, or choose another directory"
+        )
 
 
 def _write_once(path: Path, data: bytes) -> None:
