@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,11 @@ def rewrite(objects: ObjectStore, size_bytes: int, seconds: float) -> None:
 def add_skus(objects: ObjectStore, name: str, count: int) -> None:
     """Put ``count`` SKUs into the index, one update each."""
     for number in range(count):
-        row = index_row(f"{name}-{number}")
-        IndexStore(objects).update(lambda rows, row=row: [*rows, row])
+        IndexStore(objects).update(partial(_with_sku, sku=f"{name}-{number}"))
+
+
+def _with_sku(rows: list[IndexRow], sku: str) -> list[IndexRow]:
+    return [*rows, index_row(sku)]
 
 
 def publish_rows(objects: ObjectStore, name: str, count: int, planned: list[str]) -> None:

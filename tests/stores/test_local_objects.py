@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from catalog_pipeline.errors import ObjectNotFoundError, StoreError
+from catalog_pipeline.errors import ConflictError, ObjectNotFoundError, StoreError
+from catalog_pipeline.stores.contract import StoredObject
 from catalog_pipeline.stores.local import LocalObjectStore
 from tests.stores.store_processes import Location, Worker
 
@@ -67,6 +70,30 @@ def test_creation_is_exclusive_without_hard_links(
     assert not store.put_if_absent("k", b"second")
     assert store.read("k").data == b"first"
     assert store.temporaries() == []
+
+
+def test_a_writer_that_pauses_between_its_look_and_its_write_is_not_overtaken(
+    store: LocalObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.put("k", b"0")
+    look = LocalObjectStore.read
+
+    def slow_look(self: LocalObjectStore, key: str) -> StoredObject:
+        found = look(self, key)
+        time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(LocalObjectStore, "read", slow_look)
+
+    def swap(number: int) -> bool:
+        try:
+            store.compare_and_swap("k", b"%d" % number, first)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(swap, range(1, 5))) == 1
 
 
 def test_a_full_disk_is_reported_and_the_old_object_stays(
