@@ -62,7 +62,7 @@ def _collection(value: str) -> str:
         raise ValueError(str(error)) from error
 
 
-_Text = Annotated[str, AfterValidator(_plain_text), Field(max_length=200)]
+_Text = Annotated[str, Field(max_length=200), AfterValidator(_plain_text)]
 _Language = Annotated[str, AfterValidator(_language)]
 
 
@@ -151,5 +151,5 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         known = ", ".join(ProductCard.model_fields)
         return f"unknown key {shown(where)}; expected one of {known}"
-    reason = str(problem["msg"]).removeprefix("Value error, ")
+    reason = str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
     return f"'{where}' = {shown(str(problem['input']))}: {reason}"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -49,7 +49,7 @@ class ListingResult:
 
     listings: tuple[SkuListing, ...]
     refused: tuple[RefusedFile, ...]
-    digests: KnownDigests = NOTHING_KNOWN
+    digests: KnownDigests = field(default_factory=dict)
 
 
 class PhotoSource(Protocol):
@@ -114,7 +114,7 @@ def kind_of(name: str) -> FileKind:
     lowered = name.lower()
     if lowered in CARD_NAMES:
         return "card"
-    suffix = PurePosixPath(lowered).suffix
+    suffix = os.path.splitext(lowered)[1]
     if suffix in PHOTO_SUFFIXES:
         return "photo"
     return "other_picture" if suffix in OTHER_PICTURE_SUFFIXES else "ignored"
@@ -135,7 +135,7 @@ def printable(name: str) -> str:
 
 def wrong_format(key: str) -> RefusedFile:
     """The refusal of a picture file in a format that is not read."""
-    suffix = PurePosixPath(key).suffix
+    suffix = os.path.splitext(key)[1]
     return RefusedFile(printable(key), f"{suffix} is not read; export it as .jpg, .png or .webp")
 
 

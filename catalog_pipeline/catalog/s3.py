@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC
 from typing import Any
 
@@ -53,7 +53,12 @@ class S3PhotoSource:
         self._prefix = f"{prefix}/" if prefix else ""
         self._max_bytes = max_bytes
         self.where = f"s3://{s3.bucket}/{self._prefix}"
+        self.page_size = 1000
         self._client = _open_client(s3)
+
+    def close(self) -> None:
+        """Close the connections; the source is of no use afterwards."""
+        self._client.close()
 
     def list_skus(
         self, known: KnownDigests = NOTHING_KNOWN, *, only: Collection[str] | None = None
@@ -79,7 +84,7 @@ class S3PhotoSource:
         """The object under ``key``; see :class:`PhotoSource`."""
         self._check(key)
         try:
-            with self._open(key) as body, _as_os_error():
+            with closing(self._open(key)) as body, _as_os_error():
                 data: bytes = body.read(self._max_bytes + 1)
         except FileNotFoundError as error:
             raise PhotoSetError(f"{shown(key)} is gone; list the catalog again") from error
@@ -103,7 +108,9 @@ class S3PhotoSource:
 
     def _objects(self, prefix: str) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
+            Bucket=self._bucket,
+            Prefix=self._prefix + prefix,
+            PaginationConfig={"PageSize": self.page_size},
         )
         try:
             with _as_os_error():
@@ -150,7 +157,8 @@ class S3PhotoSource:
 
     def _digest(self, ref: PhotoRef) -> str:
         digest = hashlib.sha256()
-        with self._open(ref.key, IfMatch=f'"{ref.etag}"') as body, _as_os_error():
+        body = self._open(ref.key, IfMatch=f'"{ref.etag}"')
+        with closing(body), _as_os_error():
             for chunk in body.iter_chunks(_CHUNK_BYTES):
                 digest.update(chunk)
         return digest.hexdigest()
@@ -203,7 +211,8 @@ def _open_client(s3: S3Settings) -> Any:
         s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
     )
     try:
-        return boto3.client(
+        # A session of its own: the shared one keeps the credentials that it saw first.
+        return boto3.session.Session().client(
             "s3", endpoint_url=s3.endpoint_url, region_name=s3.region, config=config
         )
     except (BotoCoreError, ValueError) as error:

@@ -50,7 +50,9 @@ def refresh_index(settings: Settings, *, now: datetime | None = None) -> IndexRe
     known = _read_digests(home.objects)
     listing = source.list_skus(known)
     merge = _Merge(source, listing, now=moment, settings=settings.catalog)
-    home.index.update(merge)
+    rows = home.index.read()
+    if merge(rows) != rows:
+        home.index.update(merge)
     if listing.digests != known:
         _write_digests(home.objects, listing.digests)
     return merge.report()

@@ -1,0 +1,300 @@
+"""Listing SKU folders on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from catalog_pipeline.catalog import local
+from catalog_pipeline.catalog.listing import ListingResult
+from catalog_pipeline.catalog.sources import LocalPhotoSource, open_photo_source
+from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
+from catalog_pipeline.records import SkuListing
+from catalog_pipeline.settings import Settings
+
+MakePhoto = Callable[..., Path]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "products"
+    folder.mkdir()
+    return folder
+
+
+def fill(folder: Path, *names: str) -> None:
+    """Files whose bytes are their names; a listing decodes nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(f"bytes of {name}".encode())
+
+
+def listed(root: Path, sku: str = "mug") -> SkuListing:
+    return next(x for x in LocalPhotoSource(root).list_skus().listings if x.sku == sku)
+
+
+def reasons(result: ListingResult) -> dict[str, str]:
+    return {file.key: file.reason for file in result.refused}
+
+
+def test_photos_of_any_case_are_listed_in_order_and_the_rest_is_passed_over(root: Path) -> None:
+    fill(root / "00123", "b.JPG", "a.jpeg", "c.Png", "d.webp", "sku.yaml")
+    fill(root / "00123", ".DS_Store", ".e.jpg", "f.jpg.part", "g.jpg~", "h.tmp", "notes.txt")
+    fill(root / "00123" / "originals", "i.jpg")
+    fill(root, "catalog.json", ".j.jpg")
+    fill(root / ".trash", "k.jpg")
+    result = LocalPhotoSource(root).list_skus()
+    (found,) = result.listings
+    assert found.sku == "00123"
+    assert [photo.key for photo in found.photos] == [
+        "00123/a.jpeg",
+        "00123/b.JPG",
+        "00123/c.Png",
+        "00123/d.webp",
+    ]
+    assert found.card_key == "00123/sku.yaml"
+    assert found.photos[1].size_bytes == len("bytes of b.JPG")
+    assert result.refused == ()
+
+
+def test_an_empty_folder_is_listed_with_no_photos(root: Path) -> None:
+    (root / "mug").mkdir()
+    assert listed(root).photos == ()
+    assert listed(root).card_key is None
+
+
+def test_bad_folder_names_are_refused_and_the_rest_is_listed(root: Path) -> None:
+    for name in ("mug", "a\nb", "青いマグ", "x..y", "a b"):
+        fill(root / name, "0.jpg")
+    os.mkdir(os.fsencode(root) + b"/\xff\xfe")
+    result = LocalPhotoSource(root).list_skus()
+    assert [found.sku for found in result.listings] == ["mug"]
+    assert set(reasons(result)) == {r"a\nb", "青いマグ", "x..y", "a b", r"\udcff\udcfe"}
+    assert all(key.isprintable() and text.isprintable() for key, text in reasons(result).items())
+    assert "names: {ja: '青いマグ'}" in reasons(result)["青いマグ"]
+
+
+def test_pictures_that_will_not_be_read_are_named(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "IMG_1.HEIC", "scan.tiff", "sku.json", "sku.yaml")
+    fill(root, "stray.jpg")
+    (root / "mug" / "folder.jpg").mkdir()
+    os.mkfifo(root / "mug" / "pipe.jpg")
+    (root / "mug" / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    result = LocalPhotoSource(root).list_skus()
+    told = reasons(result)
+    assert [photo.key for photo in result.listings[0].photos] == ["mug/0.jpg"]
+    assert result.listings[0].card_key == "mug/sku.yaml"
+    assert ".HEIC is not read; export it as .jpg" in told["mug/IMG_1.HEIC"]
+    assert ".tiff is not read" in told["mug/scan.tiff"]
+    assert "sku.yaml is used" in told["mug/sku.json"]
+    assert "outside any SKU folder" in told["stray.jpg"]
+    assert "is not a file" in told["mug/folder.jpg"]
+    assert "is not a file" in told["mug/pipe.jpg"]
+    assert "not UTF-8" in told[r"mug/\udcff.jpg"]
+    assert len(told) == 7
+
+
+def test_symlinks_never_lead_out_or_round_in_circles(root: Path, tmp_path: Path) -> None:
+    fill(root / "mug", "0.jpg")
+    fill(tmp_path / "secret", "passwords.jpg")
+    (root / "mug" / "loop").symlink_to(root / "mug")
+    (root / "mug" / "1.jpg").symlink_to(root / "mug" / "1.jpg")
+    (root / "mug" / "2.jpg").symlink_to(tmp_path / "secret" / "passwords.jpg")
+    (root / "mug" / "3.jpg").symlink_to(root / "mug" / "0.jpg")
+    (root / "mug" / "4.jpg").symlink_to(root / "mug" / "missing.jpg")
+    (root / "self").symlink_to(root)
+    (root / "ping").symlink_to(root / "pong")
+    (root / "pong").symlink_to(root / "ping")
+    (root / "outside").symlink_to(tmp_path / "secret")
+    (root / "alias").symlink_to(root / "mug")
+    result = LocalPhotoSource(root).list_skus()
+    told = reasons(result)
+    assert [found.sku for found in result.listings] == ["alias", "mug"]
+    assert [p.key for p in result.listings[1].photos] == ["mug/0.jpg", "mug/3.jpg"]
+    for key in ("mug/1.jpg", "mug/4.jpg", "ping", "pong"):
+        assert "leads nowhere or in a circle" in told[key]
+    for key in ("mug/2.jpg", "self", "outside"):
+        assert "a symlink out of the catalog" in told[key]
+
+
+def test_the_root_may_itself_be_a_symlink(root: Path, tmp_path: Path) -> None:
+    fill(root / "mug", "0.jpg")
+    (tmp_path / "link").symlink_to(root)
+    source = LocalPhotoSource(tmp_path / "link")
+    assert [found.sku for found in source.list_skus().listings] == ["mug"]
+    assert source.read("mug/0.jpg") == b"bytes of 0.jpg"
+
+
+def test_a_touch_keeps_the_content_hash_and_a_changed_byte_does_not(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg", "sku.yaml")
+    before = listed(root)
+    os.utime(root / "mug" / "0.jpg", (1_000_000, 1_000_000))
+    assert listed(root).content_hash == before.content_hash
+    path = root / "mug" / "0.jpg"
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, (1_000_000, 1_000_000))
+    changed = listed(root)
+    assert changed.content_hash != before.content_hash
+    fill(root / "mug", "0.jpg")
+    assert listed(root).content_hash == before.content_hash
+
+
+def test_the_card_and_every_name_are_part_of_the_content(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg", "sku.yaml")
+    seen = {listed(root).content_hash}
+    (root / "mug" / "sku.yaml").write_text("name: Other", encoding="utf-8")
+    seen.add(listed(root).content_hash)
+    (root / "mug" / "0.jpg").rename(root / "mug" / "9.jpg")
+    seen.add(listed(root).content_hash)
+    (root / "mug" / "9.jpg").unlink()
+    seen.add(listed(root).content_hash)
+    assert len(seen) == 4
+
+
+def test_the_content_hash_does_not_depend_on_where_the_folder_is(root: Path) -> None:
+    fill(root / "mug", "0.jpg")
+    fill(root / "cup", "0.jpg")
+    assert listed(root, "mug").content_hash == listed(root, "cup").content_hash
+
+
+def test_known_digests_save_reading_and_forget_what_is_gone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg", "sku.yaml")
+    source = LocalPhotoSource(root)
+    assert source.list_skus().digests == {}  # too young: could change within a clock tick
+    monkeypatch.setattr(local, "RACY_SECONDS", -3600.0)
+    first = source.list_skus()
+    assert set(first.digests) == {"mug/0.jpg", "mug/1.jpg", "mug/sku.yaml"}
+
+    read: list[Path] = []
+    true_digest = local._digest
+    monkeypatch.setattr(local, "_digest", lambda path: read.append(path) or true_digest(path))
+    again = source.list_skus(first.digests)
+    assert again == first
+    assert read == []
+    fill(root / "mug", "1.jpg", "2.jpg")
+    (root / "mug" / "0.jpg").unlink()
+    third = source.list_skus(first.digests)
+    assert sorted(path.name for path in read) == ["1.jpg", "2.jpg"]
+    assert set(third.digests) == {"mug/1.jpg", "mug/2.jpg", "mug/sku.yaml"}
+    assert third.listings == source.list_skus().listings
+
+
+def test_a_file_beyond_the_byte_bound_is_listed_but_never_read(root: Path) -> None:
+    fill(root / "mug", "0.jpg")
+    with (root / "mug" / "huge.jpg").open("wb") as file:
+        file.truncate(1 << 40)  # a sparse terabyte: reading it would not end
+    source = LocalPhotoSource(root, max_bytes=1000)
+    result = source.list_skus()
+    assert [p.size_bytes for p in result.listings[0].photos] == [14, 1 << 40]
+    assert "mug/huge.jpg" not in result.digests
+    with pytest.raises(PhotoSetError, match="larger than 1,000 bytes"):
+        source.read("mug/huge.jpg")
+
+
+def test_the_newest_thing_dates_the_set(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg")
+    for name, moment in (("0.jpg", 1_000_000), ("1.jpg", 2_000_000)):
+        os.utime(root / "mug" / name, (moment, moment))
+    os.utime(root / "mug", (1_500_000, 1_500_000))
+    assert listed(root).newest_modified_utc == datetime.fromtimestamp(2_000_000, tz=UTC)
+    assert listed(root).photos[0].modified_utc == datetime.fromtimestamp(1_000_000, tz=UTC)
+    os.utime(root / "mug", (3_000_000, 3_000_000))
+    assert listed(root).newest_modified_utc == datetime.fromtimestamp(3_000_000, tz=UTC)
+
+
+def test_a_camera_clock_in_the_future_does_not_hold_the_set_back(root: Path) -> None:
+    fill(root / "mug", "0.jpg")
+    future = time.time() + 10 * 365 * 86_400
+    os.utime(root / "mug" / "0.jpg", (future, future))
+    assert listed(root).newest_modified_utc <= datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_only_the_named_skus_are_listed(root: Path) -> None:
+    fill(root / "mug", "0.jpg")
+    fill(root / "cup", "0.jpg")
+    source = LocalPhotoSource(root)
+    assert [x.sku for x in source.list_skus(only=["mug", "absent"]).listings] == ["mug"]
+    with pytest.raises(InvalidSkuError, match="cannot be a SKU"):
+        source.list_skus(only=["../x"])
+
+
+def test_a_missing_root_is_an_error_and_not_an_empty_catalog(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"no catalog at .*create or mount it"):
+        LocalPhotoSource(tmp_path / "absent").list_skus()
+    fill(root, "file.txt")
+    with pytest.raises(CatalogError, match="is a file"):
+        LocalPhotoSource(root / "file.txt").list_skus()
+
+
+@pytest.mark.parametrize("key", ["../secret.jpg", "mug/../../secret.jpg", "/etc/hosts", "", "link"])
+def test_no_key_leads_out_of_the_root(root: Path, tmp_path: Path, key: str) -> None:
+    fill(tmp_path, "secret.jpg")
+    (root / "link").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(CatalogError, match="leads out of the catalog"):
+        LocalPhotoSource(root).read(key)
+
+
+def test_what_is_gone_or_unreadable_is_said_to_be(root: Path) -> None:
+    source = LocalPhotoSource(root)
+    fill(root / "mug", "0.jpg")
+    assert source.etag("mug/0.jpg") == listed(root).photos[0].etag
+    assert source.etag("mug/absent.jpg") is None
+    with pytest.raises(PhotoSetError, match="is gone"):
+        source.read("mug/absent.jpg")
+    with pytest.raises(CatalogError, match="cannot be read"):
+        source.read("mug")
+
+
+def test_a_file_that_goes_away_while_it_is_listed_keeps_the_set_moving(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg")
+    for path in (root / "mug" / "0.jpg", root / "mug" / "1.jpg", root / "mug"):
+        os.utime(path, (1_000_000, 1_000_000))
+    true_digest = local._digest
+
+    def racing_digest(path: Path) -> str:
+        if path.name == "1.jpg":
+            path.unlink()
+        return true_digest(path)
+
+    monkeypatch.setattr(local, "_digest", racing_digest)
+    found = listed(root)
+    assert [photo.key for photo in found.photos] == ["mug/0.jpg"]
+    assert datetime.now(UTC) - found.newest_modified_utc < timedelta(minutes=1)
+
+
+def test_a_failing_disk_holds_the_sku_back_and_a_missing_permission_only_the_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sku in ("mug", "cup", "vase"):
+        fill(root / sku, "0.jpg", "1.jpg")
+    true_digest = local._digest
+
+    def failing_digest(path: Path) -> str:
+        if path.parent.name == "mug" and path.name == "0.jpg":
+            raise OSError(5, "Input/output error")
+        if path.parent.name == "cup" and path.name == "0.jpg":
+            raise PermissionError(13, "Permission denied")
+        return true_digest(path)
+
+    monkeypatch.setattr(local, "_digest", failing_digest)
+    result = LocalPhotoSource(root).list_skus()
+    assert {x.sku: len(x.photos) for x in result.listings} == {"cup": 1, "vase": 2}
+    assert "stays as it is known" in reasons(result)["mug/0.jpg"]
+    assert "read permission" in reasons(result)["cup/0.jpg"]
+
+
+def test_the_settings_choose_the_folder(settings: Settings, make_photo: MakePhoto) -> None:
+    make_photo(settings.catalog_root / "mug" / "0.jpg")
+    source = open_photo_source(settings)
+    assert isinstance(source, LocalPhotoSource)
+    assert source.where == str(settings.catalog_root)
+    assert len(source.list_skus().listings) == 1
