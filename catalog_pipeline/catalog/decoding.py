@@ -199,6 +199,8 @@ def _cut_out(opacity: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
 def _what_it_is(data: bytes) -> str:
     """Why bytes that no reader knows are no photo."""
     head = data[:64]
+    if head.startswith((b"\xff\xd8", b"\x89PNG")) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP"):
+        return "is damaged or truncated (its header breaks off); copy or export it again"
     name = next((what for signature, what in _SIGNATURES if head.startswith(signature)), None)
     if head[4:8] == b"ftyp":
         name = "a HEIC, AVIF or video file"

@@ -263,7 +263,7 @@ def test_damage_anywhere_gives_a_photo_or_a_reason_and_nothing_else(kind: str) -
         (b"\0\0\0\x18ftypheic" + bytes(60), "is a HEIC"),
         (b"<html><body>404</body></html>", "is a web page"),
         (bytes(range(128, 256)), "is not a readable JPEG, PNG or WebP"),
-        (b"\xff\xd8\xff", "not a readable|damaged"),
+        (b"\xff\xd8\xff", "is damaged or truncated"),
     ],
 )
 def test_what_is_no_photo_is_called_by_its_name(data: bytes, reason: str) -> None:
