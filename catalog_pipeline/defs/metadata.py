@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-MAX_PICTURE_CHARS = 95_000
+MAX_PICTURE_BYTES = 70_000
 """Every event is stored for ever, so a picture stays below 100 kB as base64."""
 
 TABLE_ROWS = 200
@@ -14,25 +14,12 @@ TABLE_ROWS = 200
 
 def picture(png: bytes, *, alt: str) -> dg.MarkdownMetadataValue:
     """A PNG that the UI shows inline, reduced in size until it fits an event."""
+    from catalog_pipeline.evaluation.contact_sheet import decode_png, encode_png
+
+    if len(png) > MAX_PICTURE_BYTES:
+        png = encode_png(decode_png(png), max_bytes=MAX_PICTURE_BYTES)
     encoded = base64.b64encode(png).decode("ascii")
-    if len(encoded) > MAX_PICTURE_CHARS:
-        encoded = base64.b64encode(_shrink(png)).decode("ascii")
     return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{encoded})")
-
-
-def _shrink(png: bytes) -> bytes:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as opened:
-        original = opened.convert("RGB")
-    scale = 1.0
-    while True:
-        scale *= 0.8
-        size = (max(1, int(original.width * scale)), max(1, int(original.height * scale)))
-        buffer = io.BytesIO()
-        original.resize(size, Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
-        if buffer.tell() * 4 / 3 < MAX_PICTURE_CHARS:
-            return buffer.getvalue()
 
 
 def loss_curve(points: Sequence[tuple[int, float]]) -> dg.MarkdownMetadataValue:

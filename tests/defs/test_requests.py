@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from catalog_pipeline.defs.catalog.requests import (
     RunState,
     WatchState,
     plan_requests,
-    settled_skus,
+    usable_rows,
     waiting_to_learn,
 )
 from catalog_pipeline.records import IndexRow, SkuStatus
@@ -24,7 +24,7 @@ from catalog_pipeline.settings import CatalogSettings
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def row(sku: str, status: SkuStatus = SkuStatus.NEW, *, photos: int = 4, age: float = 900):
+def row(sku: str, status: SkuStatus = SkuStatus.NEW, *, photos: int = 4):
     return IndexRow(
         sku=sku,
         collection="default",
@@ -36,7 +36,7 @@ def row(sku: str, status: SkuStatus = SkuStatus.NEW, *, photos: int = 4, age: fl
         photo_count=photos,
         bytes=1,
         first_seen_utc=NOW,
-        newest_modified_utc=NOW - timedelta(seconds=age),
+        newest_modified_utc=NOW,
         status=status,
     )
 
@@ -57,16 +57,14 @@ def plan(
     )
 
 
-def test_only_live_still_sets_with_enough_photos_are_settled() -> None:
+def test_only_live_sets_with_enough_photos_are_usable() -> None:
     rows = [
         row("ready"),
         row("gone", SkuStatus.RETIRED),
         row("few", photos=2),
-        row("uploading", age=30),
         row("known", SkuStatus.LEARNED),
     ]
-    found = settled_skus(rows, now=NOW, settings=CatalogSettings())
-    assert [item.sku for item in found] == ["ready", "known"]
+    assert [item.sku for item in usable_rows(rows, CatalogSettings())] == ["ready", "known"]
 
 
 def test_new_and_changed_wait_but_failed_ones_do_not() -> None:
@@ -95,7 +93,7 @@ def test_a_range_is_never_longer_than_one_run_may_be() -> None:
 
 def test_a_tick_is_bounded_and_the_next_one_goes_on() -> None:
     names = [f"s{i:03}" for i in range(0, 20)]
-    alternate = {name: "h" for name in names[::2]}
+    alternate = dict.fromkeys(names[::2], "h")
     first = plan(alternate, names, max_requests=4)
     assert len(first.requests) == 4
     done = set(names[:8:2])

@@ -1,12 +1,11 @@
 """``catalog/index`` and ``catalog/photo_set``."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN, settled_skus
+from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN, usable_rows
 from catalog_pipeline.defs.metadata import location, picture, table
 from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
@@ -33,8 +32,8 @@ def catalog_index(
     settings = pipeline.settings()
     report = refresh_index(settings)
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
-    settled = settled_skus(report.rows, now=datetime.now(UTC), settings=settings.catalog)
-    fresh = [row.sku for row in settled if row.sku not in known]
+    usable = usable_rows(report.rows, settings.catalog)
+    fresh = [row.sku for row in usable if row.sku not in known]
     if fresh:
         context.instance.add_dynamic_partitions(str(sku_partitions.name), fresh)
     return dg.MaterializeResult(metadata=index_metadata(report, settings))

@@ -1,15 +1,14 @@
 """Which SKUs the watcher asks to learn, in which runs, under which run keys: pure functions.
 
 A run costs seconds before it does any work, so neighbours in the partition order
-share one *range run*. Nothing here reads a clock (except to see whether a set is
-still), so the same index and the same runs always give the same requests.
+share one *range run*. Nothing here reads a clock, so the same index and the same
+runs always give the same requests.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal
 
 from catalog_pipeline.records import IndexRow, SkuStatus
@@ -92,28 +91,24 @@ class WatchState:
         )
 
 
-def settled_skus(
-    rows: Sequence[IndexRow], *, now: datetime, settings: CatalogSettings
-) -> list[IndexRow]:
-    """Live rows with enough photos that have been still for the settle window."""
+def usable_rows(rows: Sequence[IndexRow], settings: CatalogSettings) -> list[IndexRow]:
+    """Live rows with enough photos; a row is in the index only once its set has settled."""
     return [
         row
         for row in rows
-        if row.status is not SkuStatus.RETIRED
-        and row.photo_count >= settings.min_photos
-        and (now - row.newest_modified_utc).total_seconds() >= settings.settle_seconds
+        if row.status is not SkuStatus.RETIRED and row.photo_count >= settings.min_photos
     ]
 
 
-def waiting_to_learn(settled: Sequence[IndexRow]) -> dict[str, str]:
-    """SKU -> short content hash of every settled row that is new or changed.
+def waiting_to_learn(usable: Sequence[IndexRow]) -> dict[str, str]:
+    """SKU -> short content hash of every usable row that is new or changed.
 
     A ``failed`` row waits for a person or for other photos: the same photos would
     fail again.
     """
     return {
         row.sku: row.content_hash[:HASH_CHARS]
-        for row in settled
+        for row in usable
         if row.status in (SkuStatus.NEW, SkuStatus.CHANGED)
     }
 

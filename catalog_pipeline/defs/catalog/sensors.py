@@ -1,7 +1,6 @@
 """``catalog_watch``: new and changed products become learning runs."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import AssetObservation
@@ -12,7 +11,7 @@ from catalog_pipeline.defs.catalog.requests import (
     RunState,
     WatchState,
     plan_requests,
-    settled_skus,
+    usable_rows,
     waiting_to_learn,
 )
 from catalog_pipeline.defs.learning.jobs import learn_new_skus
@@ -53,13 +52,13 @@ def catalog_watch(
         rows, events = _current_rows(settings)
     except CatalogError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
-    settled = settled_skus(rows, now=datetime.now(UTC), settings=settings.catalog)
+    usable = usable_rows(rows, settings.catalog)
     known = context.instance.get_dynamic_partitions(str(sku_partitions.name))
-    added = [row.sku for row in settled if row.sku not in set(known)]
+    added = [row.sku for row in usable if row.sku not in set(known)]
     state = plan_requests(
         WatchState.from_cursor(context.cursor),
         partitions=[*known, *added],
-        waiting=waiting_to_learn(settled),
+        waiting=waiting_to_learn(usable),
         run_state=lambda run_key: _run_state(context.instance, run_key),
         max_requests=settings.catalog.max_requests_per_tick,
     )
@@ -70,7 +69,7 @@ def catalog_watch(
         )
     return dg.SensorResult(
         run_requests=[_run_request(request) for request in state.requests],
-        skip_reason=None if state.requests else _nothing_to_do(rows, settled),
+        skip_reason=None if state.requests else _nothing_to_do(rows, usable),
         dynamic_partitions_requests=[sku_partitions.build_add_request(added)] if added else None,
         cursor=state.to_cursor(),
         asset_events=events,
@@ -94,10 +93,10 @@ def _current_rows(
     return report.rows, [dg.AssetMaterialization(asset_key=INDEX_KEY, metadata=metadata)]
 
 
-def _nothing_to_do(rows: Sequence[IndexRow], settled: Sequence[IndexRow]) -> str:
+def _nothing_to_do(rows: Sequence[IndexRow], usable: Sequence[IndexRow]) -> str:
     if not rows:
-        return "no product has been seen yet"
-    return f"nothing new among {len(settled)} settled products; {len(rows)} rows in the index"
+        return "no product has been seen and settled yet"
+    return f"nothing new among {len(usable)} usable products; {len(rows)} rows in the index"
 
 
 def _run_request(request: LearnRequest) -> dg.RunRequest:

@@ -9,6 +9,7 @@ from catalog_pipeline.defs.catalog.sensors import RUN_KEY_TAG, SENSOR_NAME, cata
 
 CURSOR_KEY = "catalog_pipeline/catalog_watch/cursor"
 SENSOR_TAG = "dagster/sensor_name"
+MAX_RETRIES_TAG = "dagster/max_retries"
 
 
 def tick_sensor_and_run(
@@ -38,6 +39,7 @@ def tick_sensor_and_run(
     with dg.build_sensor_context(
         instance=instance,
         cursor=cursors.get_cursor_values({CURSOR_KEY}).get(CURSOR_KEY),
+        resources=repository.get_top_level_resources(),
         repository_def=repository,
         sensor_name=SENSOR_NAME,
     ) as context:
@@ -67,7 +69,8 @@ def _execute(
     result = job.execute_in_process(
         instance=instance,
         run_config=run_config,
-        tags={**tags, RUN_KEY_TAG: run_key, SENSOR_TAG: SENSOR_NAME},
+        # Only a daemon retries runs; without this, the next tick would wait for one.
+        tags={**tags, RUN_KEY_TAG: run_key, SENSOR_TAG: SENSOR_NAME, MAX_RETRIES_TAG: "0"},
         raise_on_error=False,
     )
     run = instance.get_run_by_id(result.run_id)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from catalog_pipeline.definitions import defs
+from catalog_pipeline.defs import partitions
+from catalog_pipeline.errors import ConfigurationError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# One line an asset: key, partitions, upstream keys, pool, run size, group.
+ASSETS = """
+archive/image_manifest | day | generation/images | - | - | archive
+archive/summary | - | archive/image_manifest | - | - | archive
+catalog/index | - | - | - | - | catalog
+catalog/photo_set | sku | catalog/index | - | 25 | catalog
+generation/images | day | generation/plan | generation | - | generation
+generation/plan | day | learning/memory | - | - | generation
+learning/concept | sku | catalog/photo_set | learning | 25 | learning
+learning/memory | - | learning/concept | - | - | learning
+"""
+
+CHECKS = """
+archive/image_manifest:manifest_rows_match_files blocking
+archive/summary:archive_has_unique_image_ids
+catalog/photo_set:photo_set_is_usable
+generation/images:night_is_complete
+learning/memory:memory_head_is_consistent blocking
+"""
+
+JOBS = """
+learn_new_skus: learning/concept
+nightly_generation: archive/image_manifest archive/summary generation/images generation/plan \
+learning/memory
+purge_old_runs:
+refresh_catalog: catalog/index
+report_memory: learning/memory
+"""
+
+
+def axis(assets: dg.AssetsDefinition) -> str:
+    if assets.partitions_def is None:
+        return "-"
+    return "sku" if assets.partitions_def is partitions.sku_partitions else "day"
+
+
+def test_asset_keys_and_specs_are_as_published() -> None:
+    lines = []
+    for assets in defs.assets or ():
+        assert isinstance(assets, dg.AssetsDefinition)
+        spec = assets.specs_by_key[assets.key]
+        upstream = " ".join(sorted(dep.asset_key.to_user_string() for dep in spec.deps))
+        policy = assets.backfill_policy
+        size = policy.max_partitions_per_run if policy else None
+        cells = [axis(assets), upstream, assets.op.pool, size, spec.group_name]
+        lines.append(" | ".join([assets.key.to_user_string(), *(str(c or "-") for c in cells)]))
+    assert sorted(lines) == ASSETS.strip().splitlines()
+
+
+def test_checks_are_claims_and_only_two_of_them_stop_a_night() -> None:
+    graph = defs.resolve_asset_graph()
+    lines = [
+        f"{key.asset_key.to_user_string()}:{key.name}"
+        + (" blocking" if graph.get_check_spec(key).blocking else "")
+        for key in graph.asset_check_keys
+    ]
+    assert sorted(lines) == CHECKS.strip().splitlines()
+
+
+def test_jobs_select_what_their_names_say() -> None:
+    lines = []
+    for job in defs.get_repository_def().get_all_jobs():
+        if not job.name.startswith("__"):
+            keys = sorted(key.to_user_string() for key in job.asset_layer.selected_asset_keys)
+            lines.append(f"{job.name}: {' '.join(keys)}".strip())
+    assert sorted(lines) == JOBS.strip().splitlines()
+
+
+def test_automation_is_off_until_somebody_turns_it_on() -> None:
+    repository = defs.get_repository_def()
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
+    assert set(sensors) == {"catalog_watch"}
+    assert {name: item.cron_schedule for name, item in schedules.items()} == {
+        "nightly_catalog_refresh": "0 1 * * *",
+        "nightly_generation": "30 2 * * *",
+    }
+    assert sensors["catalog_watch"].default_status is dg.DefaultSensorStatus.STOPPED
+    for schedule in schedules.values():
+        assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+        assert schedule.execution_timezone == "UTC"
+
+
+def test_every_asset_and_check_says_what_a_row_is() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        assert len(graph.get(key).description or "") > 80, key
+    for check in graph.asset_check_keys:
+        assert graph.get_check_spec(check).description, check
+
+
+def test_definitions_load_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys; import catalog_pipeline.definitions as d; d.defs.get_repository_def(); "
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_definitions_validate_through_the_workspace_file() -> None:
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("dagster")),
+            "definitions",
+            "validate",
+            "-w",
+            "dagster_home/workspace.yaml",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "catalog_pipeline" in done.stderr + done.stdout
+
+
+def test_the_workspace_names_the_location_that_dg_uses() -> None:
+    workspace = yaml.safe_load((REPOSITORY / "dagster_home" / "workspace.yaml").read_text("utf-8"))
+    (entry,) = workspace["load_from"]
+    assert entry["python_module"]["location_name"] == "catalog_pipeline"
+    assert entry["python_module"]["module_name"] == "catalog_pipeline.definitions"
+    pyproject = (REPOSITORY / "pyproject.toml").read_text("utf-8")
+    assert 'code_location_name = "catalog_pipeline"' in pyproject
+
+
+def test_the_shipped_instance_settings_are_accepted(instance: dg.DagsterInstance) -> None:
+    assert not instance.telemetry_enabled
+    assert instance.run_monitoring_enabled
+    assert instance.run_retries_max_retries == 1
+    assert not instance.run_retries_retry_on_asset_or_op_failure
+    pools = instance.get_concurrency_config().pool_config
+    assert pools.default_pool_limit == 1
+    assert pools.pool_granularity is not None
+    assert pools.pool_granularity.value == "run"
+
+
+def test_a_wrong_time_zone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(partitions.TIMEZONE_ENV, "Asia/Tokio")
+    with pytest.raises(ConfigurationError, match="Asia/Tokio"):
+        partitions.schedule_timezone()
+    monkeypatch.setenv(partitions.TIMEZONE_ENV, "Asia/Tokyo")
+    assert partitions.schedule_timezone() == "Asia/Tokyo"

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from catalog_pipeline.definitions import defs
+from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
+from catalog_pipeline.workflows.versions import rollback
+from tests.defs.scratch_line import Line
+
+CONCEPT = dg.AssetKey(["learning", "concept"])
+PHOTO_SET = dg.AssetKey(["catalog", "photo_set"])
+MEMORY_CHECK = dg.AssetCheckKey(dg.AssetKey(["learning", "memory"]), "memory_head_is_consistent")
+
+
+def learned(instance: dg.DagsterInstance, key: dg.AssetKey = CONCEPT) -> set[str]:
+    """The partitions that Dagster shows as materialized."""
+    return set(instance.get_materialized_partitions(key))
+
+
+def newest_metadata(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
+) -> dict[str, Any]:
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]),
+        limit=1,
+    ).records
+    materialization = records[0].asset_materialization
+    assert materialization is not None
+    return {name: value.value for name, value in materialization.metadata.items()}
+
+
+def failure_text(instance: dg.DagsterInstance, run_id: str) -> str:
+    (entry,) = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    assert entry.dagster_event is not None
+    data = entry.dagster_event.step_failure_data
+    assert data.user_failure_data is not None
+    return str(data.user_failure_data.description)
+
+
+def test_each_sku_of_a_run_has_its_own_status(line: Line, instance: dg.DagsterInstance) -> None:
+    for sku in ("mug_a", "mug_b", "mug_c", "mug_d"):
+        line.add_product(sku)
+    line.write("refused_skus.txt", "mug_b")
+    for photo in (line.settings.catalog_root / "mug_c").iterdir():
+        photo.write_bytes(photo.read_bytes()[:64])
+        line.age(photo)
+    (run,) = tick_sensor_and_run(instance, defs)
+    assert not run.is_success
+    assert learned(instance) == {"mug_a", "mug_d"}
+    assert learned(instance, PHOTO_SET) == {"mug_a", "mug_b", "mug_d"}
+    text = failure_text(instance, run.run_id)
+    assert text.startswith("2 of 4 SKUs were not learned")
+    assert "mug_b: mug_b looks like nothing at all" in text
+    assert "mug_c: " in text
+    assert line.statuses()["mug_b"] == line.statuses()["mug_c"] == "failed"
+    # The same photos would fail again, so nobody asks for them.
+    assert tick_sensor_and_run(instance, defs) == []
+    line.write("refused_skus.txt", "")
+    line.add_product("mug_b", seed=5)
+    (again,) = tick_sensor_and_run(instance, defs)
+    assert again.is_success
+    assert learned(instance) == {"mug_a", "mug_b", "mug_d"}
+
+
+def test_a_materialization_shows_pictures_curves_and_numbers(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    line.add_product("mug_a", name="Red mug", class_noun="mug")
+    tick_sensor_and_run(instance, defs)
+    metadata = newest_metadata(instance, CONCEPT, "mug_a")
+    assert metadata["status"] == "learned"
+    assert metadata["metric/fidelity"] == 0.5
+    assert metadata["final_loss"] == 1.0 / 40
+    for name in ("photos_above_samples_below", "loss_curve"):
+        assert metadata[name].startswith("![")
+        assert "data:image/png;base64," in metadata[name]
+        assert len(metadata[name]) < 100_000
+    photos = newest_metadata(instance, PHOTO_SET, "mug_a")
+    assert photos["dagster/row_count"] == 4
+    assert photos["name"] == "Red mug"
+    assert "data:image/png;base64," in photos["photos"]
+
+
+def test_unchanged_photos_are_recorded_without_work(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    line.add_product("mug_a")
+    tick_sensor_and_run(instance, defs)
+    result = defs.resolve_job_def("learn_new_skus").execute_in_process(
+        instance=instance, partition_key="mug_a"
+    )
+    assert result.success
+    assert newest_metadata(instance, CONCEPT, "mug_a")["status"] == "unchanged"
+
+
+def test_photo_sets_can_be_looked_at_alone(line: Line, instance: dg.DagsterInstance) -> None:
+    for sku, photos in {"mug_a": 4, "mug_b": 2}.items():
+        line.add_product(sku, photos=photos)
+    instance.add_dynamic_partitions("sku", ["mug_a", "mug_b"])
+    job = defs.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=[PHOTO_SET],
+        tags={
+            "dagster/asset_partition_range_start": "mug_a",
+            "dagster/asset_partition_range_end": "mug_b",
+        },
+        raise_on_error=False,
+    )
+    assert not result.success
+    assert learned(instance, PHOTO_SET) == {"mug_a"}
+    assert "mug_b" in failure_text(instance, result.run_id)
+
+
+def test_the_index_names_what_cannot_be_used(line: Line, instance: dg.DagsterInstance) -> None:
+    line.add_product("mug_a")
+    line.add_product("mug_b", photos=2)
+    notes = line.settings.catalog_root / "mug_a" / "notes.jpg"
+    notes.write_text("no picture")
+    for path in (notes, notes.parent):
+        line.age(path)
+    result = defs.resolve_job_def("refresh_catalog").execute_in_process(instance=instance)
+    assert result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    assert "mug_b" in str(check.metadata["unusable"].value)
+    assert instance.get_dynamic_partitions("sku") == ["mug_a"]
+    metadata = newest_metadata(instance, dg.AssetKey(["catalog", "index"]))
+    assert metadata["dagster/row_count"] == 2
+    assert metadata["status/new"] + metadata.get("status/failed", 0) == 2
+
+
+def report_memory(instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
+    result = defs.resolve_job_def("report_memory").execute_in_process(
+        instance=instance, raise_on_error=False
+    )
+    (check,) = result.get_asset_check_evaluations()
+    return check
+
+
+def test_the_memory_follows_a_rollback(line: Line, instance: dg.DagsterInstance) -> None:
+    line.add_product("mug_a")
+    tick_sensor_and_run(instance, defs)
+    adapters = line.home.adapters("default")
+    first = adapters.current()
+    line.add_product("mug_b")
+    tick_sensor_and_run(instance, defs)
+    assert first is not None
+    assert report_memory(instance).passed
+    memory = dg.AssetKey(["learning", "memory"])
+    assert newest_metadata(instance, memory)["dagster/row_count"] == 2
+    rollback(line.settings, first.version, "default")
+    assert report_memory(instance).passed
+    assert newest_metadata(instance, memory)["dagster/row_count"] == 1
+
+
+def test_a_broken_head_is_named(line: Line, instance: dg.DagsterInstance) -> None:
+    line.add_product("mug_a")
+    tick_sensor_and_run(instance, defs)
+    current = line.home.adapters("default").current()
+    assert current is not None
+    digest = current.parts["concept/mug_a"]
+    part = line.settings.home / "collections" / "default" / "parts" / f"{digest}.safetensors"
+    part.write_bytes(b"rotten")
+    check = report_memory(instance)
+    assert not check.passed
+    assert digest[:12] in (check.description or "")
+    part.unlink()
+    assert "is not stored" in (report_memory(instance).description or "")
+
+
+def test_nothing_learned_is_a_clear_failure(line: Line, instance: dg.DagsterInstance) -> None:
+    result = defs.resolve_job_def("report_memory").execute_in_process(
+        instance=instance, raise_on_error=False
+    )
+    assert not result.success
+    assert "at least one learned SKU" in failure_text(instance, result.run_id)
