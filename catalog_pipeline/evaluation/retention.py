@@ -18,6 +18,10 @@ from catalog_pipeline.records import Features
 
 Matrix = npt.NDArray[np.float64]
 
+MIN_CEILING = 0.1
+"""Photos this unlike each other (front and back, say) are no yardstick; a share of their
+ceiling would be noise of any size."""
+
 
 def cosine_to_photos(generated: Features, photos: Features) -> float:
     """Fidelity: ``mean_i mean_j <generated_i, photos_j>``, every picture with every photo.
@@ -55,8 +59,8 @@ def photo_ceiling(photos: Features) -> float:
 
 
 def fidelity_share(fidelity: float, ceiling: float) -> float:
-    """``fidelity / ceiling``; products whose photos differ much have low ceilings."""
-    return fidelity / max(ceiling, 1e-6)
+    """``fidelity / max(ceiling, MIN_CEILING)``; 1 = as alike as one more photo."""
+    return fidelity / max(ceiling, MIN_CEILING)
 
 
 def prior_drift(before: Features, after: Features) -> float:

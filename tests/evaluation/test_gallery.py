@@ -1,0 +1,124 @@
+"""The gallery as text: what is in it, what is escaped, and that nothing leaves the file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from html.parser import HTMLParser
+
+from catalog_pipeline.evaluation.gallery import GalleryImage, GalleryProduct, render_gallery
+from catalog_pipeline.records import ArchiveRow
+from tests.evaluation.drawn import photo_of
+
+DAY = date(2025, 3, 14)
+
+
+def row(image_id: str, *skus: str, **changes) -> ArchiveRow:
+    plain = ArchiveRow(
+        image_id=image_id,
+        path=f"images/sha256={image_id}.png",
+        sha256=image_id * 2,
+        day=DAY,
+        job_id=image_id,
+        prompt=f"{' and '.join(skus)} on green grass",
+        skus=skus,
+        layout="single" if len(skus) == 1 else "left_right",
+        seed=7,
+        sampler="dpmsolver++",
+        steps=20,
+        guidance=4.0,
+        width=128,
+        height=128,
+        base_model_hash="b" * 64,
+        collection="default",
+        adapter_version="abc123def456",
+        memory_version="mem",
+        scores={f"fidelity/{sku}": 0.3 for sku in skus},
+        superseded=False,
+        created_utc=datetime(2025, 3, 14, 2, 30, tzinfo=UTC),
+        schema_version=1,
+    )
+    return replace(plain, **changes)
+
+
+PRODUCTS = {
+    "ball": GalleryProduct("ball", "Red ball", photo_of("ball"), ceiling=0.6),
+    "00123": GalleryProduct("00123", "星の箱", None, ceiling=None),
+}
+
+
+def page(*rows: ArchiveRow) -> str:
+    images = [GalleryImage(r, photo_of(r.skus[0], side=64)) for r in rows]
+    return render_gallery(DAY, images, PRODUCTS)
+
+
+class Collector(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "input", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_every_picture_has_its_prompt_products_scores_and_id():
+    html = page(row("aa11", "ball"), row("bb22", "ball", "00123"))
+    parsed = Collector(html)
+    assert parsed.open == []
+    cards = parsed.of("article")
+    assert [card["data-skus"] for card in cards] == ['["ball"]', '["ball", "00123"]']
+    assert [card["data-share"] for card in cards] == ["0.50000", "0.50000"]
+    for word in ("aa11", "bb22", "on green grass", "Red ball", "星の箱", "50 %", "guidance 4"):
+        assert word in html
+    assert "fidelity/00123" in html
+    buttons = [b["data-sku"] for b in parsed.of("button") if "data-sku" in b]
+    assert buttons == ["00123", "ball"]
+
+
+def test_nothing_is_fetched_from_elsewhere():
+    parsed = Collector(page(row("aa11", "ball")))
+    sources = [img["src"] for img in parsed.of("img") if "src" in img]
+    assert sources
+    assert all(src is not None and src.startswith("data:image/webp;base64,") for src in sources)
+    assert parsed.of("link") == []
+    assert [a.get("href") for a in parsed.of("a")] == ["#"]
+    assert all("src" not in script for script in parsed.of("script"))
+    assert not re.search(r"https?://", page(row("aa11", "ball")))
+
+
+def test_words_of_people_cannot_become_markup():
+    evil = '"><script>alert(1)</script>'
+    products = {"ball": GalleryProduct("ball", evil)}
+    image = GalleryImage(row("aa11", "ball", prompt=evil), photo_of("ball", side=32))
+    html = render_gallery(DAY, [image], products)
+    assert evil not in html
+    assert len(Collector(html).of("script")) == 1
+
+
+def test_superseded_pictures_are_kept_hidden_at_the_end():
+    html = page(row("aa11", "ball", superseded=True), row("bb22", "ball"))
+    cards = Collector(html).of("article")
+    assert ["data-old" in card for card in cards] == [False, True]
+    assert "1 superseded" in html
+    assert '<b class="num">1</b> picture<' in html
+
+
+def test_a_product_that_nobody_knows_and_a_picture_without_scores():
+    html = page(row("aa11", "gone", scores={}))
+    assert "gone" in html
+    assert Collector(html).of("article")[0]["data-share"] == ""
+
+
+def test_no_pictures_is_still_a_page():
+    assert "0</b> pictures" in render_gallery(DAY, [], {})
