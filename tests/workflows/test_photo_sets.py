@@ -70,5 +70,5 @@ def test_too_few_usable_photos_name_the_bad_ones(settings: Settings, mug: Path) 
     later = datetime.now(UTC) + timedelta(minutes=3)
     with pytest.raises(PhotoSetError, match="2 usable photos of 4 listed") as caught:
         validate_photo_set(settings, "00123", now=later)
-    assert "'00123/0.jpg' is damaged" in str(caught.value)
+    assert "'00123/0.jpg' has a damaged header" in str(caught.value)
     assert "'00123/1.jpg' is a text file" in str(caught.value)
