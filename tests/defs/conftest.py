@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ NO_CAPTURE = """
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
+"""
+
+LAUNCHED_RUNS_WAIT = """
+run_launcher:
+  module: dagster._core.test_utils
+  class: MockedRunLauncher
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: DefaultRunCoordinator
 """
 
 # Warnings are errors, and Dagster's own code raises these about itself.
@@ -92,17 +102,33 @@ def empty_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def instance(empty_dagster_home: Path) -> Iterator[dg.DagsterInstance]:
-    """A real instance on SQLite, with the shipped ``dagster.yaml``; in memory where it can be.
+@contextmanager
+def open_instance(empty_dagster_home: Path, settings: str = "") -> Iterator[dg.DagsterInstance]:
+    """A real instance on SQLite with the shipped ``dagster.yaml`` and ``settings`` added to it.
 
-    Dagster commits every event on its own, and a disk needs longer for that than the
-    tested code for its work.
+    In memory where that can be: Dagster commits every event on its own, and a disk needs
+    longer for that than the tested code for its work.
     """
     memory = Path("/dev/shm")
     where = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dagster_home_", dir=where) as name:
         folder = Path(name) / "dagster_home"
         shutil.copytree(empty_dagster_home, folder)
+        with (folder / "dagster.yaml").open("a", encoding="utf-8") as file:
+            file.write(settings)
         with dg.DagsterInstance.from_config(str(folder)) as opened:
             yield opened
+
+
+@pytest.fixture
+def instance(empty_dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    """A real instance with the shipped ``dagster.yaml``."""
+    with open_instance(empty_dagster_home) as opened:
+        yield opened
+
+
+@pytest.fixture
+def launching_instance(empty_dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance on which launched runs wait for the test to execute them in its process."""
+    with open_instance(empty_dagster_home, LAUNCHED_RUNS_WAIT) as opened:
+        yield opened
