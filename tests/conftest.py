@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +23,11 @@ from catalog_pipeline.settings import S3Settings, Settings
 
 TEST_DATA_ENV = "CATALOG_PIPELINE_TEST_DATA"
 _S3_READY_SECONDS = 60.0
+_ENDS_WITH_ITS_PARENT = '"$@" & server=$!; read -r _; kill -9 "$server"; wait "$server"; exit 0'
+"""Runs a server until its stdin ends, which also happens when a test run is killed.
+
+A polite end takes the server 16 s, and a test bucket has nothing to save.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +38,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session")
-def test_data() -> Path:
+@pytest.fixture(scope="session", name="test_data")
+def _test_data() -> Path:
     """The folder of real photos; the test is skipped where it is absent."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get(TEST_DATA_ENV, beside))
@@ -107,7 +111,6 @@ class S3Server:
     access_key: str
     secret_key: str
     region: str
-    pid: int
 
     def settings(self, prefix: str = "") -> S3Settings:
         """How the project is told about the bucket; credentials go by environment."""
@@ -121,7 +124,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A real S3 server on 127.0.0.1, one a test session; ended by its own pid."""
+    """A real S3 server on 127.0.0.1, one a test session, which it does not outlive."""
     folder = tmp_path_factory.mktemp("seaweedfs")
     access_key, secret_key, bucket = "testaccess", uuid.uuid4().hex, "arch"
     identity = {
@@ -135,21 +138,26 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command = _weed_command(folder, config, bucket, ports)
     log_path = folder / "log.txt"
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            ["sh", "-c", _ENDS_WITH_ITS_PARENT, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     server = S3Server(
         endpoint_url=f"http://127.0.0.1:{ports[-1]}",
         bucket=bucket,
         access_key=access_key,
         secret_key=secret_key,
         region="us-east-1",
-        pid=process.pid,
     )
     try:
         _wait_until_ready(server, process, log_path)
         yield server
     finally:
-        # A polite end takes the server 16 s, and a test bucket has nothing to save.
-        process.send_signal(signal.SIGKILL)
+        assert process.stdin is not None
+        process.stdin.close()
         process.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
 
