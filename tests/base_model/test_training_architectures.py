@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.base_model.training import architectures
+from catalog_pipeline.base_model.training.presets import Architecture
 
 WRITTEN_BY = {"_class_name", "_diffusers_version", "architectures", "dtype", "transformers_version"}
 
@@ -79,3 +80,12 @@ def test_posterior_has_one_small_spread_whatever_the_picture(networks: dict[str,
         posterior = networks["vae"].encode(torch.rand(1, 3, 32, 32) * 2 - 1).latent_dist
     spread = torch.full_like(posterior.std, architectures.POSTERIOR_STD)
     torch.testing.assert_close(posterior.std, spread)
+
+
+def test_a_narrow_autoencoder_can_still_answer_with_the_tone_it_was_given() -> None:
+    narrow = architectures.vae(Architecture(image_px=32, vae_channels=(16, 16, 16)))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        latents = torch.randn(2, 4, 1, 1).expand(2, 4, 8, 8)
+        dark, bright = narrow.decode(latents).sample.mean((2, 3))
+    assert (dark - bright).abs().max() > 0.04

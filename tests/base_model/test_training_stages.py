@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from catalog_pipeline.base_model.training import architectures
+from catalog_pipeline.base_model.training.__main__ import main
 from catalog_pipeline.base_model.training.autoencoder import encode_decode, reconstruction_loss
 from catalog_pipeline.base_model.training.checkpoint import load_tensors, save_tensors
 from catalog_pipeline.base_model.training.diffusion import DiffusionObjective
@@ -221,3 +224,28 @@ def test_a_folder_in_use_is_not_taken_over(
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(ConfigurationError, match="not empty"):
         train_base_model(TrainingOptions(tmp_path, tiny_preset))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_named(tiny_preset: Preset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'cuda:0' asked for"):
+        train_base_model(TrainingOptions(tmp_path / "run", tiny_preset, device="cuda:0"))
+
+
+def test_the_command_says_what_presets_there_are(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(main)
+    out = tmp_path / "run"
+    wrong = CliRunner().invoke(app, ["--out", str(out), "--preset", "huge"])
+    assert wrong.exit_code == 2
+    assert "expected one of full, smoke" in " ".join(wrong.output.split())
+    assert not out.exists()
+
+
+def test_the_command_ends_with_one_line_where_the_folder_is_taken(run_folder: Path) -> None:
+    app = typer.Typer()
+    app.command()(main)
+    refused = CliRunner().invoke(app, ["--out", str(run_folder), "--preset", "smoke"])
+    assert refused.exit_code == 1
+    assert refused.output.startswith("error: ")
+    assert "--resume" in refused.output

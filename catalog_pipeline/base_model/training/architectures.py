@@ -30,12 +30,21 @@ def vae(architecture: Architecture | None = None) -> Any:
         block_out_channels=sizes.vae_channels,
         layers_per_block=1,
         latent_channels=_LATENT_CHANNELS,
-        norm_num_groups=16,
+        norm_num_groups=_norm_groups(sizes.vae_channels),
         sample_size=sizes.image_px,
         mid_block_add_attention=False,
     )
     fix_posterior_std(model)
     return model
+
+
+def _norm_groups(channels: tuple[int, ...]) -> int:
+    """Two channels a group at the narrowest level.
+
+    One channel a group would take the mean out of every channel of the last
+    normalisation: no picture could be brighter or redder than another.
+    """
+    return channels[0] // 2
 
 
 def fix_posterior_std(model: Any) -> None:
@@ -63,7 +72,7 @@ def unet(architecture: Architecture | None = None) -> Any:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=4,
-        norm_num_groups=32,
+        norm_num_groups=_norm_groups(sizes.unet_channels),
     )
 
 

@@ -29,7 +29,7 @@ PREVIEW_PROMPTS = (
 )
 _CELL_PX = 128
 _GAP_PX = 4
-_LABEL_PX = 44
+_LABEL_PX = 58
 
 
 def sample_sheet(

@@ -234,4 +234,9 @@ def _row(pictures: Tensor) -> Tensor:
 def _pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"device '{name}' asked for, but torch {torch.__version__} finds no CUDA device; "
+            "pass --device cpu, or install a CUDA build of torch"
+        )
     return torch.device(name)
