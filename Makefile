@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 DEMO ?= demo
+DATA ?= ../shared/data
 PORT ?= 3000
 
 # Nothing below asks a network for anything once the environment stands.
@@ -97,13 +98,13 @@ base-model: $(STAMP)  ## Train the embedded base model anew (hours on CPU, minut
 
 .PHONY: bench-adapter
 bench-adapter: $(STAMP)  ## Which weights a concept should move: docs/benchmarks/adapter.md
-	$(BIN)/python -m benchmarks.adapter
+	$(BIN)/python -m tests.benchmarks.adapter --data $(DATA)
 
 .PHONY: bench-first-light
 bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/first-light.md
-	$(BIN)/python -m benchmarks.first_light
+	$(BIN)/python -m tests.benchmarks.first_light --data $(DATA)
 
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	find catalog_pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find catalog_pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -29,8 +29,8 @@ def test_target_is_the_noise_or_the_velocity_of_a_slow_loop():
 
 
 def test_other_prediction_types_are_refused():
+    z = torch.zeros(1, 1, 1, 1)
     with pytest.raises(ValueError, match="sample"):
-        z = torch.zeros(1, 1, 1, 1)
         prediction_target(scheduler("sample"), z, z, torch.tensor([1]))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -171,5 +173,5 @@ def test_learning_rate_warms_up_stays_and_falls():
     factors = [learning_rate_factor(step, 100) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[10:60] == [1.0] * 50
-    assert all(a >= b for a, b in zip(factors[60:], factors[61:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[60:]))
     assert factors[-1] < 0.06

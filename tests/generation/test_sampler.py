@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+import torch
+
+from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
+from catalog_pipeline.diffusion.text import placeholder_tokens
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.generation.sampler import SceneSampler, region_masks, region_prompts
+from catalog_pipeline.records import Concept, Region, RenderJob
+from catalog_pipeline.settings import AdapterSettings
+
+HALVES = (Region(0, 0, 0.5, 1), Region(0.5, 0, 1, 1))
+CONCEPTS = {
+    sku: Concept(sku, sku, noun, "", placeholder_tokens(sku, 1), "hash", task)
+    for task, (sku, noun) in enumerate([("A", "mug"), ("B", "alarm clock")])
+}
+
+
+def job(skus: tuple[str, ...], seed: int = 1) -> RenderJob:
+    return RenderJob(
+        job_id=f"{skus}{seed}",
+        day=date(2026, 1, 1),
+        template="beach",
+        prompt="",
+        scene="on a sandy beach",
+        skus=skus,
+        regions=HALVES if len(skus) == 2 else (Region(0, 0, 1, 1),),
+        layout="left_right",
+        seed=seed,
+        sampler="dpmsolver++",
+        steps=2,
+        guidance=2.0,
+        width=16,
+        height=16,
+        negative_prompt="",
+        collection="default",
+        adapter_version="v",
+    )
+
+
+@pytest.fixture
+def parts(engine) -> dict[str, bytes]:
+    """Parts of two concepts that change the picture; the engine is left without them."""
+    made = {}
+    for index, sku in enumerate("AB"):
+        generator = torch.Generator().manual_seed(index)
+        engine.adapter.add_slot(sku, generator)
+        with torch.no_grad():
+            for parameter in engine.adapter.parameters_of(sku):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        (token,) = CONCEPTS[sku].placeholder_tokens
+        engine.text.table.add(token, torch.randn(16, generator=generator))
+        made[f"concept/{sku}"] = encode_part(slot_part(engine, sku) | token_part(engine, [token]))
+        engine.adapter.drop_slot(sku)
+    return made
+
+
+def make_sampler(engine, parts, batch_size: int = 2) -> tuple[SceneSampler, list[str]]:
+    reads: list[str] = []
+
+    def read(name: str) -> bytes:
+        reads.append(name)
+        return parts[name]
+
+    return SceneSampler(engine, AdapterSettings(rank=2), read, batch_size), reads
+
+
+def test_renders_in_order_and_reads_only_the_named_concepts(engine, parts):
+    sampler, reads = make_sampler(engine, parts)
+    pictures = sampler.render([job(("A",), seed) for seed in (1, 2, 3)], CONCEPTS)
+    assert [p.shape for p in pictures] == [(16, 16, 3)] * 3
+    assert reads == ["concept/A"]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert sampler.render([], CONCEPTS) == []
+
+
+def test_a_picture_is_the_same_alone_and_in_company(engine, parts):
+    sampler, _ = make_sampler(engine, parts, batch_size=3)
+    alone = sampler.render([job(("A",), 5)], CONCEPTS)[0]
+    crowd = sampler.render([job(("B",), 1), job(("A",), 5), job(("B",), 9)], CONCEPTS)
+    assert np.array_equal(crowd[1], alone)
+
+
+def test_both_products_of_a_pair_shape_the_picture(engine, parts):
+    sampler, _ = make_sampler(engine, parts)
+    pair, swapped = sampler.render([job(("A", "B")), job(("B", "A"))], CONCEPTS)
+    assert not np.array_equal(pair, swapped)
+    changed = encode_part({k: -v for k, v in _tensors(parts["concept/B"]).items()})
+    from catalog_pipeline.diffusion.parts import install_part
+
+    install_part(engine, changed, slot="B", tokens=CONCEPTS["B"].placeholder_tokens)
+    assert not np.array_equal(sampler.render([job(("A", "B"))], CONCEPTS)[0], pair)
+
+
+def _tensors(data: bytes) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load
+
+    return load(data)
+
+
+def test_unlearned_mixed_and_misfitting_jobs_are_refused(engine, parts):
+    sampler, _ = make_sampler(engine, parts)
+    with pytest.raises(GenerationError, match="has not learned"):
+        sampler.render([job(("Z",))], CONCEPTS)
+    with pytest.raises(GenerationError, match="different kinds"):
+        sampler.render([job(("A",)), job(("A", "B"))], CONCEPTS)
+    with pytest.raises(GenerationError, match="different kinds"):
+        sampler.render([job(("A",)), replace(job(("A",)), steps=9)], CONCEPTS)
+    broken, _ = make_sampler(engine, {"concept/A": encode_part({"token/0": torch.zeros(16)})})
+    two = {"A": replace(CONCEPTS["A"], placeholder_tokens=("<A:0>", "<A:1>"))}
+    with pytest.raises(GenerationError, match="does not fit"):
+        broken.render([job(("A",))], two)
+
+
+def test_every_region_knows_the_scene_but_only_its_own_product():
+    prompts = region_prompts(list(CONCEPTS.values()), "in the snow")
+    assert prompts == (
+        "a <A:0> mug and an alarm clock in the snow",
+        "a mug and a <B:0> alarm clock in the snow",
+    )
+    assert region_prompts([CONCEPTS["A"]], "in the snow") == ("a photo of a <A:0> mug in the snow",)
+    three = region_prompts([*CONCEPTS.values(), CONCEPTS["A"]], "")
+    assert three[1] == "a mug, a <B:0> alarm clock and a mug"
+
+
+def test_masks_sum_to_one_everywhere_and_follow_their_boxes():
+    masks = region_masks(HALVES, 8)
+    assert torch.equal(masks.sum(0), torch.ones(8, 8))
+    assert torch.equal(masks[0], torch.tensor([1.0] * 4 + [0.0] * 4).expand(8, 8))
+    corner = region_masks((Region(0, 0, 0.25, 0.25), Region(0.75, 0.75, 1, 1)), 8)
+    assert torch.allclose(corner.sum(0), torch.ones(8, 8))
+    assert corner[0, 0, 0] == 1
+    assert corner[1, 7, 7] == 1
+    with pytest.raises(GenerationError, match="inside the image"):
+        region_masks((Region(0.5, 0, 0.5, 1), Region(0, 0, 1, 1)))
