@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog_pipeline.errors import IntegrityError
@@ -16,12 +16,16 @@ from catalog_pipeline.evaluation.retention import (
     prior_drift,
 )
 
+# A busy machine must not fail a formula.
+untimed = settings(deadline=None, max_examples=40)
+
 
 def features(count: int, seed: int, width: int = 7) -> np.ndarray:
     rows = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+@untimed
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
 def test_fidelity_is_the_mean_over_all_pairs(pictures, photos, seed):
     generated, real = features(pictures, seed), features(photos, seed + 1)
@@ -29,6 +33,7 @@ def test_fidelity_is_the_mean_over_all_pairs(pictures, photos, seed):
     assert cosine_to_photos(generated, real) == pytest.approx(sum(slow) / len(slow), abs=1e-6)
 
 
+@untimed
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_the_ceiling_leaves_out_a_photo_with_itself(photos, seed):
     real = features(photos, seed)
@@ -43,6 +48,7 @@ def test_the_same_picture_is_at_the_ceiling():
     assert photo_ceiling(real[:1]) == 1.0
 
 
+@untimed
 @given(st.integers(1, 6), st.integers(0, 99))
 def test_drift_is_one_minus_the_mean_cosine_of_pairs(prompts, seed):
     before, after = features(prompts, seed), features(prompts, seed + 1)
@@ -70,6 +76,7 @@ def slow_forgetting(table: np.ndarray) -> float:
     return sum(falls) / len(falls)
 
 
+@untimed
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_retention_against_loops(tasks, seed):
     table = np.random.default_rng(seed).uniform(0, 1, (tasks, tasks))
