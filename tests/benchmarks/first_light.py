@@ -63,7 +63,7 @@ def prepare(home: Path) -> None:
     os.environ["DAGSTER_HOME"] = str(dagster_home)
 
 
-def write_products(data: Path, root: Path, real: int) -> dict[str, str]:
+def write_products(data: Path, root: Path, real: int, household: int = HOUSEHOLD) -> dict[str, str]:
     """Copy the real photo folders and every n-th household product; returns SKU -> kind."""
     kinds: dict[str, str] = {}
     meta = json.loads((data / "photos" / "meta.json").read_text("utf-8"))
@@ -71,19 +71,21 @@ def write_products(data: Path, root: Path, real: int) -> dict[str, str]:
         sku = name.replace("_", "-")
         _product(root / sku, sorted((data / "photos" / name).glob("*.jpg")), entry["class_noun"])
         kinds[sku] = "photo"
-    household = data / "household_catalog"
-    catalog = json.loads((household / "catalog.json").read_text("utf-8"))
+    renders = data / "household_catalog"
+    catalog = json.loads((renders / "catalog.json").read_text("utf-8")) if household else []
     catalog.sort(key=lambda product: int(product["id"]))
-    stride = len(catalog) // HOUSEHOLD
-    for product in catalog[::stride][:HOUSEHOLD]:
+    stride = max(1, len(catalog) // max(1, household))
+    for product in catalog[::stride][:household]:
         sku = f"household-{int(product['id']):04d}"
-        views = [household / "views" / view for view in product["views"]]
+        views = [renders / "views" / view for view in product["views"]]
         _product(root / sku, views, product["name"].lower(), {"ja": product["name_ja"]})
         kinds[sku] = "household"
     return kinds
 
 
-def _product(folder: Path, photos: list[Path], noun: str, names: dict[str, str] | None = None) -> None:
+def _product(
+    folder: Path, photos: list[Path], noun: str, names: dict[str, str] | None = None
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for photo in photos:
         if not (folder / photo.name).exists():
@@ -162,7 +164,8 @@ def report(home: Path, kinds: dict[str, str], seconds: float) -> None:
     images = DOCS / "images"
     half = (len(sheet) + 1) // 2
     wide = [
-        a + b for a, b in zip(sheet[:half], sheet[half:] + [[]] * (half - len(sheet[half:])), strict=True)
+        a + b
+        for a, b in zip(sheet[:half], sheet[half:] + [[]] * (half - len(sheet[half:])), strict=True)
     ]
     _save(contact_sheet(wide, cell_px=72), images / "first-light-singles.jpg")
     night = [r for r in opened.archive.read_day(NIGHT) if not r.superseded]
