@@ -176,8 +176,8 @@ class GenerationSettings(_Strict):
     steps: int = Field(20, ge=1)
     guidance: float = Field(3.0, ge=1.0)
     sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
-    width: int = Field(128, ge=32, multiple_of=8)
-    height: int = Field(128, ge=32, multiple_of=8)
+    width: int = Field(128, ge=16, multiple_of=8)
+    height: int = Field(128, ge=16, multiple_of=8)
     batch_size: int = Field(8, ge=1)
     negative_prompt: str = ""
 

@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from catalog_pipeline.settings import S3Settings, Settings
+
+# Examples are judged, not timed: machines are noisy.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
 
 TEST_DATA_ENV = "CATALOG_PIPELINE_TEST_DATA"
 _S3_READY_SECONDS = 60.0

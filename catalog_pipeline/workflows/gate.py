@@ -62,7 +62,7 @@ def judge_new_concept(
     ``fidelity`` is the mean feature cosine to the photos, ``ceiling`` that of
     the photos among themselves, ``fidelity_share`` their ratio.
     """
-    from catalog_pipeline.evaluation.retention import cosine_to_photos, photo_ceiling
+    from catalog_pipeline.evaluation.retention import cosine_to_photos, fidelity_share, photo_ceiling
 
     samples = render_samples(tools, concept, slot, settings.gate_images, settings.seed)
     fidelity = float(cosine_to_photos(tools.encoder.encode(samples), photo_features))
@@ -70,7 +70,7 @@ def judge_new_concept(
     metrics = {
         "fidelity": fidelity,
         "ceiling": ceiling,
-        "fidelity_share": fidelity / max(ceiling, 1e-6),
+        "fidelity_share": float(fidelity_share(fidelity, ceiling)),
         "photos": float(len(ceiling_images)),
     }
     return GateResult(metrics, samples)
