@@ -6,6 +6,7 @@ a manifest belongs to, named after the calendar day on which the night ends.
 """
 
 import os
+from datetime import date
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
@@ -13,7 +14,8 @@ import dagster as dg
 from catalog_pipeline.errors import ConfigurationError
 
 TIMEZONE_ENV = "CATALOG_PIPELINE_TIMEZONE"
-FIRST_DAY = "2025-01-01"
+FIRST_DAY_ENV = "CATALOG_PIPELINE_FIRST_DAY"
+DEFAULT_FIRST_DAY = date(2026, 1, 1)
 
 
 def schedule_timezone() -> str:
@@ -33,10 +35,27 @@ def schedule_timezone() -> str:
     return name
 
 
+def first_day() -> date:
+    """The first night that the UI lists: ``$CATALOG_PIPELINE_FIRST_DAY``, else a fixed day.
+
+    Raises:
+        ConfigurationError: the variable holds no date.
+    """
+    text = os.environ.get(FIRST_DAY_ENV)
+    if not text:
+        return DEFAULT_FIRST_DAY
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{FIRST_DAY_ENV}={text!r} is not a date; expected YYYY-MM-DD; correct it or unset it"
+        ) from error
+
+
 sku_partitions = dg.DynamicPartitionsDefinition(name="sku")
 
 day_partitions = dg.DailyPartitionsDefinition(
-    start_date=FIRST_DAY,
+    start_date=first_day().isoformat(),
     timezone=schedule_timezone(),
     # The night that starts at 02:30 belongs to today, so today must be a partition.
     end_offset=1,

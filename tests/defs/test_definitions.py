@@ -164,3 +164,10 @@ def test_a_wrong_time_zone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         partitions.schedule_timezone()
     monkeypatch.setenv(partitions.TIMEZONE_ENV, "Asia/Tokyo")
     assert partitions.schedule_timezone() == "Asia/Tokyo"
+
+
+def test_a_wrong_first_day_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert partitions.first_day() == partitions.DEFAULT_FIRST_DAY
+    monkeypatch.setenv(partitions.FIRST_DAY_ENV, "yesterday")
+    with pytest.raises(ConfigurationError, match="yesterday"):
+        partitions.first_day()

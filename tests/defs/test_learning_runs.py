@@ -72,7 +72,6 @@ def test_a_materialization_shows_pictures_curves_and_numbers(
     metadata = newest_metadata(instance, CONCEPT, "mug_a")
     assert metadata["status"] == "learned"
     assert metadata["metric/fidelity"] == 0.5
-    assert metadata["final_loss"] == 1.0 / 40
     for name in ("photos_above_samples_below", "loss_curve"):
         assert metadata[name].startswith("![")
         assert "data:image/png;base64," in metadata[name]
@@ -112,6 +111,26 @@ def test_photo_sets_can_be_looked_at_alone(line: Line, instance: dg.DagsterInsta
     assert not result.success
     assert learned(instance, PHOTO_SET) == {"mug_a"}
     assert "mug_b" in failure_text(instance, result.run_id)
+
+
+def test_photo_sets_and_concepts_of_a_range_fit_in_one_run(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    for sku, photos in {"mug_a": 4, "mug_b": 5}.items():
+        line.add_product(sku, photos=photos)
+    assert defs.resolve_job_def("refresh_catalog").execute_in_process(instance=instance).success
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=[PHOTO_SET, CONCEPT],
+        tags={
+            "dagster/asset_partition_range_start": "mug_a",
+            "dagster/asset_partition_range_end": "mug_b",
+        },
+    )
+    assert result.success
+    assert learned(instance) == learned(instance, PHOTO_SET) == {"mug_a", "mug_b"}
+    assert newest_metadata(instance, PHOTO_SET, "mug_a")["dagster/row_count"] == 4
+    assert newest_metadata(instance, PHOTO_SET, "mug_b")["dagster/row_count"] == 5
 
 
 def test_the_index_names_what_cannot_be_used(line: Line, instance: dg.DagsterInstance) -> None:

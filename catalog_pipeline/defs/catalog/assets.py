@@ -75,9 +75,10 @@ def index_metadata(report: IndexReport, settings: Settings) -> dict[str, Any]:
     kinds={"pillow"},
     partitions_def=sku_partitions,
     backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
-    output_required=False,
 )
-def photo_set(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[Any]:
+def photo_set(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None]]:
     """The usable photos of a SKU, decoded, upright and bounded: one photo set per `sku`.
 
     A set with too few usable photos stays unmaterialized and fails the run after every
@@ -85,16 +86,18 @@ def photo_set(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> 
     a run of this asset is for looking, or for a photographer's second try.
     """
     settings = pipeline.settings()
+    usable: dict[str, dict[str, Any]] = {}
     refused: dict[str, str] = {}
     for sku in context.partition_keys:
         try:
-            event = validated_photo_set(settings, sku)
+            usable[sku] = validated_photo_set(settings, sku)
         except CatalogError as error:
             refused[sku] = str(error)
             context.log.error(f"{sku}: {error}")
-        else:
-            context.log_event(event)
     if refused:
+        # A result would materialize the whole range; events materialize the usable ones.
+        for sku, metadata in usable.items():
+            context.log_event(photo_set_event(sku, metadata))
         raise dg.Failure(
             description=f"{len(refused)} of {len(context.partition_keys)} photo sets cannot be "
             "used: " + "; ".join(f"{sku}: {reason}" for sku, reason in refused.items()),
@@ -106,21 +109,25 @@ def photo_set(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> 
             },
             allow_retries=False,
         )
-    yield from ()
+    for sku, metadata in usable.items():
+        context.add_asset_metadata(metadata, partition_key=sku)
+    yield dg.MaterializeResult()
 
 
-def validated_photo_set(settings: Settings, sku: str) -> dg.AssetMaterialization:
-    """Decode and judge one photo set; the event that records it.
+def photo_set_event(sku: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:
+    """The event that records one usable photo set, in whatever run it was validated."""
+    return dg.AssetMaterialization(asset_key=PHOTO_SET_KEY, partition=sku, metadata=metadata)
+
+
+def validated_photo_set(settings: Settings, sku: str) -> dict[str, Any]:
+    """Decode and judge one photo set; what a person wants to see of it.
 
     Raises:
         CatalogError: too few usable photos, a set still moving, an unusable card.
     """
     from catalog_pipeline.workflows.photo_sets import validate_photo_set
 
-    photos = validate_photo_set(settings, sku)
-    return dg.AssetMaterialization(
-        asset_key=PHOTO_SET_KEY, partition=sku, metadata=_photo_set_metadata(photos, settings)
-    )
+    return _photo_set_metadata(validate_photo_set(settings, sku), settings)
 
 
 def _photo_set_metadata(photos: PhotoSet, settings: Settings) -> dict[str, Any]:

@@ -97,10 +97,10 @@ def images(
         "rendered": report.rendered,
         "reused": report.reused,
         "failed": len(failed),
-        "seconds": report.seconds,
+        "seconds": round(report.seconds, 1),
     }
     if report.rendered:
-        metadata["seconds_per_image"] = report.seconds / report.rendered
+        metadata["seconds_per_image"] = round(report.seconds / report.rendered, 2)
     if report.contact_sheet_png:
         metadata["contact_sheet"] = picture(report.contact_sheet_png, alt=f"night of {day}")
     if failed and not report.rendered + report.reused:

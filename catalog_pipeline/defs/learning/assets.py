@@ -5,7 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from catalog_pipeline.defs.catalog.assets import PHOTO_SET_KEY, validated_photo_set
+from catalog_pipeline.defs.catalog.assets import (
+    PHOTO_SET_KEY,
+    photo_set_event,
+    validated_photo_set,
+)
 from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN
 from catalog_pipeline.defs.metadata import loss_curve, numbers, picture, table
 from catalog_pipeline.defs.partitions import sku_partitions
@@ -75,7 +79,7 @@ def _usable_photo_sets(
     """
     for sku in skus:
         try:
-            yield validated_photo_set(settings, sku)
+            yield photo_set_event(sku, validated_photo_set(settings, sku))
         except CatalogError as error:
             context.log.warning(f"{sku}: {error}")
 
@@ -84,14 +88,13 @@ def _concept_metadata(outcome: LearnOutcome) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "status": outcome.status,
         "adapter_version": outcome.version,
-        "seconds": outcome.seconds,
+        "seconds": round(outcome.seconds, 1),
         **numbers("metric", outcome.metrics),
     }
     if outcome.contact_sheet_png:
         metadata["photos_above_samples_below"] = picture(outcome.contact_sheet_png, alt=outcome.sku)
     if outcome.loss_curve:
         metadata["loss_curve"] = loss_curve(outcome.loss_curve)
-        metadata["final_loss"] = float(outcome.loss_curve[-1][1])
     return metadata
 
 
