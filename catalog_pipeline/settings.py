@@ -125,7 +125,10 @@ class LearningSettings(_Strict):
     replay_concepts: int = Field(16, ge=1, description="concepts refreshed a task, round-robin")
     gate_images: int = Field(8, ge=1)
     gate_min_fidelity_share: float = Field(
-        0.2, ge=0, le=1, description="own fidelity / ceiling below which a candidate is refused"
+        0.2,
+        ge=-1,
+        le=1,
+        description="own fidelity / ceiling below which a candidate is refused; -1 = no bound",
     )
     gate_max_forgetting: float = Field(0.05, ge=0)
     seed: int = 0
