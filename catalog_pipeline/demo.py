@@ -42,11 +42,13 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 """What the demo changes in the shipped settings."""
 
-QUERY = """\
-select sku, count(*) as images, count(*) filter (len(skus) > 1) as shared, \
-round(avg(scores[\\"{score}\\"]), 3) as {score} \
-from (select *, unnest(skus) as sku from \\"{glob}\\" where not superseded) \
-group by sku order by sku"""
+QUERY = (
+    "select sku, count(*) as images, count(*) filter (len(skus) > 1) as shared, "
+    "round(avg(scores['fidelity/' || sku]), 3) as fidelity "
+    "from (select *, unnest(skus) as sku from '{glob}' where not superseded) "
+    "group by sku order by sku"
+)
+"""Pictures and mean similarity to the photos, by product."""
 
 # A logger is used only by a run whose configuration names it.
 _QUIET: dict[str, Any] = {"loggers": {"console": {}}}
@@ -303,12 +305,10 @@ def _show_results(settings: Settings, night: date) -> None:
     _say(f"contact sheet  {_short(sheet)}")
     _say(f"gallery        {_short(gallery)}")
     _say(f"manifest       {_short(manifest)}  ({len(rows)} images)")
-    scores = sorted({name for row in rows for name in row.scores})
-    glob = f"{_short(settings.home)}/manifest/*/*.parquet"
-    query = QUERY.format(glob=glob, score=scores[0] if scores else "none")
-    _say(f"query          {_short(Path(sys.executable))} -c '")
-    print(f"""import duckdb; print(duckdb.sql("{query}"))'""")
-    print(duckdb.sql(query.replace('\\"', '"')))
+    query = QUERY.format(glob=f"{_short(settings.home)}/manifest/*/*.parquet")
+    _say("query          (paste it: it reads nothing but the Parquet files)\n")
+    print(f'{_short(Path(sys.executable))} -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"')
+    print(duckdb.sql(query))
     _say("`make dev` opens the ops UI on this home")
 
 
@@ -333,14 +333,20 @@ def write_contact_sheet(settings: Settings, rows: Sequence[ArchiveRow], target: 
         return decode_png(archive.read_image(row.path))
 
     cells: list[list[Pixels]] = []
+    captions: list[str] = []
     for sku in (*FIRST_PRODUCTS, NEXT_PRODUCT):
-        photos = validate_photo_set(settings, sku).photos[:_SHEET_PHOTOS]
+        photo_set = validate_photo_set(settings, sku)
+        photos = photo_set.photos[:_SHEET_PHOTOS]
         alone = [picture(row) for row in rows if row.skus == (sku,)]
         cells.append([*(photo.pixels for photo in photos), *alone])
+        captions.append(f"{photo_set.sku.name}: {len(photos)} photos, then rendered alone")
     together = [picture(row) for row in rows if len(row.skus) > 1]
     width = max(len(row) for row in cells)
-    cells += [together[start : start + width] for start in range(0, len(together), width)]
-    target.write_bytes(encode_png(contact_sheet(cells, cell_px=_SHEET_CELL_PX)))
+    for start in range(0, len(together), width):
+        cells.append(together[start : start + width])
+        captions.append("rendered together" if start == 0 else "")
+    sheet = contact_sheet(cells, captions=captions, cell_px=_SHEET_CELL_PX)
+    target.write_bytes(encode_png(sheet))
     return target
 
 

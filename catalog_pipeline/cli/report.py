@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         NightPlan,
         RenderReport,
     )
+    from catalog_pipeline.workflows.evaluate import EvaluationReport
     from catalog_pipeline.workflows.findings import Finding
     from catalog_pipeline.workflows.versions import VersionEntry
 
@@ -90,6 +91,27 @@ def manifest_line(report: ManifestReport) -> str:
     return f"manifest {report.path}: {report.rows} rows ({change})"
 
 
+def evaluation_lines(report: EvaluationReport) -> list[str]:
+    """A table a collection (worst product first), and where its page is."""
+    lines = []
+    for part in report.collections:
+        score = part.score
+        width = max([3, *(len(sku.sku) for sku in score.skus)])
+        lines.append(f"{score.collection} version {score.version}")
+        lines.append(f"  {'SKU':<{width}}  fidelity  ceiling  share  recognised  forgotten")
+        lines += [
+            f"  {sku.sku:<{width}}  {sku.fidelity:8.3f}  {sku.ceiling:7.3f}  {sku.share:5.2f}  "
+            f"{sku.recognised:10.2f}  {_optional(sku.forgotten):>9}"
+            for sku in sorted(score.skus, key=lambda sku: sku.share)
+        ]
+        lines.append(
+            f"  mean fidelity {score.fidelity:.3f}, share {score.share:.2f}, "
+            f"forgetting {_optional(score.forgetting)}"
+        )
+        lines.append(f"  {part.html_path}")
+    return lines
+
+
 def status_lines(state: Mapping[str, Any]) -> list[str]:
     """Nested mappings as indented ``key: value`` lines."""
     return list(_nested(state, ""))
@@ -131,6 +153,10 @@ def _names(skus: Sequence[str]) -> str:
     shown = ", ".join(skus[:NAMES_AT_MOST])
     more = len(skus) - NAMES_AT_MOST
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _optional(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _figure(value: float) -> str:
