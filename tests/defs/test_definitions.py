@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.instance.config import dagster_instance_config
 
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs import partitions
@@ -171,3 +172,25 @@ def test_a_wrong_first_day_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(partitions.FIRST_DAY_ENV, "yesterday")
     with pytest.raises(ConfigurationError, match="yesterday"):
         partitions.first_day()
+
+
+def test_the_postgres_profile_differs_in_its_storage_alone(tmp_path: Path) -> None:
+    home = REPOSITORY / "dagster_home"
+    profile = (home / "profiles" / "postgres.yaml").read_text("utf-8")
+    (tmp_path / "dagster.yaml").write_text(profile, encoding="utf-8")
+    settings, _ = dagster_instance_config(str(tmp_path))
+    assert settings["storage"] == {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
+    shipped = yaml.safe_load((home / "dagster.yaml").read_text("utf-8"))
+    assert {key: value for key, value in settings.items() if key != "storage"} == shipped
+
+
+def test_everything_that_runs_is_in_the_operations_manual() -> None:
+    manual = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    repository = defs.get_repository_def()
+    graph = defs.resolve_asset_graph()
+    names = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    names |= {item.name for item in (*repository.sensor_defs, *repository.schedule_defs)}
+    names |= {key.to_user_string() for key in graph.materializable_asset_keys}
+    names |= {key.name for key in graph.asset_check_keys}
+    names |= {partitions.TIMEZONE_ENV, partitions.FIRST_DAY_ENV}
+    assert {name for name in names if f"`{name}`" not in manual} == set()

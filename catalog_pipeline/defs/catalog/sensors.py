@@ -54,7 +54,7 @@ def catalog_watch(
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
     usable = usable_rows(rows, settings.catalog)
     known = context.instance.get_dynamic_partitions(str(sku_partitions.name))
-    added = [row.sku for row in usable if row.sku not in set(known)]
+    added = sorted({row.sku for row in usable}.difference(known))
     state = plan_requests(
         WatchState.from_cursor(context.cursor),
         partitions=[*known, *added],
