@@ -1,0 +1,100 @@
+"""What the demo shows: a contact sheet, the gallery, the manifest, a query, plain lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from catalog_pipeline.errors import CatalogPipelineError
+from catalog_pipeline.evaluation.contact_sheet import contact_sheet, decode_png, encode_png
+from catalog_pipeline.records import ArchiveRow, Pixels
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.gallery import write_gallery
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.photo_sets import validate_photo_set
+
+QUERY = (
+    "select sku, count(*) as images, count(*) filter (len(skus) > 1) as shared, "
+    "round(avg(scores['fidelity/' || sku]), 3) as fidelity "
+    "from (select *, unnest(skus) as sku from '{glob}' where not superseded) "
+    "group by sku order by sku"
+)
+"""Pictures and mean similarity to the photos, by product."""
+
+_SHEET_CELL_PX = 128
+_SHEET_PHOTOS = 3
+
+
+def show_results(settings: Settings, night: date, skus: Sequence[str]) -> None:
+    """Write sheet and gallery of ``night`` and print where they are, and a query's result.
+
+    Raises:
+        CatalogPipelineError: the manifest does not show every one of ``skus``.
+    """
+    archive = open_home(settings).archive
+    rows = [row for row in archive.read_day(night) if not row.superseded]
+    if {sku for row in rows for sku in row.skus} != set(skus):
+        raise CatalogPipelineError(f"the manifest of {night} does not show {', '.join(skus)}")
+    sheet = write_contact_sheet(settings, rows, skus, settings.home / "contact-sheet.png")
+    gallery = write_gallery(settings, night)
+    manifest = settings.home / "manifest" / f"dt={night.isoformat()}" / "part-0.parquet"
+    say(f"contact sheet  {short(sheet)}")
+    say(f"gallery        {short(gallery)}")
+    say(f"manifest       {short(manifest)}  ({len(rows)} images)")
+    query = QUERY.format(glob=f"{short(settings.home)}/manifest/*/*.parquet")
+    say("query          (paste it: it reads nothing but the Parquet files)\n")
+    print(f'{short(Path(sys.executable))} -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"')
+    print(duckdb.sql(query))
+    say("`make dev` opens the ops UI on this home")
+
+
+def write_contact_sheet(
+    settings: Settings, rows: Sequence[ArchiveRow], skus: Sequence[str], target: Path
+) -> Path:
+    """A row a product: photos, then its scenes alone; below them the scenes of two.
+
+    Args:
+        settings: of the home that holds the photos and the archive.
+        rows: the manifest rows to show.
+        skus: the products, in order.
+        target: the PNG to write.
+
+    Returns:
+        ``target``.
+    """
+    archive = open_home(settings).archive
+
+    def picture(row: ArchiveRow) -> Pixels:
+        return decode_png(archive.read_image(row.path))
+
+    cells: list[list[Pixels]] = []
+    captions: list[str] = []
+    for sku in skus:
+        photo_set = validate_photo_set(settings, sku)
+        photos = photo_set.photos[:_SHEET_PHOTOS]
+        alone = [picture(row) for row in rows if row.skus == (sku,)]
+        cells.append([*(photo.pixels for photo in photos), *alone])
+        captions.append(f"{photo_set.sku.name}: {len(photos)} photos, then rendered alone")
+    together = [picture(row) for row in rows if len(row.skus) > 1]
+    width = max(len(row) for row in cells)
+    for start in range(0, len(together), width):
+        cells.append(together[start : start + width])
+        captions.append("rendered together" if start == 0 else "")
+    sheet = contact_sheet(cells, captions=captions, cell_px=_SHEET_CELL_PX)
+    target.write_bytes(encode_png(sheet))
+    return target
+
+
+def say(line: str) -> None:
+    """Print ``line`` below the title of its stage."""
+    print(f"      {line}", flush=True)
+
+
+def short(path: Path) -> str:
+    """``path`` as a person in the working folder would type it."""
+    working = Path.cwd()
+    return str(path.relative_to(working)) if path.is_relative_to(working) else str(path)
