@@ -39,13 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--home", type=Path, default=REPOSITORY / "build" / "first-light")
+    parser.add_argument("--note", default="", help="what a reader of the table must know")
     parser.add_argument("--real", type=int, default=8, help="real photo folders, by name")
     options = parser.parse_args()
     home: Path = options.home.resolve()
     prepare(home)
     names = write_products(options.data, home / "products", options.real)
     seconds = learn(home)
-    report(home, names, seconds)
+    report(home, names, seconds, options.note)
 
 
 def prepare(home: Path) -> None:
@@ -105,6 +106,9 @@ def learn(home: Path) -> float:
     from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 
     with dg.DagsterInstance.get() as instance:
+        # What run monitoring does for a served instance: runs of a killed attempt have ended.
+        for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+            instance.report_run_failed(run)
         defs.resolve_job_def("refresh_catalog").execute_in_process(instance=instance)
         started = time.monotonic()
         while runs := tick_sensor_and_run(instance, defs):
@@ -117,7 +121,7 @@ def learn(home: Path) -> float:
     return seconds
 
 
-def report(home: Path, kinds: dict[str, str], seconds: float) -> None:
+def report(home: Path, kinds: dict[str, str], seconds: float, note: str) -> None:
     """Figures as a table, pictures as two contact sheets."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, decode_png
     from catalog_pipeline.settings import load_settings
@@ -175,7 +179,7 @@ def report(home: Path, kinds: dict[str, str], seconds: float) -> None:
         images / "first-light-pairs.jpg",
     )
     captions = [f"{' + '.join(r.skus)}" for r in night if len(r.skus) == 2]
-    write_report(results, failed, captions, seconds, len(night))
+    write_report(results, failed, captions, seconds, len(night), note)
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:
@@ -189,6 +193,7 @@ def write_report(
     captions: list[str],
     seconds: float,
     images: int,
+    note: str,
 ) -> None:
     """``docs/benchmarks/first-light.md`` and ``.json``."""
     target = DOCS / "benchmarks"
@@ -208,6 +213,7 @@ def write_report(
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, no accelerator",
         "learning_seconds": round(seconds),
         "images": images,
+        "note": note,
         "mean": mean,
         "forgetting": forgetting,
         "products": results,
