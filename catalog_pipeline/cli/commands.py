@@ -112,7 +112,7 @@ def sample_catalog(
 
     target = directory or _settings(config, home).catalog_root
     written = write_sample_catalog(target, skus or None)
-    typer.echo(f"{len(written)} products in {target}: {', '.join(written)}")
+    typer.echo(f"{len(written)} product(s) in {target}: {', '.join(written)}")
 
 
 @app.command()
