@@ -39,6 +39,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt
 	  echo "make setup: $$python cannot make virtual environments; install python3.11-venv." >&2; \
 	  exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
+	@echo "Installing the tested versions into $(VENV) (2.3 GB without accelerator libraries; minutes)."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-encoders.txt
 	@touch $@
