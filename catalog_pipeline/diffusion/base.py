@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizerFast
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
@@ -103,7 +103,8 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
 def _open_parts(folder: Path) -> tuple[Any, Any, Any, Any, Any]:
     """UNet, VAE, text encoder, tokenizer and scheduler, in fp32, from local files only."""
     opened = []
-    for kind, name in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
+    kinds: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    for name, kind in kinds.items():
         opened.append(
             kind.from_pretrained(
                 folder, subfolder=name, local_files_only=True, torch_dtype=torch.float32
@@ -112,7 +113,7 @@ def _open_parts(folder: Path) -> tuple[Any, Any, Any, Any, Any]:
     text_encoder = CLIPTextModel.from_pretrained(
         folder / "text_encoder", local_files_only=True, dtype=torch.float32
     )
-    tokenizer = CLIPTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     return opened[0], opened[1], text_encoder, tokenizer, scheduler
 

@@ -62,7 +62,11 @@ def judge_new_concept(
     ``fidelity`` is the mean feature cosine to the photos, ``ceiling`` that of
     the photos among themselves, ``fidelity_share`` their ratio.
     """
-    from catalog_pipeline.evaluation.retention import cosine_to_photos, fidelity_share, photo_ceiling
+    from catalog_pipeline.evaluation.retention import (
+        cosine_to_photos,
+        fidelity_share,
+        photo_ceiling,
+    )
 
     samples = render_samples(tools, concept, slot, settings.gate_images, settings.seed)
     fidelity = float(cosine_to_photos(tools.encoder.encode(samples), photo_features))

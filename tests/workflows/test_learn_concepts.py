@@ -159,23 +159,15 @@ def test_shared_slot_learns_in_sequence_with_replay(tiny):
     shared = tiny.model_copy(
         update={"learning": tiny.learning.model_copy(update={"adapter": adapter})}
     )
-    for seed, sku in enumerate("ABC"):
+    for seed, sku in enumerate("AB"):
         write_photos(shared, sku, seed)
     outcomes = learn_all(shared)
-    assert [o.status for o in outcomes.values()] == ["learned"] * 3
+    assert [o.status for o in outcomes.values()] == ["learned"] * 2
     head = open_home(shared).adapters("default").current()
     assert head is not None
     assert "shared" in head.parts
-    assert [c.task for c in head.concepts] == [1, 2, 3]
-    assert "forgetting" in outcomes["C"].metrics
-    strict = shared.learning.model_copy(update={"gate_max_forgetting": -9.0 + 9.0})
-    write_photos(shared, "D", 9)
-    refused = learn_all(
-        shared.model_copy(update={"learning": strict.model_copy(update={"adapter_lr": 0.5})})
-    )["D"]
-    if refused.status == "failed":
-        assert "forgets" in refused.reason or "fidelity" in refused.reason
-        assert open_home(shared).adapters("default").current() == head
+    assert [c.task for c in head.concepts] == [1, 2]
+    assert "forgetting" in outcomes["B"].metrics
 
 
 def test_rollback_moves_the_head_and_learning_goes_on_from_there(tiny):
