@@ -94,8 +94,8 @@ sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to
 	$(BIN)/catalog-pipeline sample-catalog sample_catalog
 
 .PHONY: base-model
-base-model: $(STAMP)  ## Train the embedded base model anew (hours on CPU, minutes on an accelerator)
-	$(BIN)/python -m catalog_pipeline.base_model.train
+base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)
+	$(BIN)/python -m catalog_pipeline.base_model.training --out base_model_run $(ARGS)
 
 .PHONY: bench-adapter
 bench-adapter: $(STAMP)  ## Which weights a concept should move: docs/benchmarks/adapter.md
