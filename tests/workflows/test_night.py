@@ -3,9 +3,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -20,11 +19,9 @@ from catalog_pipeline.records import (
     IndexRow,
     Pixels,
     RenderJob,
-    RenderReport,
     SkuStatus,
 )
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.plan_night import (
@@ -36,145 +33,15 @@ from catalog_pipeline.workflows.plan_night import (
 )
 from catalog_pipeline.workflows.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.render_night import render_night
-
-DAY = date(2025, 3, 14)
-SIDE = 32
-NIGHT = {
-    "scenes": [{"name": name, "text": f"on {name}"} for name in ("wood", "grass", "sand")],
-    "policies": {"singles_per_sku": 2, "pairs": 3, "triples": 1},
-    "steps": 4,
-    "width": SIDE,
-    "height": SIDE,
-    "batch_size": 2,
-}
-
-
-# --- a painter in the sampler's place, and an encoder that sees its colours ---
-
-
-def colour_of(sku: str) -> Pixels:
-    return np.random.default_rng(list(sku.encode())).integers(40, 216, 3, dtype=np.uint8)
-
-
-class PowerCutError(BaseException):
-    """The process is gone: nothing in the program may catch this."""
-
-
-@dataclass
-class Painter:
-    """Paints each product as a field of its own colour, grained by the job's seed."""
-
-    version: AdapterVersion
-    batches: list[list[str]] = field(default_factory=list)
-    power_cut_at: int | None = None
-    refuses: frozenset[str] = frozenset()
-    largest_batch: int = 99
-
-    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
-        if len(self.batches) == self.power_cut_at:
-            raise PowerCutError
-        if len(jobs) > self.largest_batch:
-            raise MemoryError(f"{len(jobs)} pictures do not fit")
-        shapes = {(j.width, j.height, j.steps, j.guidance, len(j.regions)) for j in jobs}
-        assert len(shapes) == 1
-        assert {j.adapter_version for j in jobs} == {self.version.version}
-        if any(job.job_id in self.refuses for job in jobs):
-            raise RuntimeError("a NaN in the latents")
-        self.batches.append([job.job_id for job in jobs])
-        return [self._paint(job, concepts) for job in jobs]
-
-    def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
-        picture = np.empty((job.height, job.width, 3), np.uint8)
-        for sku, region in zip(job.skus, job.regions, strict=True):
-            assert concepts[sku].sku == sku
-            columns = slice(round(region.left * job.width), round(region.right * job.width))
-            picture[:, columns] = colour_of(sku)
-        grain = np.random.default_rng(job.seed).integers(0, 30, picture.shape, dtype=np.uint8)
-        return picture + grain
-
-
-class ColourEncoder:
-    """The mean colour of a picture, centred and L2-normalised: ``(images, 3)``."""
-
-    name = "colour"
-    width = 3
-
-    def encode(self, images: Sequence[Pixels]) -> Features:
-        means = np.stack([image.reshape(-1, 3).mean(axis=0) - 128.0 for image in images])
-        features = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return np.asarray(features, dtype=np.float32)
-
-
-@dataclass
-class Studio:
-    """A home with settings, and every painter that a rendering run opened in it."""
-
-    settings: Settings
-    painters: list[Painter] = field(default_factory=list)
-
-    def configured(self, **generation: Any) -> Studio:
-        merged = {**NIGHT, **generation}
-        update = {"generation": type(self.settings.generation).model_validate(merged)}
-        return Studio(self.settings.model_copy(update=update))
-
-    def learn(self, *skus: str, collection: str = "default", edition: str = "") -> AdapterVersion:
-        """Learn ``skus`` one task further on the collection's head."""
-        store = open_home(self.settings).adapters(collection)
-        head = store.current()
-        known = {c.sku: c for c in head.concepts} if head else {}
-        parts = dict(head.parts) if head else {}
-        for sku in skus:
-            features = ColourEncoder().encode([np.full((4, 4, 3), colour_of(sku))])
-            memory = encode_memory(MemoryEntry(sku, ("a photo",), features))
-            parts[f"memory/{sku}"] = store.write_part(memory)
-            parts[f"concept/{sku}"] = store.write_part(f"weights {sku} {edition}".encode())
-            task = 1 + max((c.task for c in known.values()), default=-1)
-            token = (f"<{sku}:0>",)
-            known[sku] = Concept(sku, f"Product {sku}", "mug", "", token, edition, task)
-        draft = AdapterVersion(
-            version="",
-            collection=collection,
-            parent=head.version if head else None,
-            concepts=tuple(known.values()),
-            base_model_hash="base",
-            config_hash="config",
-            parts=parts,
-            memory_version="memory",
-            code_version="0",
-            seed=0,
-            created_utc=datetime(2025, 3, 1, tzinfo=UTC),
-        )
-        version = replace(draft, version=version_hash(draft))
-        store.publish(version)
-        with store.lease(timeout_seconds=5) as lease:
-            expected = head.version if head else None
-            store.promote(version.version, expected=expected, fence=lease.fence)
-        return version
-
-    def render(self, day: date = DAY, **painter: Any) -> RenderReport:
-        def open_sampler(
-            settings: Settings, collection: str, version: str | None
-        ) -> tuple[Painter, AdapterVersion]:
-            assert version is not None
-            record = open_home(settings).adapters(collection).read(version)
-            self.painters.append(Painter(record, **painter))
-            return self.painters[-1], record
-
-        return render_night(self.settings, day, open_sampler=open_sampler, encoder=ColourEncoder())
-
-    def painted(self) -> list[str]:
-        """Every job painted since this was last asked, and forgets the painters."""
-        jobs = [job for painter in self.painters for batch in painter.batches for job in batch]
-        self.painters.clear()
-        return jobs
-
-    def files(self) -> dict[str, bytes]:
-        root = self.settings.home
-        paths = sorted(path for path in root.rglob("*") if path.is_file())
-        return {str(p.relative_to(root)): p.read_bytes() for p in paths}
-
-    def manifest(self) -> pd.DataFrame:
-        return pd.read_parquet(self.settings.home / f"manifest/dt={DAY.isoformat()}/part-0.parquet")
+from tests.workflows.painted_night import (
+    DAY,
+    NIGHT,
+    SIDE,
+    ColourEncoder,
+    Painter,
+    PowerCutError,
+    Studio,
+)
 
 
 @pytest.fixture
@@ -445,85 +312,6 @@ def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:
 
     with pytest.raises(GenerationError, match="has 3 features, the encoder gives 6"):
         render_night(studio.settings, DAY, open_sampler=open_painter, encoder=WideEncoder())
-
-
-# --- publishing --------------------------------------------------------------
-
-
-def test_the_manifest_is_readable_by_pandas_with_skus_as_strings(studio: Studio) -> None:
-    studio.learn("00123", "007")
-    report = studio.render()
-    published = publish_manifest(studio.settings, DAY)
-    assert (published.rows, published.added, published.superseded) == (report.rendered,) * 2 + (0,)
-    frame = studio.manifest()
-    assert frame["image_id"].is_unique
-    assert {sku for skus in frame["skus"] for sku in skus} == {"00123", "007"}
-    assert not frame["superseded"].any()
-    assert open_home(studio.settings).archive.staged(DAY) == []
-    assert open_home(studio.settings).archive.verify_day(DAY) == []
-
-
-def test_publishing_again_changes_nothing(studio: Studio) -> None:
-    studio.learn("a", "b")
-    studio.render()
-    assert publish_manifest(studio.settings, DAY).changed
-    before = studio.files()
-    again = publish_manifest(studio.settings, DAY)
-    assert (again.changed, again.added, again.superseded) == (False, 0, 0)
-    studio.render()
-    assert not publish_manifest(studio.settings, DAY).changed
-    assert studio.files() == before
-
-
-def test_a_changed_plan_adds_rows_and_marks_the_old_ones(studio: Studio) -> None:
-    studio.learn("a", "b")
-    first = studio.render().rendered
-    publish_manifest(studio.settings, DAY)
-    slower = studio.configured(steps=5)
-    plan_night(slower.settings, DAY)
-    second = slower.render().rendered
-    report = publish_manifest(slower.settings, DAY)
-    assert (report.added, report.superseded, report.rows) == (second, first, first + second)
-    frame = studio.manifest()
-    assert set(frame.loc[frame["superseded"], "steps"]) == {4}
-    assert set(frame.loc[~frame["superseded"], "steps"]) == {5}
-
-    plan_night(studio.settings, DAY)  # the first settings again: its pictures still stand
-    studio.painted()
-    assert studio.render().rendered == 0
-    publish_manifest(studio.settings, DAY)
-    frame = studio.manifest()
-    assert set(frame.loc[~frame["superseded"], "steps"]) == {4}
-
-
-def test_learning_one_more_product_renders_no_single_of_the_others(studio: Studio) -> None:
-    singles = studio.configured(policies={"singles_per_sku": 2, "pairs": 0})
-    singles.learn("a", "b")
-    singles.render()
-    singles.painted()
-    singles.learn("c")
-    plan_night(singles.settings, DAY)
-    singles.render()
-    jobs = read_plan(singles.settings, DAY).jobs
-    assert set(singles.painted()) == {job.job_id for job in jobs if "c" in job.skus}
-
-
-def test_learning_a_product_anew_renders_only_its_pictures(studio: Studio) -> None:
-    studio.learn("a", "b", "c")
-    studio.render()
-    publish_manifest(studio.settings, DAY)
-    studio.painted()
-    studio.learn("b", edition="better photos")
-    plan = plan_night(studio.settings, DAY)
-    studio.render()
-    assert set(studio.painted()) == {job.job_id for job in plan.jobs if "b" in job.skus}
-    report = publish_manifest(studio.settings, DAY)
-    assert report.added == report.superseded == sum("b" in job.skus for job in plan.jobs)
-
-
-def test_publishing_an_unplanned_day_is_a_clear_error(studio: Studio) -> None:
-    with pytest.raises(GenerationError, match="2025-03-14 has no plan"):
-        publish_manifest(studio.settings, DAY)
 
 
 def index_row(sku: str) -> IndexRow:

@@ -1,0 +1,62 @@
+"""Concepts, policies and plans for the planner's tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from typing import Any
+
+from catalog_pipeline.generation.planner import (
+    plan_night,
+)
+from catalog_pipeline.records import Concept, NightPlan
+from catalog_pipeline.settings import GenerationSettings, SceneTemplate
+
+DAY = date(2025, 3, 14)
+SCENES = tuple(
+    SceneTemplate(name=name, text=f"on {name}", weight=weight)
+    for name, weight in (("wood", 1.0), ("grass", 1.0), ("sand", 2.0), ("snow", 0.5))
+)
+
+
+def concept(sku: str, task: int = 0, category: str = "", noun: str = "mug") -> Concept:
+    tokens = (f"<{sku}:0>", f"<{sku}:1>")
+    return Concept(sku, f"product {sku}", noun, category, tokens, f"photos-{sku}", task)
+
+
+def concepts(count: int, categories: int = 1) -> list[Concept]:
+    return [concept(f"{i:05d}", i, f"category-{i % categories}") for i in range(count)]
+
+
+def policy(**changes: Any) -> GenerationSettings:
+    """Four scenes, no budget, the given policies; nothing left to a default."""
+    policies = {"singles_per_sku": 0, "pairs": 0, "triples": 0, "pair_rule": "any"} | changes
+    return GenerationSettings.model_validate(
+        {
+            "scenes": SCENES,
+            "policies": policies,
+            "budget": {"max_images": None},
+            "steps": 20,
+            "guidance": 4.0,
+            "sampler": "dpmsolver++",
+            "width": 128,
+            "height": 128,
+        }
+    )
+
+
+def plan(
+    skus: list[Concept], generation: GenerationSettings, day: date = DAY, **options: Any
+) -> NightPlan:
+    defaults: dict[str, Any] = {"collection": "kitchen", "adapter_version": "v1"}
+    return plan_night(day, skus, generation, **(defaults | options))
+
+
+def ids(night: NightPlan, sku: str | None = None) -> set[str]:
+    return {job.job_id for job in night.jobs if sku is None or sku in job.skus}
+
+
+def pair_counts(night: NightPlan, skus: list[Concept], size: int = 2) -> Counter[str]:
+    counts = Counter({c.sku: 0 for c in skus})
+    counts.update(sku for job in night.jobs if len(job.skus) == size for sku in job.skus)
+    return counts

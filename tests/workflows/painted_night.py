@@ -1,0 +1,161 @@
+"""A painter in the sampler's place, an encoder that sees its colours, and a home for both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catalog_pipeline.records import (
+    AdapterVersion,
+    Concept,
+    Features,
+    Pixels,
+    RenderJob,
+    RenderReport,
+)
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+from catalog_pipeline.stores.versions import version_hash
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.render_night import render_night
+
+DAY = date(2025, 3, 14)
+SIDE = 32
+NIGHT = {
+    "scenes": [{"name": name, "text": f"on {name}"} for name in ("wood", "grass", "sand")],
+    "policies": {"singles_per_sku": 2, "pairs": 3, "triples": 1},
+    "steps": 4,
+    "width": SIDE,
+    "height": SIDE,
+    "batch_size": 2,
+}
+
+
+def colour_of(sku: str) -> Pixels:
+    return np.random.default_rng(list(sku.encode())).integers(40, 216, 3, dtype=np.uint8)
+
+
+class PowerCutError(BaseException):
+    """The process is gone: nothing in the program may catch this."""
+
+
+@dataclass
+class Painter:
+    """Paints each product as a field of its own colour, grained by the job's seed."""
+
+    version: AdapterVersion
+    batches: list[list[str]] = field(default_factory=list)
+    power_cut_at: int | None = None
+    refuses: frozenset[str] = frozenset()
+    largest_batch: int = 99
+
+    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
+        if len(self.batches) == self.power_cut_at:
+            raise PowerCutError
+        if len(jobs) > self.largest_batch:
+            raise MemoryError(f"{len(jobs)} pictures do not fit")
+        shapes = {(j.width, j.height, j.steps, j.guidance, len(j.regions)) for j in jobs}
+        assert len(shapes) == 1
+        assert {j.adapter_version for j in jobs} == {self.version.version}
+        if any(job.job_id in self.refuses for job in jobs):
+            raise RuntimeError("a NaN in the latents")
+        self.batches.append([job.job_id for job in jobs])
+        return [self._paint(job, concepts) for job in jobs]
+
+    def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
+        picture = np.empty((job.height, job.width, 3), np.uint8)
+        for sku, region in zip(job.skus, job.regions, strict=True):
+            assert concepts[sku].sku == sku
+            columns = slice(round(region.left * job.width), round(region.right * job.width))
+            picture[:, columns] = colour_of(sku)
+        grain = np.random.default_rng(job.seed).integers(0, 30, picture.shape, dtype=np.uint8)
+        return picture + grain
+
+
+class ColourEncoder:
+    """The mean colour of a picture, centred and L2-normalised: ``(images, 3)``."""
+
+    name = "colour"
+    width = 3
+
+    def encode(self, images: Sequence[Pixels]) -> Features:
+        means = np.stack([image.reshape(-1, 3).mean(axis=0) - 128.0 for image in images])
+        features = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return np.asarray(features, dtype=np.float32)
+
+
+@dataclass
+class Studio:
+    """A home with settings, and every painter that a rendering run opened in it."""
+
+    settings: Settings
+    painters: list[Painter] = field(default_factory=list)
+
+    def configured(self, **generation: Any) -> Studio:
+        merged = {**NIGHT, **generation}
+        update = {"generation": type(self.settings.generation).model_validate(merged)}
+        return Studio(self.settings.model_copy(update=update))
+
+    def learn(self, *skus: str, collection: str = "default", edition: str = "") -> AdapterVersion:
+        """Learn ``skus`` one task further on the collection's head."""
+        store = open_home(self.settings).adapters(collection)
+        head = store.current()
+        known = {c.sku: c for c in head.concepts} if head else {}
+        parts = dict(head.parts) if head else {}
+        for sku in skus:
+            features = ColourEncoder().encode([np.full((4, 4, 3), colour_of(sku))])
+            memory = encode_memory(MemoryEntry(sku, ("a photo",), features))
+            parts[f"memory/{sku}"] = store.write_part(memory)
+            parts[f"concept/{sku}"] = store.write_part(f"weights {sku} {edition}".encode())
+            task = 1 + max((c.task for c in known.values()), default=-1)
+            token = (f"<{sku}:0>",)
+            known[sku] = Concept(sku, f"Product {sku}", "mug", "", token, edition, task)
+        draft = AdapterVersion(
+            version="",
+            collection=collection,
+            parent=head.version if head else None,
+            concepts=tuple(known.values()),
+            base_model_hash="base",
+            config_hash="config",
+            parts=parts,
+            memory_version="memory",
+            code_version="0",
+            seed=0,
+            created_utc=datetime(2025, 3, 1, tzinfo=UTC),
+        )
+        version = replace(draft, version=version_hash(draft))
+        store.publish(version)
+        with store.lease(timeout_seconds=5) as lease:
+            expected = head.version if head else None
+            store.promote(version.version, expected=expected, fence=lease.fence)
+        return version
+
+    def render(self, day: date = DAY, **painter: Any) -> RenderReport:
+        def open_sampler(
+            settings: Settings, collection: str, version: str | None
+        ) -> tuple[Painter, AdapterVersion]:
+            assert version is not None
+            record = open_home(settings).adapters(collection).read(version)
+            self.painters.append(Painter(record, **painter))
+            return self.painters[-1], record
+
+        return render_night(self.settings, day, open_sampler=open_sampler, encoder=ColourEncoder())
+
+    def painted(self) -> list[str]:
+        """Every job painted since this was last asked, and forgets the painters."""
+        jobs = [job for painter in self.painters for batch in painter.batches for job in batch]
+        self.painters.clear()
+        return jobs
+
+    def files(self) -> dict[str, bytes]:
+        root = self.settings.home
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        return {str(p.relative_to(root)): p.read_bytes() for p in paths}
+
+    def manifest(self) -> pd.DataFrame:
+        return pd.read_parquet(self.settings.home / f"manifest/dt={DAY.isoformat()}/part-0.parquet")
