@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt
 
 .PHONY: demo
 demo: $(STAMP)  ## Learn 4 products and render scenes of them, start to end, in ./demo
-	$(BIN)/python -m catalog_pipeline.demo --home $(DEMO)
+	$(BIN)/python -m catalog_pipeline.demo --home $(DEMO) $(if $(KEEP),--keep)
 
 .PHONY: test
 test: check  ## Checks and the test suite (everything that must hold on every machine)

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; `make demo` starts afresh", file=sys.stderr)
+        print("interrupted; `make demo` starts afresh, `make demo KEEP=1` goes on", file=sys.stderr)
         return 130
     return 0
 

@@ -19,6 +19,8 @@ from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 
+INTERRUPTED = "DagsterExecutionInterruptedError"
+
 # A logger is used only by a run whose configuration names it.
 _QUIET: dict[str, Any] = {"loggers": {"console": {}}}
 
@@ -47,7 +49,7 @@ class Line:
             raise_on_error=False,
         )
         if not result.success:
-            raise CatalogPipelineError(self._reason(job, result.run_id))
+            raise self._failure(job, result.run_id)
 
     def render_night(self) -> None:
         """Plan, render and publish the demo's night; says what its manifest then holds.
@@ -74,20 +76,21 @@ class Line:
         asked: set[str] = set()
         for run in tick_sensor_and_run(self._instance, self._defs, run_config=_QUIET):
             if not run.is_success:
-                raise CatalogPipelineError(self._reason(run.job_name, run.run_id))
+                raise self._failure(run.job_name, run.run_id)
             asked.update(run.tags["sku"].split(","))
         return asked
 
-    def _reason(self, job: str, run_id: str) -> str:
+    def _failure(self, job: str, run_id: str) -> BaseException:
+        """Why the run failed: Ctrl-C, which Dagster records as a failure, or its steps' words."""
         reasons = []
         for entry in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-            event = entry.dagster_event
-            if event is None:
-                continue
-            failure = event.step_failure_data
+            failure = entry.get_dagster_event().step_failure_data
+            if failure.error and failure.error.cls_name == INTERRUPTED:
+                return KeyboardInterrupt()
             told = failure.user_failure_data.description if failure.user_failure_data else None
             reasons.append(told or (failure.error.message.strip() if failure.error else "unknown"))
-        return f"the Dagster run {run_id} of {job} failed: {'; '.join(reasons) or 'see its log'}"
+        words = "; ".join(reasons) or "see its log"
+        return CatalogPipelineError(f"the Dagster run {run_id} of {job} failed: {words}")
 
 
 def _quiet_log() -> dg.LoggerDefinition:
