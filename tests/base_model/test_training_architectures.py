@@ -83,9 +83,10 @@ def test_posterior_has_one_small_spread_whatever_the_picture(networks: dict[str,
 
 
 def test_a_narrow_autoencoder_can_still_answer_with_the_tone_it_was_given() -> None:
-    narrow = architectures.vae(Architecture(image_px=32, vae_channels=(16, 16, 16)))
     torch.manual_seed(0)
+    narrow = architectures.vae(Architecture(image_px=32, vae_channels=(16, 16, 16)))
     with torch.no_grad():
         latents = torch.randn(2, 4, 1, 1).expand(2, 4, 8, 8)
         dark, bright = narrow.decode(latents).sample.mean((2, 3))
-    assert (dark - bright).abs().max() > 0.04
+    # With this seed: 0.025; with one channel a normalisation group 0.007.
+    assert (dark - bright).abs().max() > 0.015
