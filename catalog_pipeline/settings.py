@@ -68,7 +68,7 @@ class CatalogSettings(_Strict):
 
 
 class AdapterSettings(_Strict):
-    """Which weights a concept may move. Defaults chosen in docs/benchmarks/adapter.md."""
+    """Which weights a concept may move; docs/learning.md says what the choices mean."""
 
     slots: Literal["per_concept", "shared"] = "per_concept"
     rank: int = Field(16, ge=1)
