@@ -71,7 +71,8 @@ class AdapterSettings(_Strict):
     """Which weights a concept may move; docs/learning.md says what the choices mean."""
 
     slots: Literal["per_concept", "shared"] = "per_concept"
-    rank: int = Field(16, ge=1)
+    parametrisation: Literal["low_rank", "spectral_shift", "dense"] = "low_rank"
+    rank: int = Field(16, ge=1, description="of low_rank")
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     attentions: tuple[Literal["self", "cross"], ...] = ("self", "cross")
     tokens_per_concept: int = Field(2, ge=1, le=8)
@@ -83,6 +84,20 @@ class LossSettings(_Strict):
     prior_weight: float = Field(1.0, ge=0, description="lambda of Eq. 3 and beta of Eq. 4")
     replay_weight: float = Field(0.1, ge=0, description="alpha of Eq. 4 (TAME)")
     distillation_weight: float = Field(1.0, ge=0, description="gamma of Eq. 6 (ECD)")
+    elasticity: float = Field(
+        1.0, ge=0, description="how much harder drifting concepts are held in Eq. 6; 0 = all alike"
+    )
+
+
+class EarlyStopSettings(_Strict):
+    """When a task has learned enough: the loss on held-out views no longer falls."""
+
+    enabled: bool = False
+    check_every: int = Field(25, ge=1, description="steps between two looks at the held-out loss")
+    heldout_views: int = Field(12, ge=1)
+    patience: int = Field(3, ge=1, description="looks without a gain before the descent starts")
+    min_gain: float = Field(0.01, ge=0, lt=1, description="share of the best loss that counts")
+    min_steps: int = Field(75, ge=1)
 
 
 class LearningSettings(_Strict):
@@ -100,6 +115,7 @@ class LearningSettings(_Strict):
     checkpoint_every: int = Field(50, ge=1)
     adapter: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()
+    early_stop: EarlyStopSettings = EarlyStopSettings()
     scenes: tuple[str, ...] = Field(
         (
             "on a white background",
@@ -123,6 +139,7 @@ class LearningSettings(_Strict):
     replay_candidates: int = Field(6, ge=1, description="eta: images a concept rendered for memory")
     replay_exemplars: int = Field(4, ge=1, description="kept of them for the short-term bank")
     replay_concepts: int = Field(16, ge=1, description="concepts refreshed a task, round-robin")
+    replay_selection: Literal["rainbow", "random"] = "rainbow"
     gate_images: int = Field(8, ge=1)
     gate_min_fidelity_share: float = Field(
         0.2,

@@ -1,6 +1,6 @@
-"""The concept adapter: low-rank deltas on the base's attention, routed per image region.
+"""The concept adapter: small deltas on the base's attention, routed per image region.
 
-A *slot* is one set of low-rank deltas. With ``slots: per_concept`` every SKU owns
+A *slot* is one set of deltas. With ``slots: per_concept`` every SKU owns
 one; with ``slots: shared`` the collection owns a single one (as in L2DM). A
 :class:`Route` says which slot acts where: on which image of the batch, and at
 which pixels. A prompt that names no learned product gets no slot, so base-only
@@ -9,7 +9,9 @@ pictures are those of the untouched base.
 For a linear layer ``W`` of an attention block, a pixel ``p`` of image ``b`` and
 regions ``r`` with masks ``m_r`` in [0, 1]::
 
-    y_p = W x_p + sum_r m_r(p) * (alpha / rank) * U_s(r) D_s(r) x_p      # LoRA, arXiv:2106.09685
+    y_p = W x_p + sum_r m_r(p) * U_s(r) D_s(r) x_p
+
+What ``U D`` is, low-rank factors or another change, says :mod:`.parametrisation`.
 
 Masks on weights make two products in one picture use their own deltas side by
 side instead of a merged average of both (compare Mix-of-Show, arXiv:2305.18292,
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.base import BaseModel
+from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.settings import AdapterSettings
 
 
@@ -56,7 +59,7 @@ def whole_image(slots: Iterable[str | None]) -> Route:
 
 
 class RoutedLinear(nn.Module):
-    """A frozen linear layer with low-rank deltas per slot.
+    """A frozen linear layer with the deltas of every slot.
 
     ``on_text`` layers (cross-attention keys and values) see text rows, one a
     region; the others see pixels and blend the regions' deltas by mask.
@@ -66,61 +69,89 @@ class RoutedLinear(nn.Module):
         super().__init__()
         self.base = base
         self.on_text = on_text
-        self.down = nn.ParameterDict()  # (rank, in)
-        self.up = nn.ParameterDict()  # (out, rank)
+        self.slots = nn.ModuleDict()  # slot -> ParameterDict of the parametrisation's tensors
         self._owner = [owner]  # in a list: not a submodule of its own child
-        self._packed: tuple[int, Tensor, Tensor] | None = None
+        self._packed: tuple[int, _Packed] | None = None
+
+    def tensors(self, slot: str) -> dict[str, nn.Parameter]:
+        """The tensors of ``slot`` by name; ``KeyError`` when it is not installed."""
+        return dict(self.slots[_k(slot)].items())  # type: ignore[operator]
 
     def forward(self, hidden: Tensor, *_: object) -> Tensor:
         """``(rows, positions, in)`` -> ``(rows, positions, out)``."""
         out: Tensor = self.base(hidden)
-        route = self._owner[0].route
+        owner = self._owner[0]
+        route = owner.route
         if route is None:
             return out
-        down, up = self._pack(route, hidden.dtype)
-        inner = torch.bmm(hidden, down)  # (rows, positions, regions * rank)
+        packed = self._pack(route, hidden.dtype)
+        if packed is None:
+            return out
+        inner = hidden @ packed.down  # (rows, positions, regions * rank)
         if not self.on_text and route.masks is not None:
-            mask = self._owner[0].mask_at(hidden.shape[1], hidden.dtype)
-            inner = inner * mask.repeat_interleave(self._owner[0].rank, dim=2)
-        return torch.baddbmm(out, inner, up)
+            mask = owner.mask_at(hidden.shape[1], hidden.dtype)
+            inner = inner * mask.repeat_interleave(packed.rank, dim=2)
+        if packed.up.dim() == 2:
+            return out + inner @ packed.up
+        return torch.baddbmm(out, inner, packed.up)
 
-    def _pack(self, route: Route, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """``(rows, in, regions * rank)`` and ``(rows, regions * rank, out)`` for ``route``."""
-        if self._packed is not None and self._packed[0] == self._owner[0].route_serial:
-            return self._packed[1], self._packed[2]
-        zero_down, zero_up = self._zeros()
-        scale = self._owner[0].scale
+    def _pack(self, route: Route, dtype: torch.dtype) -> _Packed | None:
+        """The factors of ``route``, laid side by side; ``None`` when every row is the base's."""
+        serial = self._owner[0].route_serial
+        if self._packed is not None and self._packed[0] == serial:
+            return self._packed[1]
         if self.on_text:
             groups: list[tuple[str | None, ...]] = [(s,) for row in route.slots for s in row]
         else:
             groups = list(route.slots)
         kinds = list(dict.fromkeys(groups))
-        down = torch.stack(
-            [torch.cat([self.down[_k(s)] if s else zero_down for s in g]) for g in kinds]
-        ).to(dtype)
-        up = torch.stack(
-            [torch.cat([self.up[_k(s)] if s else zero_up for s in g], 1) for g in kinds]
-        ).to(dtype)
-        rows = torch.tensor([kinds.index(g) for g in groups], device=down.device)
-        packed = down[rows].transpose(1, 2), up[rows].transpose(1, 2) * scale
+        named = {slot for group in kinds for slot in group if slot is not None}
+        if not named:
+            return None
+        factors = {slot: self._owner[0].factors(self, slot) for slot in sorted(named)}
+        rank = max(down.shape[0] for down, _ in factors.values())
+        padded = {slot: _pad(*pair, rank) for slot, pair in factors.items()}
+        zero_down, zero_up = (torch.zeros_like(x) for x in next(iter(padded.values())))
+        downs, ups = [], []
+        for group in kinds:
+            pairs = [padded[slot] if slot else (zero_down, zero_up) for slot in group]
+            downs.append(torch.cat([down for down, _ in pairs]).T)
+            ups.append(torch.cat([up for _, up in pairs], 1).T * self._owner[0].scale)
+        if len(kinds) == 1:  # One product of matrices for all rows is far cheaper than one a row.
+            packed = _Packed(downs[0].to(dtype), ups[0].to(dtype), rank)
+        else:
+            rows = torch.tensor([kinds.index(g) for g in groups], device=zero_up.device)
+            packed = _Packed(
+                torch.stack(downs).to(dtype)[rows], torch.stack(ups).to(dtype)[rows], rank
+            )
         if not torch.is_grad_enabled():
-            self._packed = (self._owner[0].route_serial, *packed)
+            self._packed = (serial, packed)
         return packed
-
-    def _zeros(self) -> tuple[Tensor, Tensor]:
-        weight, rank = self.base.weight, self._owner[0].rank
-        return (
-            torch.zeros(rank, weight.shape[1], device=weight.device),
-            torch.zeros(weight.shape[0], rank, device=weight.device),
-        )
 
     def forget_packed(self) -> None:
         """Drop the packed weights: parameters or the route have changed."""
         self._packed = None
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """``down`` ([rows,] in, regions * rank), ``up`` ([rows,] regions * rank, out)."""
+
+    down: Tensor
+    up: Tensor
+    rank: int
+
+
+def _pad(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The same change written with ``rank`` rows: slots of several ranks share one product."""
+    missing = rank - down.shape[0]
+    if not missing:
+        return down, up
+    return nn.functional.pad(down, (0, 0, 0, missing)), nn.functional.pad(up, (0, missing))
+
+
 def _k(slot: str) -> str:
-    # ParameterDict keys must not hold dots; SKUs may.
+    # ModuleDict keys must not hold dots; SKUs may.
     return slot.replace(".", "\x1f")
 
 
@@ -128,8 +159,9 @@ class ConceptAdapter:
     """Installs :class:`RoutedLinear` into a base UNet and manages its slots."""
 
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
-        self.rank = settings.rank
+        self.parametrisation = make_parametrisation(settings)
         self.scale = 1.0
+        self._compounds: dict[str, dict[str, float]] = {}
         self.route: Route | None = None
         self.route_serial = 0
         self._packed_route: Route | None = None
@@ -164,60 +196,100 @@ class ConceptAdapter:
     def slots(self) -> set[str]:
         """Names of all installed slots."""
         layer = next(iter(self.layers.values()))
-        return {key.replace("\x1f", ".") for key in layer.down}
+        return {key.replace("\x1f", ".") for key in layer.slots}
 
     def add_slot(self, slot: str, generator: torch.Generator) -> None:
-        """A fresh slot that changes nothing yet: ``D ~ N(0, 1/in)``, ``U = 0``."""
+        """A fresh slot that changes nothing yet."""
         for layer in self.layers.values():
-            out_width, in_width = layer.base.weight.shape
-            noise = torch.randn(self.rank, in_width, generator=generator)
-            layer.down[_k(slot)] = nn.Parameter((noise / math.sqrt(in_width)).to(self._device))
-            layer.up[_k(slot)] = nn.Parameter(
-                torch.zeros(out_width, self.rank, device=self._device)
+            fresh = self.parametrisation.initial(layer.base.weight, generator)
+            layer.slots[_k(slot)] = nn.ParameterDict(
+                {name: nn.Parameter(value.to(self._device)) for name, value in fresh.items()}
             )
+        self._forget_packed()
 
     def drop_slot(self, slot: str) -> None:
-        """Remove a slot; unknown slots are an error."""
-        for layer in self.layers.values():
-            del layer.down[_k(slot)], layer.up[_k(slot)]
+        """Remove a slot or a compound; unknown slots are an error."""
+        if self._compounds.pop(slot, None) is None:
+            for layer in self.layers.values():
+                del layer.slots[_k(slot)]
         self._forget_packed()
+
+    def compose(self, slot: str, members: Mapping[str, float]) -> None:
+        """Define ``slot`` as the weighed sum of the deltas of ``members``, a view of theirs.
+
+        Changes of a member show in the compound, and gradients pass through it.
+        Of use where several tasks' deltas act together (C-LoRA, CIDM).
+
+        Raises:
+            ValueError: no member, or one that is not installed.
+        """
+        unknown = sorted(set(members) - self.slots)
+        if unknown or not members:
+            raise ValueError(
+                f"cannot compose '{slot}' of {sorted(members)}: not installed {unknown}"
+            )
+        self._compounds[slot] = dict(members)
+        self._forget_packed()
+
+    def factors(self, layer: RoutedLinear, slot: str) -> tuple[Tensor, Tensor]:
+        """``down`` (r, in) and ``up`` (out, r) of ``slot`` at ``layer``."""
+        compound = self._compounds.get(slot)
+        if compound is None:
+            return self.parametrisation.factors(layer.base.weight, layer.tensors(slot))
+        pairs = [(self.factors(layer, member), weight) for member, weight in compound.items()]
+        downs = torch.cat([down for (down, _), _ in pairs])
+        return downs, torch.cat([up * weight for (_, up), weight in pairs], 1)
 
     def copy_slot(self, source: str, target: str) -> None:
         """A frozen copy, used as the teacher of a task (Eq. 6 needs the model before it)."""
         self.load_slot(target, self.slot_tensors(source))
 
     def slot_tensors(self, slot: str) -> dict[str, Tensor]:
-        """``{layer}.down (rank, in)`` and ``{layer}.up (out, rank)``, fp32 on the CPU."""
-        tensors = {}
-        for name, layer in self.layers.items():
-            tensors[f"{name}.down"] = layer.down[_k(slot)].detach().float().cpu().clone()
-            tensors[f"{name}.up"] = layer.up[_k(slot)].detach().float().cpu().clone()
-        return tensors
+        """``{layer}.{tensor}`` of the parametrisation (``down``, ``up``, ...), fp32 on the CPU."""
+        return {
+            f"{name}.{key}": value.detach().float().cpu().clone()
+            for name, layer in self.layers.items()
+            for key, value in layer.tensors(slot).items()
+        }
 
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
         """Install ``tensors`` as a frozen slot.
 
         Raises:
-            ValueError: the tensors are of other layers or another rank than this adapter's.
+            ValueError: the tensors are of other layers, shapes or another
+                parametrisation than this adapter's.
         """
-        expected = {f"{name}.{side}" for name in self.layers for side in ("down", "up")}
-        if set(tensors) != expected:
+        shapes = {
+            f"{name}.{key}": shape
+            for name, layer in self.layers.items()
+            for key, shape in self.parametrisation.shapes(layer.base.weight).items()
+        }
+        if set(tensors) != set(shapes):
             raise ValueError(
-                f"adapter holds {len(tensors)} tensors, expected {len(expected)} of this base "
+                f"adapter holds {len(tensors)} tensors, expected {len(shapes)} of this base "
                 "and these adapter settings; was `learning.yaml: adapter` changed?"
             )
+        for name, shape in shapes.items():
+            if tuple(tensors[name].shape) != shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}; was another "
+                    "rank or other `learning.yaml: adapter` settings used?"
+                )
         for name, layer in self.layers.items():
-            down, up = tensors[f"{name}.down"], tensors[f"{name}.up"]
-            if down.shape != (self.rank, layer.base.weight.shape[1]):
-                raise ValueError(f"{name}.down has shape {tuple(down.shape)}, not rank {self.rank}")
-            for side, value in ((layer.down, down), (layer.up, up)):
-                parameter = nn.Parameter(value.float().to(self._device), requires_grad=False)
-                side[_k(slot)] = parameter
+            own = self.parametrisation.shapes(layer.base.weight)
+            layer.slots[_k(slot)] = nn.ParameterDict(
+                {
+                    key: nn.Parameter(
+                        tensors[f"{name}.{key}"].float().to(self._device), requires_grad=False
+                    )
+                    for key in own
+                }
+            )
         self._forget_packed()
 
     def parameters_of(self, slot: str) -> list[nn.Parameter]:
         """Every parameter of ``slot``, in a fixed order."""
-        return [p for x in self.layers.values() for p in (x.down[_k(slot)], x.up[_k(slot)])]
+        return [p for layer in self.layers.values() for p in layer.tensors(slot).values()]
 
     # --- routing -------------------------------------------------------------
 

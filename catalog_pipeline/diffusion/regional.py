@@ -60,9 +60,7 @@ class RegionalAttnProcessor:
         text = context.flatten(0, 1).to(hidden_states.dtype)  # (batch * regions, tokens, width)
         key, value = attn.to_k(text), attn.to_v(text)
         query = attn.to_q(hidden_states).repeat_interleave(regions, 0)
-        query, key, value = (_split(x, heads) for x in (query, key, value))
-        out = nn.functional.scaled_dot_product_attention(query, key, value)
-        out = out.transpose(1, 2).reshape(batch, regions, pixels, -1)
+        out = attend(query, key, value, heads).unflatten(0, (batch, regions))
         if regions == 1:
             blended = out[:, 0]
         else:
@@ -72,15 +70,56 @@ class RegionalAttnProcessor:
         return attn.to_out[1](attn.to_out[0](blended))
 
 
+class SelfAttnProcessor:
+    """A diffusers attention processor for ``attn1``: pixels read each other."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """``(batch, pixels, width)`` -> the same."""
+        del attention_mask, temb, encoder_hidden_states
+        query, key, value = (f(hidden_states) for f in (attn.to_q, attn.to_k, attn.to_v))
+        out = attend(query, key, value, attn.heads)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """``softmax(Q K^T / sqrt(d)) V`` for every head.
+
+    On a CPU half precision is computed in fp32: the fused kernel is up to three
+    times as fast there with a gradient, and no slower without.
+
+    Args:
+        query: ``(rows, pixels, heads * d)``; ``key``, ``value``: ``(rows, tokens, heads * d)``.
+
+    Returns:
+        ``(rows, pixels, heads * d)`` in the dtype of ``query``.
+    """
+    dtype = query.dtype
+    if query.device.type == "cpu":
+        query, key, value = query.float(), key.float(), value.float()
+    split = (_split(x, heads) for x in (query, key, value))
+    out = nn.functional.scaled_dot_product_attention(*split)
+    return out.transpose(1, 2).flatten(2).to(dtype)
+
+
 def _split(x: Tensor, heads: int) -> Tensor:
     """``(rows, positions, heads * d)`` -> ``(rows, heads, positions, d)``."""
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 def install_regional_attention(unet: Any) -> RegionalContext:
-    """Give every cross-attention of ``unet`` a regional processor; returns their shared context."""
+    """Give every attention of ``unet`` its processor; returns the cross-attentions' context."""
     context = RegionalContext()
     for name, module in unet.named_modules():
-        if name.endswith("attn2"):
+        if name.endswith("attn1"):
+            module.set_processor(SelfAttnProcessor())
+        elif name.endswith("attn2"):
             module.set_processor(RegionalAttnProcessor(context))
     return context

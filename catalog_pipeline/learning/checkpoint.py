@@ -7,7 +7,7 @@ ends with the same bytes as an undisturbed run on the same machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -35,9 +35,14 @@ def encode_state(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     curve: LossCurve,
+    extra: Mapping[str, Tensor],
 ) -> bytes:
-    """Everything that the rest of the task depends on, after ``step`` finished steps."""
+    """Everything that the rest of the task depends on, after ``step`` finished steps.
+
+    ``extra`` tensors are the state of anything else that changes from step to step.
+    """
     tensors: dict[str, Tensor] = {"generator": generator.get_state()}
+    tensors |= {f"extra/{name}": value.clone() for name, value in extra.items()}
     for index, parameter in enumerate(parameters):
         tensors[f"parameter/{index}"] = parameter.detach().cpu().contiguous()
         for name, value in optimizer.state[parameter].items():
@@ -52,8 +57,11 @@ def restore_state(
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    extra: Mapping[str, Tensor],
 ) -> tuple[int, LossCurve] | None:
     """Put a state of :func:`encode_state` back; returns ``(finished steps, curve)``.
+
+    ``extra`` tensors are written in place.
 
     ``None``, with nothing changed, when the bytes belong to another task (other
     photos, settings, base or parent) or are not a state at all.
@@ -65,8 +73,13 @@ def restore_state(
         return None
     if header.get("fingerprint") != fingerprint:
         return None
+    names_now = {f"extra/{name}" for name in extra}
+    if names_now != {name for name in tensors if name.startswith("extra/")}:
+        return None
     state: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
+        for name, value in extra.items():
+            value.copy_(tensors[f"extra/{name}"])
         for index, parameter in enumerate(parameters):
             parameter.copy_(tensors[f"parameter/{index}"].to(parameter.device))
             prefix = f"optimizer/{index}/"

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,11 +43,11 @@ class RememberedConcept:
 
 @dataclass(frozen=True)
 class LatentBank:
-    """Rendered latents ``(images, channels, h, w)`` with the prompt and slot of each."""
+    """Rendered latents ``(images, channels, h, w)`` with the prompt and SKU (if any) of each."""
 
     latents: Tensor
     prompts: tuple[str, ...]
-    slots: tuple[str | None, ...]
+    concepts: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -91,11 +92,17 @@ def recall_exemplars(
     exemplars: int,
     plan: SamplingPlan,
     seed: int,
+    selection: Literal["rainbow", "random"] = "rainbow",
 ) -> LatentBank:
     """The short-term bank: ``exemplars`` latents of every concept, rendered by the current student.
 
-    Deterministic in ``seed`` and the student; costs ``candidates`` samples a concept.
+    ``rainbow`` renders ``candidates`` images a concept and keeps the best by
+    Eq. (5); ``random`` renders the exemplars alone and keeps them all, which is
+    a uniform choice among candidates without their cost. Deterministic in
+    ``seed`` and the student.
     """
+    if selection == "random":
+        candidates = exemplars
     rendered = []
     for item in remembered:
         prompts = [
@@ -105,18 +112,23 @@ def recall_exemplars(
         seeds = [derive_seed(seed, item.concept.sku, i) for i in range(candidates)]
         batch = [Prompting((prompt,), (item.slot,)) for prompt in prompts]
         latents = engine.sample(batch, seeds, plan)
-        rendered.append((item, prompts, latents, encode(engine.decode(latents))))
-    kept_latents, kept_prompts, kept_slots = [], [], []
+        features = encode(engine.decode(latents)) if selection == "rainbow" else item.features
+        rendered.append((item, prompts, latents, features))
+    kept_latents, kept_prompts, kept_skus = [], [], []
     for item, prompts, latents, features in rendered:
-        others = [f for other, _, _, f in rendered if other is not item]
-        pool = np.concatenate(others) if others else np.zeros((0, features.shape[1]), np.float32)
-        for index in select_exemplars(exemplar_scores(features, item.features, pool), exemplars):
+        chosen = list(range(exemplars))
+        if selection == "rainbow":
+            others = [f for other, _, _, f in rendered if other is not item]
+            empty = np.zeros((0, features.shape[1]), np.float32)
+            pool = np.concatenate(others) if others else empty
+            chosen = select_exemplars(exemplar_scores(features, item.features, pool), exemplars)
+        for index in chosen:
             kept_latents.append(latents[index])
             kept_prompts.append(prompts[index])
-            kept_slots.append(item.slot)
+            kept_skus.append(item.concept.sku)
     if not kept_latents:
         raise ValueError("no remembered concept to recall; skip replay in the first task")
-    return LatentBank(torch.stack(kept_latents), tuple(kept_prompts), tuple(kept_slots))
+    return LatentBank(torch.stack(kept_latents), tuple(kept_prompts), tuple(kept_skus))
 
 
 def render_prior(

@@ -72,7 +72,7 @@ def total_loss(terms: Mapping[str, Tensor], weights: LossSettings) -> Tensor:
 
     Args:
         terms: ``(batch,)`` losses by name: ``concept`` (required), ``prior``,
-            ``replay``, ``distillation``.
+            ``replay``, ``distillation``; any other name counts as it is.
         weights: lambda = beta = ``prior_weight``, alpha = ``replay_weight``,
             gamma = ``distillation_weight``.
     """
@@ -82,4 +82,5 @@ def total_loss(terms: Mapping[str, Tensor], weights: LossSettings) -> Tensor:
         "replay": weights.replay_weight,
         "distillation": weights.distillation_weight,
     }
-    return torch.stack([weight_of[name] * loss.mean() for name, loss in terms.items()]).sum()
+    weighed = [weight_of.get(name, 1.0) * loss.mean() for name, loss in terms.items()]
+    return torch.stack(weighed).sum()

@@ -169,6 +169,7 @@ def recall_banks(
             exemplars=settings.replay_exemplars,
             plan=tools.plan,
             seed=seed,
+            selection=settings.replay_selection,
         )
     return prior, exemplars
 

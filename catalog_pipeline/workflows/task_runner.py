@@ -32,7 +32,7 @@ from catalog_pipeline.workflows.progress import ProgressSink
 
 if TYPE_CHECKING:
     from catalog_pipeline.learning.memory import RememberedConcept
-    from catalog_pipeline.learning.trainer import LearningTask
+    from catalog_pipeline.learning.task import LearningTask
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,11 @@ class TaskRunner:
             lambda step, loss: self.progress.advance(label, 1, f"loss {loss:.3f}"),
         )
         self.progress.finish(label)
-        concept_data = self._concept_bytes(concept, task.slot, shared)
+        (subject,) = task.subjects
+        concept_data = self._concept_bytes(concept, subject.slot, shared)
         shared_data = encode_part(slot_part(engine, SHARED)) if shared else None
-        features = self.tools.encoder.encode([photo.pixels for photo in task.photos])
-        result = self._judge(concept, concept_data, task.slot, features, photo_set, shared)
+        features = self.tools.encoder.encode([photo.pixels for photo in subject.photos])
+        result = self._judge(concept, concept_data, subject.slot, features, photo_set, shared)
         retention = require_retention(self.tools, remembered, learning) if shared else {}
         metrics = result.metrics | retention | {"final_loss": curve[-1][1]}
         return LearnedPart(
@@ -112,7 +113,7 @@ class TaskRunner:
             features=features,
             prompts=MEMORY_PROMPTS,
             loss_curve=curve,
-            contact_sheet_png=_sheet([p.pixels for p in task.photos], result.samples),
+            contact_sheet_png=_sheet([p.pixels for p in subject.photos], result.samples),
             checkpoint_name=name,
         )
 
@@ -141,7 +142,7 @@ class TaskRunner:
         shared: bool,
     ) -> tuple[LearningTask, list[RememberedConcept]]:
         from catalog_pipeline.learning.memory import derive_seed
-        from catalog_pipeline.learning.trainer import LearningTask
+        from catalog_pipeline.learning.task import LearningTask, Subject
 
         learning = self.settings.learning
         seed = derive_seed(learning.seed, concept.sku, 0)
@@ -156,15 +157,18 @@ class TaskRunner:
             )
         origin = parent.parts.get(SHARED, "") if parent is not None and shared else ""
         inputs = f"{concept.sku}|{concept.photos_hash}|{concept.config_hash}|{origin}"
-        task = LearningTask(
+        subject = Subject(
             class_noun=concept.class_noun,
             photos=with_masks(photo_set.photos, self.tools.masker),
-            backdrops=load_backdrops(self.tools, learning, self.objects),
             slot=SHARED if shared else concept.sku,
             placeholder_tokens=concept.placeholder_tokens,
+            fresh_slot=not shared or parent is None,
+        )
+        task = LearningTask(
+            subjects=(subject,),
+            backdrops=load_backdrops(self.tools, learning, self.objects),
             fingerprint=hashlib.sha256(inputs.encode()).hexdigest(),
             seed=seed,
-            fresh_slot=not shared or parent is None,
             prior=prior,
             exemplars=exemplars,
         )

@@ -67,7 +67,7 @@ def test_short_term_bank_is_the_students_own_and_repeatable(engine):
     assert len(banks[0]) == 4
     assert banks[0].latents.shape == (4, 4, 4, 4)
     assert banks[0].prompts[0] == "a photo of a <A:0> mug"
-    assert banks[0].slots == ("shared",) * 4
+    assert banks[0].concepts == ("A", "A", "B", "B")
     assert torch.equal(banks[0].latents, banks[1].latents)
     with pytest.raises(ValueError, match="no remembered"):
         recall_exemplars(engine, [], encode, candidates=1, exemplars=1, plan=PLAN, seed=0)
@@ -79,7 +79,7 @@ def test_prior_comes_from_the_bare_base(engine):
     assert torch.equal(
         render_prior(engine, ["a mug", "a hat"], PLAN, seed=1).latents, before.latents
     )
-    assert before.slots == (None, None)
+    assert before.concepts == (None, None)
 
 
 def test_backdrop_cache_round_trip():

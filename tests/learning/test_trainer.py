@@ -12,9 +12,17 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.memory import LatentBank, render_prior
-from catalog_pipeline.learning.trainer import ConceptTrainer, LearningTask, learning_rate_factor
+from catalog_pipeline.learning.schedule import PlateauSchedule
+from catalog_pipeline.learning.task import LearningTask, Subject
+from catalog_pipeline.learning.terms import LossTerms
+from catalog_pipeline.learning.trainer import ConceptTrainer
 from catalog_pipeline.records import Photo
-from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
+from catalog_pipeline.settings import (
+    AdapterSettings,
+    BaseModelSettings,
+    EarlyStopSettings,
+    LearningSettings,
+)
 from tests.tiny_model import write_tiny_model
 
 SETTINGS = LearningSettings(steps=12, checkpoint_every=5, latent_views=5, batch_size=2)
@@ -39,12 +47,17 @@ def make_task(slot: str = "A", **changes) -> LearningTask:
         Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (24, 24, 3), dtype=np.uint8), mask)
         for i in range(3)
     )
-    task = {
+    subject = {
         "class_noun": "mug",
         "photos": photos,
-        "backdrops": (Backdrop(np.zeros((16, 16, 3), np.uint8), "in the snow"),),
         "slot": slot,
         "placeholder_tokens": ("<A:0>", "<A:1>"),
+        "fresh_slot": True,
+    }
+    subject |= {name: changes.pop(name) for name in list(changes) if name in subject}
+    task = {
+        "subjects": (Subject(**subject),),
+        "backdrops": (Backdrop(np.zeros((16, 16, 3), np.uint8), "in the snow"),),
         "fingerprint": "f",
         "seed": 3,
     }
@@ -52,7 +65,9 @@ def make_task(slot: str = "A", **changes) -> LearningTask:
 
 
 def learned_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
-    return encode_part(slot_part(engine, task.slot) | token_part(engine, task.placeholder_tokens))
+    (subject,) = task.subjects
+    tokens = token_part(engine, subject.placeholder_tokens)
+    return encode_part(slot_part(engine, subject.slot) | tokens)
 
 
 def run(engine, task=None, checkpoint=None, settings=SETTINGS, stop_at: int | None = None):
@@ -115,26 +130,25 @@ def test_training_lowers_the_loss_and_leaves_base_and_neighbours_alone(engine):
     assert not any(p.requires_grad for p in engine.adapter.parameters_of("A"))
 
 
-def test_a_shared_slot_goes_on_from_the_last_task_and_replays(engine):
+def test_a_shared_slot_goes_on_from_the_last_task_and_replays(engine, monkeypatch):
     run(engine, make_task("shared"))
     before = slot_part(engine, "shared")
     plan = SamplingPlan(2, 2.0, 16, 16)
     prior = render_prior(engine, ["a mug", "a hat"], plan, 0)
-    exemplars = LatentBank(prior.latents, ("a <A:0> mug",) * 2, ("shared",) * 2)
+    exemplars = LatentBank(prior.latents, ("a <A:0> mug",) * 2, ("A",) * 2)
     task = make_task(
         "shared", placeholder_tokens=("<C:0>",), fresh_slot=False, prior=prior, exemplars=exemplars
     )
-    terms = ConceptTrainer(engine, SETTINGS)
     names: set[str] = set()
-    original = terms._terms
+    original = LossTerms.of_step
 
     def spy(*args):
         found = original(*args)
         names.update(found)
         return found
 
-    terms._terms = spy  # type: ignore[method-assign]
-    terms.train(task, MemoryCheckpoint(), lambda *_: None)
+    monkeypatch.setattr(LossTerms, "of_step", spy)
+    ConceptTrainer(engine, SETTINGS).train(task, MemoryCheckpoint(), lambda *_: None)
     assert names == {"concept", "prior", "replay", "distillation"}
     after = slot_part(engine, "shared")
     assert any(not torch.equal(before[k], after[k]) for k in before)
@@ -152,7 +166,7 @@ def test_memory_terms_have_no_gradient_on_a_concepts_own_slot(engine):
 
     hidden = engine.text.encode(list(bank.prompts))[:, None]
     times = torch.tensor([5, 9])
-    out = engine.predict(bank.latents, times, hidden, None, whole_image(bank.slots))
+    out = engine.predict(bank.latents, times, hidden, None, whole_image([None] * len(bank)))
     assert not out.requires_grad or torch.autograd.grad(
         out.sum(), engine.adapter.parameters_of("A"), allow_unused=True
     ) == (None,) * len(engine.adapter.parameters_of("A"))
@@ -170,7 +184,9 @@ def test_a_loss_that_is_no_number_stops_the_task(engine):
 
 
 def test_learning_rate_warms_up_stays_and_falls():
-    factors = [learning_rate_factor(step, 100) for step in range(100)]
+    schedule = PlateauSchedule(100, EarlyStopSettings())
+    factors = [schedule.factor(step) for step in range(100)]
+    assert schedule.last_step == 100
     assert factors[0] == pytest.approx(0.1)
     assert factors[10:60] == [1.0] * 50
     assert all(a >= b for a, b in itertools.pairwise(factors[60:]))
