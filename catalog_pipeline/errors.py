@@ -16,8 +16,13 @@
         ├── ObjectNotFoundError   no such key
         ├── ConflictError         compare-and-swap lost against another writer
         ├── IntegrityError        bytes do not match their hash
-        └── LockTimeoutError      another process holds the collection
+        ├── LockTimeoutError      another process holds the collection
+        └── StorageFullError      the disk, the quota or the bucket is full
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class CatalogPipelineError(Exception):
@@ -53,7 +58,21 @@ class LearningError(CatalogPipelineError):
 
 
 class QualityGateError(LearningError):
-    """A candidate was learned but must not be promoted."""
+    """A candidate was learned but must not be promoted.
+
+    ``picture_png`` shows why and ``figures`` say by how much, where the gate got so far.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        picture_png: bytes = b"",
+        figures: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.picture_png = picture_png
+        self.figures = dict(figures or {})
 
 
 class GenerationError(CatalogPipelineError):
@@ -78,3 +97,7 @@ class IntegrityError(StoreError):
 
 class LockTimeoutError(StoreError):
     """Another process holds the lock of a collection for longer than the caller waits."""
+
+
+class StorageFullError(StoreError):
+    """There is no room for an object: the disk, a quota or the bucket is full."""

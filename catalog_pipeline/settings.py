@@ -73,6 +73,7 @@ class AdapterSettings(_Strict):
     slots: Literal["per_concept", "shared"] = "per_concept"
     parametrisation: Literal["low_rank", "spectral_shift", "dense"] = "low_rank"
     rank: int = Field(16, ge=1, description="of low_rank")
+    initial_scale: float = Field(4.0, gt=0, description="of low_rank: how fast it starts to move")
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     attentions: tuple[Literal["self", "cross"], ...] = ("self", "cross")
     tokens_per_concept: int = Field(2, ge=1, le=8)
@@ -147,13 +148,31 @@ class LearningSettings(_Strict):
         le=1,
         description="own fidelity / ceiling below which a candidate is refused; -1 = no bound",
     )
-    gate_max_forgetting: float = Field(0.05, ge=0)
+    gate_max_forgetting: float = Field(
+        0.05, ge=-1, description="most that an earlier SKU may lose; -1 refuses every candidate"
+    )
+    gate_retention_concepts: int = Field(
+        4, ge=0, description="earlier SKUs measured before and after a task, in turn"
+    )
+    gate_max_prior_drift: float = Field(
+        0.05, ge=0, description="1 - mean cosine of base-only pictures, bare base to candidate"
+    )
+    gate_prior_images: int = Field(8, ge=0, description="base-only pictures measured; 0 = none")
+    gate_second_try_factor: float = Field(
+        3.0, ge=0, description="alpha and gamma of a second try, times this; 0 or 1 = no second try"
+    )
     seed: int = 0
 
     @model_validator(mode="after")
     def _exemplars_fit(self) -> LearningSettings:
         if self.replay_exemplars > self.replay_candidates:
             raise ValueError("replay_exemplars must not exceed replay_candidates")
+        return self
+
+    @model_validator(mode="after")
+    def _second_try_is_stronger(self) -> LearningSettings:
+        if 0 < self.gate_second_try_factor < 1:
+            raise ValueError("gate_second_try_factor must be 0 (no second try) or at least 1")
         return self
 
 
@@ -202,10 +221,27 @@ class GenerationSettings(_Strict):
     negative_prompt: str = ""
 
 
+class EvaluationSettings(_Strict):
+    """``evaluation.yaml``: how ``catalog-pipeline evaluate`` measures."""
+
+    encoder: str = Field(
+        "mobilenet_v2",
+        description="of the headline figures: mobilenet_v2, efficientnet_lite0, or the folder of "
+        "a CLIP or DINO model",
+    )
+    images_per_sku: int = Field(8, ge=1)
+
+
 class ArchiveSettings(_Strict):
-    """``archive.yaml``: where stores live. ``s3`` moves every store to a bucket."""
+    """``archive.yaml``: where stores live, and what a clean-up keeps.
+
+    ``s3`` moves every store to a bucket.
+    """
 
     s3: S3Settings | None = None
+    keep_versions: int | None = Field(
+        None, ge=1, description="adapter versions that `gc` keeps a collection; null = all"
+    )
 
 
 class Settings(_Strict):
@@ -217,6 +253,7 @@ class Settings(_Strict):
     catalog: CatalogSettings = CatalogSettings()
     learning: LearningSettings = LearningSettings()
     generation: GenerationSettings = GenerationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     archive: ArchiveSettings = ArchiveSettings()
 
     @property
@@ -231,6 +268,7 @@ _FILES: dict[str, type[_Strict]] = {
     "catalogs": CatalogSettings,
     "learning": LearningSettings,
     "generation": GenerationSettings,
+    "evaluation": EvaluationSettings,
     "archive": ArchiveSettings,
 }
 
@@ -275,6 +313,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         catalog=parts["catalogs"],
         learning=parts["learning"],
         generation=parts["generation"],
+        evaluation=parts["evaluation"],
         archive=parts["archive"],
     )
 

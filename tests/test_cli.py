@@ -31,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
     *("sample-catalog", "index", "learn", "generate", "evaluate"),
     *("status", "versions", "rollback", "gallery", "doctor"),
+    *("manifest", "verify", "gc", "retire"),
 )
 
 run = CliRunner().invoke

@@ -187,14 +187,18 @@ def generate(
 
 @app.command()
 def evaluate(
-    collection: CollectionOption = None, config: ConfigOption = None, home: HomeOption = None
+    collection: CollectionOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
 ) -> None:
     """Measure what is retained; writes a report."""
     from catalog_pipeline.workflows.evaluate import evaluate as measure
 
     with open_progress() as progress:
         result = measure(_settings(config, home), collection, progress=progress)
-    typer.echo("\n".join(report.evaluation_lines(result)))
+    lines = report.evaluation_lines(result)
+    typer.echo(report.as_json(result.to_record()) if as_json else "\n".join(lines))
 
 
 @app.command()
@@ -253,14 +257,22 @@ def gallery(
 
 
 @app.command()
-def doctor(config: ConfigOption = None, home: HomeOption = None) -> None:
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First put right what is safe to put right.")
+    ] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
     """Check settings, folders, base model and stores.
 
-    Says what to do about each problem; the exit status is 1 when one is an error.
+    Says what to do about each problem; the exit status is 1 when one is an error. A repair
+    frees dead locks, removes temporary files and brings the index in line with the served
+    version; it never touches what was learned, rendered or published.
     """
     from catalog_pipeline.workflows.doctor import run_doctor
 
-    findings = run_doctor(_settings(config, home))
+    findings = run_doctor(_settings(config, home), repair=repair)
     typer.echo("\n".join(report.finding_lines(findings)))
     if any(finding.level == "error" for finding in findings):
         sys.exit(FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, NoReturn
 
 import typer
@@ -9,6 +10,7 @@ from typer.core import TyperGroup
 
 from catalog_pipeline.errors import CatalogPipelineError
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
 FAILED = 1
 INTERRUPTED = 130
 
@@ -39,6 +41,12 @@ class ReportingGroup(TyperGroup):
                 INTERRUPTED,
             )
         except OSError as error:
+            if error.errno in FULL:
+                stop(
+                    f"error: no room left{f' for {error.filename}' if error.filename else ''}: "
+                    f"{error.strerror}; free some space (`catalog-pipeline gc --dry-run` shows "
+                    "what can go), then run the same command again"
+                )
             if error.filename is None:
                 raise
             stop(f"error: cannot use {error.filename}: {error.strerror}")

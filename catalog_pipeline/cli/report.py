@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.scoring import EncoderScore
     from catalog_pipeline.records import (
         IndexReport,
         LearnOutcome,
@@ -98,18 +99,40 @@ def evaluation_lines(report: EvaluationReport) -> list[str]:
         score = part.score
         width = max([3, *(len(sku.sku) for sku in score.skus)])
         lines.append(f"{score.collection} version {score.version}")
-        lines.append(f"  {'SKU':<{width}}  fidelity  ceiling  share  recognised  forgotten")
+        lines.append(f"  {'SKU':<{width}}  fidelity  ceiling  share  recognised  scenes  forgotten")
         lines += [
             f"  {sku.sku:<{width}}  {sku.fidelity:8.3f}  {sku.ceiling:7.3f}  {sku.share:5.2f}  "
-            f"{sku.recognised:10.2f}  {_optional(sku.forgotten):>9}"
+            f"{sku.recognised:10.2f}  {_share(sku.scene_followed):>6}  "
+            f"{_optional(sku.forgotten):>9}"
             for sku in sorted(score.skus, key=lambda sku: sku.share)
         ]
         lines.append(
             f"  mean fidelity {score.fidelity:.3f}, share {score.share:.2f}, "
             f"forgetting {_optional(score.forgetting)}"
         )
+        lines += [f"  {_encoder_line(encoder)}" for encoder in score.encoders]
+        lines += [
+            f"  {pair.share:.0%} of the pictures of {pair.named} look more like {pair.recognised}"
+            for pair in score.confusion.most_confused(3)
+        ]
+        if score.unmeasured:
+            lines.append(f"  not measured, no photos: {_names(score.unmeasured)}")
         lines.append(f"  {part.html_path}")
     return lines
+
+
+def _encoder_line(encoder: EncoderScore) -> str:
+    base, chance = encoder.scenes_followed_by_base, encoder.scenes_by_chance
+    return (
+        f"{encoder.encoder}: share {_share(encoder.share)}, "
+        f"recognised {_share(encoder.recognised)}, scenes followed "
+        f"{_share(encoder.scenes_followed)} (the bare base {_share(base)}, chance "
+        f"{_share(chance)}), prior drift {encoder.prior_drift:.3f}"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def status_lines(state: Mapping[str, Any]) -> list[str]:

@@ -3,30 +3,50 @@
 ``collections/<collection>/``::
 
     parts/<sha256>.safetensors    named by content, never changed
+    pages/<sha256>.json           concepts and their parts, shared by versions, never changed
     versions/<version>.json       an AdapterVersion, named by its own hash, never changed
     HEAD.json                     which version is served
     LEASE.json                    who is learning
     staging/<name>                checkpoints of an unfinished task
 
-The order parts -> version -> head makes a crash harmless: what is not reachable
+The order parts -> pages -> version -> head makes a crash harmless: what is not reachable
 from the head is not served, and a rerun writes the same names again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime
 
-from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.errors import (
+    ConflictError,
+    IntegrityError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.stores.content import put_content
 from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
 from catalog_pipeline.stores.head import Head, HeadObject
 from catalog_pipeline.stores.leases import Lease, hold_lease
-from catalog_pipeline.stores.versions import decode_version, encode_version, version_hash
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.pages import parts_in_page
+from catalog_pipeline.stores.versions import (
+    Page,
+    decode_page,
+    decode_references,
+    decode_version,
+    encode_version,
+    version_hash,
+)
 
 __all__ = ["AdapterStore", "Head", "Lease", "collection_names", "version_hash"]
 
 _ROOT = "collections/"
+_FEW_PAGES = 4
+_PAGES_AT_ONCE = 16
 
 
 def collection_names(objects: ObjectStore) -> list[str]:
@@ -44,9 +64,9 @@ class AdapterStore:
     def __init__(self, objects: ObjectStore, collection: str) -> None:
         self.collection = check_segment(collection, "collection")
         self._objects = objects
-        self._folder = f"{_ROOT}{collection}/"
-        self._head = HeadObject(objects, f"{self._folder}HEAD.json")
-        self.lease_key = f"{self._folder}LEASE.json"
+        self.folder = f"{_ROOT}{collection}/"
+        self._head = HeadObject(objects, f"{self.folder}HEAD.json")
+        self.lease_key = f"{self.folder}LEASE.json"
 
     def head(self) -> Head | None:
         """The promoted version, ``None`` before the first."""
@@ -64,26 +84,56 @@ class AdapterStore:
             ObjectNotFoundError: never published here.
             IntegrityError: the record does not hash to its name.
         """
+        return self._read(version, {})
+
+    def _read(self, version: str, pages: dict[str, Page]) -> AdapterVersion:
+        """:meth:`read`; ``pages`` holds those read before and takes up the others."""
         key = self._version_key(version)
-        return decode_version(self._objects.read(key).data, version, self._objects.uri(key))
+        data, where = self._objects.read(key).data, self._objects.uri(key)
+        missing = [digest for digest in decode_references(data, where).pages if digest not in pages]
+        fresh = dict(zip(missing, self._read_pages(missing), strict=True))
+
+        def page(digest: str) -> Page:
+            if digest not in pages:
+                pages[digest] = decode_page(fresh[digest])
+            return pages[digest]
+
+        return decode_version(data, version, where, page)
+
+    def _read_pages(self, digests: Sequence[str]) -> list[bytes]:
+        if isinstance(self._objects, LocalObjectStore) or len(digests) < _FEW_PAGES:
+            return [self.read_page(digest) for digest in digests]
+        with ThreadPoolExecutor(_PAGES_AT_ONCE) as pool:
+            return list(pool.map(self.read_page, digests))
+
+    def read_page(self, sha256: str) -> bytes:
+        """The bytes of a page of concepts.
+
+        Raises:
+            ObjectNotFoundError: no such page.
+            IntegrityError: the bytes do not hash to ``sha256``.
+        """
+        return self._objects.read(self.page_key(sha256)).data
 
     def history(self) -> list[AdapterVersion]:
         """Every published version, oldest first, promoted or not."""
-        return sorted((self.read(name) for name in self.version_names()), key=_age)
+        pages: dict[str, Page] = {}
+        return sorted((self._read(name, pages) for name in self.version_names()), key=_age)
 
     def readable_history(self) -> tuple[list[AdapterVersion], list[str]]:
         """:meth:`history` without the records that cannot be read, and the names of those."""
         versions, broken = [], []
+        pages: dict[str, Page] = {}
         for name in self.version_names():
             try:
-                versions.append(self.read(name))
+                versions.append(self._read(name, pages))
             except (IntegrityError, ObjectNotFoundError):
                 broken.append(name)
         return sorted(versions, key=_age), broken
 
     def version_names(self) -> list[str]:
         """Every published version's name, in no meaningful order; reads no record."""
-        keys = self._objects.list(f"{self._folder}versions/")
+        keys = self._objects.list(f"{self.folder}versions/")
         return [key.rpartition("/")[2].removesuffix(".json") for key in keys]
 
     def write_part(self, data: bytes) -> str:
@@ -92,11 +142,7 @@ class AdapterStore:
         A stored part that has rotted is replaced by the good bytes.
         """
         digest = sha256_hex(data)
-        if not self._objects.put_if_absent(self._part_key(digest), data):
-            try:
-                self.read_part(digest)
-            except IntegrityError:
-                self._objects.put(self._part_key(digest), data)
+        put_content(self._objects, self._part_key(digest), data)
         return digest
 
     def read_part(self, sha256: str) -> bytes:
@@ -106,19 +152,17 @@ class AdapterStore:
             ObjectNotFoundError: no such part.
             IntegrityError: the bytes do not hash to ``sha256``.
         """
-        key = self._part_key(sha256)
-        data = self._objects.read(key).data
-        if sha256_hex(data) != sha256:
-            raise IntegrityError(
-                f"{self._objects.uri(key)} is corrupted: it hashes to {sha256_hex(data)[:12]}, "
-                f"expected {sha256[:12]}; restore it from a backup, learn again or roll back"
-            )
-        return data
+        return self._objects.read(self._part_key(sha256)).data
 
     def part_names(self) -> list[str]:
         """The SHA-256 of every stored part, sorted, whether a version uses it or not."""
-        keys = self._objects.list(f"{self._folder}parts/")
+        keys = self._objects.list(f"{self.folder}parts/")
         return [key.rpartition("/")[2].removesuffix(".safetensors") for key in keys]
+
+    def page_names(self) -> list[str]:
+        """The SHA-256 of every stored page, sorted, whether a version uses it or not."""
+        keys = self._objects.list(f"{self.folder}pages/")
+        return [key.rpartition("/")[2].removesuffix(".json") for key in keys]
 
     def publish(self, version: AdapterVersion) -> None:
         """Store the record of a version whose parts are all written. Idempotent.
@@ -141,24 +185,31 @@ class AdapterStore:
                 f"version {version.version!r} must be named by its content hash "
                 f"{version_hash(version)!r}; set it with version_hash"
             )
-        if version.parent is not None and not self._objects.exists(
-            self._version_key(version.parent)
-        ):
-            raise ObjectNotFoundError(
-                f"version {version.version} names the parent {version.parent}, which is not "
-                f"published in collection {self.collection!r}"
-            )
-        missing = [
-            name
-            for name, digest in sorted(version.parts.items())
-            if not self._objects.exists(self._part_key(digest))
-        ]
+        shared = self._parent_pages(version)
+        stored = set(self.part_names())
+        missing = [name for name, digest in sorted(version.parts.items()) if digest not in stored]
         if missing:
             raise ObjectNotFoundError(
                 f"version {version.version} names the part(s) {', '.join(missing[:5])}, which "
                 "are not stored; write every part before publishing"
             )
-        self._objects.put_if_absent(self._version_key(version.version), encode_version(version))
+        encoded = encode_version(version)
+        for digest, data in encoded.pages.items():
+            if digest not in shared:
+                put_content(self._objects, self.page_key(digest), data)
+        self._objects.put_if_absent(self._version_key(version.version), encoded.record)
+
+    def _parent_pages(self, version: AdapterVersion) -> tuple[str, ...]:
+        if version.parent is None:
+            return ()
+        key = self._version_key(version.parent)
+        try:
+            return decode_references(self._objects.read(key).data, self._objects.uri(key)).pages
+        except ObjectNotFoundError as error:
+            raise ObjectNotFoundError(
+                f"version {version.version} names the parent {version.parent}, which is not "
+                f"published in collection {self.collection!r}"
+            ) from error
 
     def promote(self, version: str, *, expected: str | None, fence: int) -> Head:
         """Serve ``version`` from now on. Atomic; repeating a promotion that won is a no-op.
@@ -183,10 +234,41 @@ class AdapterStore:
         Raises:
             ObjectNotFoundError: the version or one of its parts is missing.
             IntegrityError: the record or a part is corrupted.
+            ConflictError: a clean-up took the version at this moment; the head is back.
         """
         for digest in sorted(set(self.read(version).parts.values())):
             self.read_part(digest)
-        return self._head.move(version)
+        needed, before = self.references([version]), self._head.read()
+        moved = self._head.move(version)
+        missing = needed.difference(self._objects.list(self.folder))
+        if missing:
+            if before is not None:
+                self._head.move(before.version)
+            raise ConflictError(
+                f"a clean-up removed {min(missing)} while the head moved to {version}; the head is "
+                "where it was; choose a version that `catalog-pipeline versions` lists"
+            )
+        return moved
+
+    def references(self, versions: Iterable[str]) -> set[str]:
+        """The keys that published versions need: their records, their pages and their parts.
+
+        Raises:
+            ObjectNotFoundError: never published here, or a page is missing.
+            IntegrityError: a record or a page is corrupted.
+        """
+        seen: set[str] = set()
+        needed: set[str] = set()
+        for version in versions:
+            key = self._version_key(version)
+            record = decode_references(self._objects.read(key).data, self._objects.uri(key))
+            for page in record.pages:
+                if page not in seen:
+                    seen.add(page)
+                    parts = parts_in_page(self.read_page(page))
+                    needed.update((self.page_key(page), *map(self._part_key, parts)))
+            needed.update((key, *map(self._part_key, record.parts)))
+        return needed
 
     def lease(self, *, timeout_seconds: float) -> AbstractContextManager[Lease]:
         """Hold the collection for one learning run; see :mod:`catalog_pipeline.stores.leases`.
@@ -216,17 +298,21 @@ class AdapterStore:
 
     def staging_names(self) -> list[str]:
         """Every checkpoint kept, sorted."""
-        prefix = f"{self._folder}staging/"
+        prefix = f"{self.folder}staging/"
         return [key.removeprefix(prefix) for key in self._objects.list(prefix)]
 
     def _version_key(self, version: str) -> str:
-        return f"{self._folder}versions/{check_segment(version, 'version')}.json"
+        return f"{self.folder}versions/{check_segment(version, 'version')}.json"
+
+    def page_key(self, digest: str) -> str:
+        """Where the page with this SHA-256 is stored."""
+        return f"{self.folder}pages/{check_segment(digest, 'page')}.json"
 
     def _part_key(self, digest: str) -> str:
-        return f"{self._folder}parts/{check_segment(digest, 'part')}.safetensors"
+        return f"{self.folder}parts/{check_segment(digest, 'part')}.safetensors"
 
     def _staging_key(self, name: str) -> str:
-        return f"{self._folder}staging/{name}"
+        return f"{self.folder}staging/{name}"
 
 
 def _age(version: AdapterVersion) -> tuple[datetime, str]:

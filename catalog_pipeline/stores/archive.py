@@ -16,23 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow, ManifestReport
+from catalog_pipeline.stores.archive_keys import (
+    IMAGE_PREFIX,
+    MANIFEST_PREFIX,
+    STAGING_PREFIX,
+    image_key,
+    manifest_key,
+    parsed_day,
+    staging_folder,
+    version_key,
+)
+from catalog_pipeline.stores.content import put_content
 from catalog_pipeline.stores.contention import until_won
 from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
 from catalog_pipeline.stores.manifest_merge import check_days, merged_rows, rows_by_image_id
+from catalog_pipeline.stores.manifest_states import ManifestState, state_as_of
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
-_IMAGE_PREFIX = "images/sha256="
-_MANIFEST_PREFIX = "manifest/dt="
-_STAGING_PREFIX = "_staging/dt="
-
-
-def image_key(sha256: str) -> str:
-    """Where the PNG with this SHA-256 is stored."""
-    return f"{_IMAGE_PREFIX}{sha256}.png"
+__all__ = ["ImageArchive", "ManifestState", "image_key"]
 
 
 class ImageArchive:
@@ -48,11 +53,7 @@ class ImageArchive:
         """
         digest = sha256_hex(png)
         key = image_key(digest)
-        if not self._objects.put_if_absent(key, png):
-            try:
-                self.read_image(key)
-            except IntegrityError:
-                self._objects.put(key, png)
+        put_content(self._objects, key, png)
         return key, digest
 
     def read_image(self, key: str) -> bytes:
@@ -74,7 +75,7 @@ class ImageArchive:
         """Note rendered pictures of ``day``; a shard written twice is replaced."""
         check_days(day, rows)
         check_segment(shard, "shard")
-        self._objects.put(f"{_staging_folder(day)}/{shard}.parquet", encode_manifest(rows))
+        self._objects.put(f"{staging_folder(day)}/{shard}.parquet", encode_manifest(rows))
 
     def staged(self, day: date) -> list[ArchiveRow]:
         """Every staged row, sorted by image id; of two for one picture the newer."""
@@ -91,10 +92,17 @@ class ImageArchive:
 
         A shard that another run stages during a publication is therefore not lost.
         """
+        for key in self.settled_shards(day):
+            self._objects.delete(key)
+
+    def settled_shards(self, day: date) -> list[str]:
+        """The keys of the shards whose every row is published, or overtaken by a newer one."""
         published = {row.image_id: row for row in self.read_day(day)}
-        for key, rows in self._shards(day).items():
-            if all(_is_settled(row, published.get(row.image_id)) for row in rows):
-                self._objects.delete(key)
+        return [
+            key
+            for key, rows in self._shards(day).items()
+            if all(_is_settled(row, published.get(row.image_id)) for row in rows)
+        ]
 
     def read_day(self, day: date) -> list[ArchiveRow]:
         """The published manifest of ``day``, sorted by image id; ``[]`` when there is none.
@@ -137,7 +145,7 @@ class ImageArchive:
                 self._write(day, list(after.values()), stored)
             return ManifestReport(
                 day=day,
-                path=self._objects.uri(_manifest_key(day)),
+                path=self._objects.uri(manifest_key(day)),
                 rows=len(after),
                 added=len(after.keys() - before.keys()),
                 superseded=sum(
@@ -147,28 +155,51 @@ class ImageArchive:
                 changed=bool(changed),
             )
 
-        return until_won(attempt, _manifest_key(day))
+        return until_won(attempt, manifest_key(day))
 
     def days(self) -> list[date]:
         """Every day that has a manifest, oldest first."""
-        keys = self._objects.list(_MANIFEST_PREFIX)
-        names = [key.removeprefix(_MANIFEST_PREFIX).partition("/")[0] for key in keys]
-        return sorted({_parsed_day(name) for name in names})
+        keys = self._objects.list(MANIFEST_PREFIX)
+        names = [key.removeprefix(MANIFEST_PREFIX).partition("/")[0] for key in keys]
+        return sorted({parsed_day(name) for name in names})
 
-    def versions(self, day: date) -> list[str]:
-        """The content hash of every manifest that ``day`` has had, oldest first.
+    def history(self, day: date) -> list[ManifestState]:
+        """Every state that the manifest of ``day`` has had, oldest first; ``[]`` when none.
 
         Follows the chain of ``previous_version`` from the present manifest; it ends
         early where a copy was deleted.
+
+        Raises:
+            IntegrityError: the manifest or a copy is corrupted.
         """
-        stored = self._read(day)
-        if stored.token is None:
+        found = self._read(day)
+        if found.token is None:
             return []
-        chain, previous = [stored.digest], stored.previous
-        while previous and self._objects.exists(_version_key(day, previous)):
-            chain.append(previous)
-            previous = self._read_version(day, previous).previous
-        return chain[::-1]
+        states = [self._state(day, found, manifest_key(day))]
+        while found.previous and self._objects.exists(version_key(day, found.previous)):
+            found = self._read_version(day, found.previous)
+            states.append(self._state(day, found, version_key(day, found.digest)))
+        return states[::-1]
+
+    def versions(self, day: date) -> list[str]:
+        """The content hash of every state in :meth:`history`, oldest first."""
+        return [state.version for state in self.history(day)]
+
+    def state_as_of(self, day: date, as_of: str | datetime | None = None) -> ManifestState:
+        """The state of ``day`` at a version or a time; ``None`` means the present one.
+
+        ``as_of`` is a version (a unique beginning of its hash is enough) or a time with
+        a zone, at which the state was in force.
+
+        Raises:
+            ObjectNotFoundError: the night was not published (yet), or no such version.
+            StoreError: several versions begin so.
+        """
+        return state_as_of(self.history(day), day, as_of)
+
+    def read_as_of(self, day: date, as_of: str | datetime | None = None) -> list[ArchiveRow]:
+        """The rows of ``day`` at a version or a time; see :meth:`state_as_of`."""
+        return self.read_version(day, self.state_as_of(day, as_of).version)
 
     def read_version(self, day: date, version: str) -> list[ArchiveRow]:
         """The manifest of ``day`` as it was at ``version``.
@@ -178,6 +209,10 @@ class ImageArchive:
             IntegrityError: the copy does not hash to its name.
         """
         return self._read_version(day, version).rows
+
+    def read_version_file(self, day: date, version: str) -> bytes:
+        """The Parquet file of ``day`` at ``version``, byte for byte; see :meth:`read_version`."""
+        return self._objects.read(version_key(day, version)).data
 
     def verify_day(self, day: date) -> list[str]:
         """What is wrong with the manifest of ``day`` and its pictures, in words; ``[]`` is good.
@@ -203,15 +238,15 @@ class ImageArchive:
 
     def image_keys(self) -> list[str]:
         """The key of every stored picture, sorted, whether a manifest names it or not."""
-        return self._objects.list(_IMAGE_PREFIX)
+        return self._objects.list(IMAGE_PREFIX)
 
     def staged_days(self) -> list[date]:
         """Every day with rows that are rendered, but not published, oldest first."""
-        names = [key.removeprefix(_STAGING_PREFIX) for key in self._objects.list(_STAGING_PREFIX)]
-        return sorted({_parsed_day(name.partition("/")[0]) for name in names})
+        names = [key.removeprefix(STAGING_PREFIX) for key in self._objects.list(STAGING_PREFIX)]
+        return sorted({parsed_day(name.partition("/")[0]) for name in names})
 
     def _read(self, day: date) -> _Manifest:
-        key = _manifest_key(day)
+        key = manifest_key(day)
         try:
             stored = self._objects.read(key)
         except ObjectNotFoundError:
@@ -220,24 +255,25 @@ class ImageArchive:
         return _Manifest(rows, sha256_hex(stored.data), previous, stored.version)
 
     def _read_version(self, day: date, version: str) -> _Manifest:
-        key = _version_key(day, version)
+        key = version_key(day, version)
         stored = self._objects.read(key)
-        if sha256_hex(stored.data) != version:
-            raise IntegrityError(
-                f"{self._objects.uri(key)} is corrupted: it hashes to "
-                f"{sha256_hex(stored.data)[:12]}; restore it from a backup"
-            )
         rows, previous = decode_manifest(stored.data, self._objects.uri(key))
         return _Manifest(rows, version, previous, stored.version)
 
+    def _state(self, day: date, found: _Manifest, key: str) -> ManifestState:
+        copy = version_key(day, found.digest)
+        written = self._objects.info(copy if self._objects.exists(copy) else key).modified_utc
+        superseded = sum(row.superseded for row in found.rows)
+        return ManifestState(found.digest, found.previous, written, len(found.rows), superseded)
+
     def _write(self, day: date, rows: Sequence[ArchiveRow], replaced: _Manifest) -> None:
         data = encode_manifest(rows, previous=replaced.digest)
-        self._objects.put_if_absent(_version_key(day, sha256_hex(data)), data)
-        self._objects.compare_and_swap(_manifest_key(day), data, replaced.token)
+        self._objects.put_if_absent(version_key(day, sha256_hex(data)), data)
+        self._objects.compare_and_swap(manifest_key(day), data, replaced.token)
 
     def _shards(self, day: date) -> dict[str, list[ArchiveRow]]:
         shards = {}
-        for key in self._objects.list(f"{_staging_folder(day)}/"):
+        for key in self._objects.list(f"{staging_folder(day)}/"):
             try:
                 data = self._objects.read(key).data
             except ObjectNotFoundError:
@@ -250,7 +286,7 @@ class ImageArchive:
             if row.path != image_key(row.sha256) or not self._objects.exists(row.path):
                 raise ObjectNotFoundError(
                     f"row {row.image_id} names the picture {row.path!r}, expected "
-                    f"{image_key(row.sha256)!r} to be stored; delete {_staging_folder(row.day)!r} "
+                    f"{image_key(row.sha256)!r} to be stored; delete {staging_folder(row.day)!r} "
                     "and render the night again"
                 )
 
@@ -284,26 +320,3 @@ def _is_settled(staged: ArchiveRow, published: ArchiveRow | None) -> bool:
 
 def _was_superseded(row: ArchiveRow | None) -> bool:
     return row is not None and row.superseded
-
-
-def _manifest_key(day: date) -> str:
-    return f"{_MANIFEST_PREFIX}{day.isoformat()}/part-0.parquet"
-
-
-def _version_key(day: date, version: str) -> str:
-    return (
-        f"_versions/{_MANIFEST_PREFIX}{day.isoformat()}/{check_segment(version, 'version')}.parquet"
-    )
-
-
-def _staging_folder(day: date) -> str:
-    return f"{_STAGING_PREFIX}{day.isoformat()}"
-
-
-def _parsed_day(name: str) -> date:
-    try:
-        return date.fromisoformat(name)
-    except ValueError as error:
-        raise StoreError(
-            f"a folder dt={name} lies beside the nights; expected dt=YYYY-MM-DD; move it away"
-        ) from error

@@ -7,11 +7,14 @@ buckets, so that a home can be copied from one to the other.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from catalog_pipeline.errors import StoreError
+from catalog_pipeline.errors import IntegrityError, StoreError
 
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
@@ -25,12 +28,22 @@ class StoredObject:
     version: str
 
 
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store knows of an object without reading it; ``modified_utc`` is the store's clock."""
+
+    key: str
+    size_bytes: int
+    modified_utc: datetime
+
+
 class ObjectStore(Protocol):
     """Bytes under keys; every write is atomic and durable once the call returns.
 
     A reader sees an old object or a new one in full, never part of one, whatever
     process dies when. All methods raise :class:`StoreError` with the key and the
-    cause when the disk or the server refuses.
+    cause when the disk or the server refuses, :class:`StorageFullError` when there is
+    no room; a refused write leaves nothing behind.
     """
 
     def read(self, key: str) -> StoredObject:
@@ -38,7 +51,8 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectNotFoundError: nothing is stored there.
-            IntegrityError: the bytes do not match the digest stored with them.
+            IntegrityError: the bytes do not match the digest in the key, or the one
+                stored with them.
         """
         ...
 
@@ -71,8 +85,28 @@ class ObjectStore(Protocol):
         """Every key that starts with ``prefix``, sorted."""
         ...
 
+    def scan(self, prefix: str) -> Sequence[ObjectInfo]:
+        """What :meth:`list` gives, with sizes and times of the last write."""
+        ...
+
+    def info(self, key: str) -> ObjectInfo:
+        """Size and time of the last write of ``key``.
+
+        Raises:
+            ObjectNotFoundError: nothing is stored there.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Remove ``key``; absent is fine."""
+        ...
+
+    def delete_if_older(self, key: str, before: datetime) -> bool:
+        """Remove ``key`` when it was last written before ``before``; whether this call did.
+
+        In a folder, one step against every writer. In a bucket, a look and a removal:
+        a write in the milliseconds between is lost.
+        """
         ...
 
     def uri(self, key: str) -> str:
@@ -83,6 +117,29 @@ class ObjectStore(Protocol):
 def sha256_hex(data: bytes) -> str:
     """The SHA-256 of ``data``, 64 lower-case hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+_NAMED_BY_DIGEST = re.compile(
+    r"(?:images/sha256=|collections/[^/]+/(?:parts|pages)/|_versions/(?:[^/]+/)+)"
+    r"([0-9a-f]{64})\.[a-z]+"
+)
+
+
+def named_digest(key: str) -> str | None:
+    """The SHA-256 that ``key`` says its bytes have; ``None`` when it says nothing of them."""
+    match = _NAMED_BY_DIGEST.fullmatch(key)
+    return match[1] if match else None
+
+
+def check_digest(key: str, found: str, where: str) -> None:
+    """IntegrityError when ``key`` names another SHA-256 than ``found``; ``where`` names it."""
+    named = named_digest(key)
+    if named is not None and named != found:
+        raise IntegrityError(
+            f"{where} is corrupted: it hashes to {found[:12]}, expected {named[:12]}; restore it "
+            "from a backup, or delete it and make it again (a picture: render the night again; a "
+            "part: learn again or roll back)"
+        )
 
 
 def check_key(key: str) -> str:

@@ -6,9 +6,11 @@ noticing still cannot promote (see :mod:`catalog_pipeline.stores.head`).
 - In a folder: a lock file held by the process. The system frees it when the
   process dies, however it dies. ``LEASE.json`` only tells people who holds it.
 - In a bucket: ``LEASE.json`` itself, taken by compare-and-swap, renewed by a
-  thread every third of its life, free again once ``expires_utc`` has passed. Hosts
-  whose clocks differ by more than the life (60 s) may train side by side, but only
-  the later one can promote.
+  thread every third of its life. It is free again once ``expires_utc`` has passed,
+  once a waiter has seen it unrenewed for its whole life by the waiter's own stopwatch
+  (so a clock that was set back holds nobody up), or at once when the holder was a
+  process of this machine and is dead. Hosts whose clocks differ by more than the life
+  (60 s) may train side by side, but only the later one can promote.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from filelock import FileLock, Timeout
@@ -34,7 +36,8 @@ from catalog_pipeline.errors import (
 )
 from catalog_pipeline.stores.contract import ObjectStore, sha256_hex
 from catalog_pipeline.stores.head import HeadObject
-from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore, write_error
+from catalog_pipeline.stores.processes import is_known_dead, own_process
 
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -59,11 +62,17 @@ class LeaseRecord:
     holder: str
     token: str
     expires_utc: datetime | None
+    process: str = ""
 
     def encode(self) -> bytes:
         """JSON bytes."""
         expires = self.expires_utc.isoformat() if self.expires_utc else None
-        content = {"expires_utc": expires, "holder": self.holder, "token": self.token}
+        content = {
+            "expires_utc": expires,
+            "holder": self.holder,
+            "process": self.process,
+            "token": self.token,
+        }
         return json.dumps(content, sort_keys=True).encode() + b"\n"
 
     @classmethod
@@ -76,8 +85,9 @@ class LeaseRecord:
                 str(content["holder"]),
                 str(content["token"]),
                 datetime.fromisoformat(expires) if expires else None,
+                str(content.get("process", "")),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"LEASE.json is not a lease ({error}); delete it when nothing is learning"
             ) from error
@@ -130,6 +140,35 @@ def read_lease(objects: ObjectStore, lease_key: str) -> LeaseRecord | None:
     return record if record is not None and record.holder else None
 
 
+def clear_stale_lease(objects: ObjectStore, lease_key: str) -> LeaseRecord | None:
+    """Take the name of a dead holder off the lease; returns it, or ``None`` when there is none.
+
+    A living holder keeps its lease: in a folder it holds the lock file, in a bucket its
+    record has not expired, and the record changes by compare-and-swap.
+
+    Raises:
+        StoreError: ``LEASE.json`` is not a lease.
+    """
+    if isinstance(objects, LocalObjectStore):
+        lock = FileLock(_lock_path(objects, lease_key), thread_local=False)
+        try:
+            with lock.acquire(blocking=False):
+                record, version = _read(objects, lease_key)
+                if version is not None:
+                    objects.delete(lease_key)
+        except Timeout:
+            return None
+        return record
+    record, version = _read(objects, lease_key)
+    if record is None or not record.holder or not _is_free(record):
+        return None
+    try:
+        objects.compare_and_swap(lease_key, LeaseRecord("", "", None).encode(), version)
+    except ConflictError:
+        return None  # somebody took it over at this moment
+    return record
+
+
 def _lock_path(objects: LocalObjectStore, lease_key: str) -> str:
     return str(objects.lock_path(f"lease-{sha256_hex(lease_key.encode())[:16]}"))
 
@@ -137,12 +176,15 @@ def _lock_path(objects: LocalObjectStore, lease_key: str) -> str:
 @contextmanager
 def _file_lock(objects: LocalObjectStore, lease_key: str, timeout_seconds: float) -> Iterator[None]:
     # Not bound to a thread: a generator that holds the lease may be resumed by another one.
-    lock = FileLock(_lock_path(objects, lease_key), thread_local=False)
+    path = _lock_path(objects, lease_key)
+    lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(timeout=max(0.0, timeout_seconds))
     except Timeout as error:
         holder = read_lease(objects, lease_key)
         raise _timed_out(lease_key, timeout_seconds, holder) from error
+    except OSError as error:
+        raise write_error(path, error) from error
     try:
         objects.put(lease_key, LeaseRecord(_own_name(), secrets.token_hex(8), None).encode())
         try:
@@ -157,10 +199,14 @@ def _take(
     objects: ObjectStore, lease_key: str, timeout_seconds: float, lease_seconds: float
 ) -> tuple[LeaseRecord, str]:
     deadline = time.monotonic() + timeout_seconds
-    own = LeaseRecord(_own_name(), secrets.token_hex(8), None)
+    own = LeaseRecord(_own_name(), secrets.token_hex(8), None, own_process())
+    watched, watched_since = None, time.monotonic()
     while True:
         found, version = _read(objects, lease_key)
-        if found is None or _is_free(found):
+        if version != watched:
+            watched, watched_since = version, time.monotonic()
+        unrenewed = time.monotonic() - watched_since >= lease_seconds
+        if found is None or _is_free(found) or unrenewed:
             record = _renewed(own, lease_seconds)
             try:
                 return record, objects.compare_and_swap(lease_key, record.encode(), version)
@@ -229,14 +275,14 @@ def _read(objects: ObjectStore, lease_key: str) -> tuple[LeaseRecord | None, str
 
 
 def _is_free(record: LeaseRecord) -> bool:
-    if not record.holder:
+    if not record.holder or is_known_dead(record.process):
         return True
     return record.expires_utc is not None and record.expires_utc < datetime.now(UTC)
 
 
 def _renewed(record: LeaseRecord, lease_seconds: float) -> LeaseRecord:
     expires = datetime.now(UTC) + timedelta(seconds=lease_seconds)
-    return LeaseRecord(record.holder, record.token, expires)
+    return replace(record, expires_utc=expires)
 
 
 def _own_name() -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,13 +22,22 @@ from catalog_pipeline.errors import (
     ConflictError,
     LockTimeoutError,
     ObjectNotFoundError,
+    StorageFullError,
     StoreError,
 )
-from catalog_pipeline.stores.contract import StoredObject, check_key, check_prefix, sha256_hex
+from catalog_pipeline.stores.contract import (
+    ObjectInfo,
+    StoredObject,
+    check_digest,
+    check_key,
+    check_prefix,
+    sha256_hex,
+)
 
 LOCK_FOLDER = ".locks"
 TEMPORARY_PREFIX = ".tmp-"
 _LOCK_SECONDS = 60.0
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
@@ -50,7 +60,9 @@ class LocalObjectStore:
             raise ObjectNotFoundError(f"no object {key!r} in {self.root}") from error
         except OSError as error:
             raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
-        return StoredObject(data, sha256_hex(data))
+        found = sha256_hex(data)
+        check_digest(key, found, self.uri(key))
+        return StoredObject(data, found)
 
     def exists(self, key: str) -> bool:
         """See :class:`ObjectStore`."""
@@ -99,6 +111,20 @@ class LocalObjectStore:
         """Hidden temporary files, each of a write in flight or of one that was killed."""
         return sorted(self.root.rglob(TEMPORARY_PREFIX + "*"))
 
+    def remove_temporaries(self, before: datetime) -> Sequence[Path]:
+        """Drop the :meth:`temporaries` last written before ``before``; returns them.
+
+        Raises:
+            StoreError: one cannot be removed.
+        """
+        removed = []
+        for path in self.temporaries():
+            with _explained(path), suppress(FileNotFoundError):
+                if path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+                    removed.append(path)
+        return removed
+
     def list(self, prefix: str) -> list[str]:
         """See :class:`ObjectStore`. Symbolic links to folders are not followed."""
         check_prefix(prefix)
@@ -111,12 +137,44 @@ class LocalObjectStore:
             keys += [stem + name for name in files if not name.startswith(".")]
         return sorted(key for key in keys if key.startswith(prefix))
 
+    def scan(self, prefix: str) -> Sequence[ObjectInfo]:
+        """See :class:`ObjectStore`."""
+        found = []
+        for key in self.list(prefix):
+            with suppress(ObjectNotFoundError):  # deleted after the listing
+                found.append(self.info(key))
+        return found
+
+    def info(self, key: str) -> ObjectInfo:
+        """See :class:`ObjectStore`."""
+        path = self._path(key)
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ObjectNotFoundError(f"no object {key!r} in {self.root}") from error
+        except OSError as error:
+            raise StoreError(f"cannot look at {path}: {error.strerror}") from error
+        return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
     def delete(self, key: str) -> None:
         """See :class:`ObjectStore`."""
         path = self._path(key)
         with _explained(path), self._lock(key), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
             _flush_folder(path.parent)
+
+    def delete_if_older(self, key: str, before: datetime) -> bool:
+        """See :class:`ObjectStore`."""
+        path = self._path(key)
+        with _explained(path), self._lock(key):
+            try:
+                if self.info(key).modified_utc >= before:
+                    return False
+            except ObjectNotFoundError:
+                return False
+            path.unlink()
+            _flush_folder(path.parent)
+        return True
 
     def uri(self, key: str) -> str:
         """The absolute path of ``key``; ``*`` is allowed, for globs."""
@@ -177,15 +235,26 @@ class LocalObjectStore:
             ) from error
 
 
+def write_error(path: Path | str, error: OSError) -> StoreError:
+    """What to tell of a refused write: whether the disk is full, or something else is wrong."""
+    if error.errno in _FULL:
+        return StorageFullError(
+            f"no room to write {path}: {error.strerror}; check the free space and the quota "
+            "(`catalog-pipeline gc --dry-run` shows what can go), then run the same command "
+            "again; nothing was left half-written"
+        )
+    return StoreError(
+        f"cannot write {path}: {error.strerror or error}; check the free space and the "
+        "permissions of the home folder"
+    )
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; check the free space and the "
-            "permissions of the home folder"
-        ) from error
+        raise write_error(path, error) from error
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -9,11 +9,18 @@ for the promises, :mod:`catalog_pipeline.stores.local` and
 from __future__ import annotations
 
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.contract import ObjectStore, StoredObject
+from catalog_pipeline.stores.contract import ObjectInfo, ObjectStore, StoredObject
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
 
-__all__ = ["LocalObjectStore", "ObjectStore", "S3ObjectStore", "StoredObject", "open_object_store"]
+__all__ = [
+    "LocalObjectStore",
+    "ObjectInfo",
+    "ObjectStore",
+    "S3ObjectStore",
+    "StoredObject",
+    "open_object_store",
+]
 
 
 def open_object_store(settings: Settings) -> ObjectStore:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
@@ -22,10 +23,18 @@ from catalog_pipeline.errors import (
     ConflictError,
     IntegrityError,
     ObjectNotFoundError,
+    StorageFullError,
     StoreError,
 )
 from catalog_pipeline.settings import S3Settings
-from catalog_pipeline.stores.contract import StoredObject, check_key, check_prefix, sha256_hex
+from catalog_pipeline.stores.contract import (
+    ObjectInfo,
+    StoredObject,
+    check_digest,
+    check_key,
+    check_prefix,
+    sha256_hex,
+)
 
 _Answer = TypeVar("_Answer")
 
@@ -52,6 +61,15 @@ _REFUSED_CODES = {
     "InvalidToken",
     "SignatureDoesNotMatch",
 }
+_FULL_CODES = {
+    "InsufficientStorage",
+    "QuotaExceeded",
+    "ServiceQuotaExceededException",
+    "StorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "XMinioStorageFull",
+}
+_INSUFFICIENT_STORAGE = 507
 _MISSING_KEY_CODES = {"404", "NoSuchKey", "NotFound"}
 _CONFLICT_CODES = {"412", "PreconditionFailed"}
 
@@ -79,9 +97,11 @@ class S3ObjectStore:
             return answer["Body"].read(), answer["ETag"], answer["Metadata"].get("sha256")
 
         data, etag, recorded = self._call(key, fetch)
-        if recorded is not None and recorded != sha256_hex(data):
+        found = sha256_hex(data)
+        check_digest(key, found, self.uri(key))
+        if recorded is not None and recorded != found:
             raise IntegrityError(
-                f"{self.uri(key)} is corrupted: its bytes hash to {sha256_hex(data)[:12]}, "
+                f"{self.uri(key)} is corrupted: its bytes hash to {found[:12]}, "
                 f"expected {recorded[:12]}; restore the object from a backup"
             )
         return StoredObject(data, etag)
@@ -114,21 +134,48 @@ class S3ObjectStore:
 
     def list(self, prefix: str) -> list[str]:
         """See :class:`ObjectStore`."""
+        return [found.key for found in self.scan(prefix)]
+
+    def scan(self, prefix: str) -> Sequence[ObjectInfo]:
+        """See :class:`ObjectStore`."""
         wanted = self._prefix + check_prefix(prefix)
 
-        def fetch() -> list[str]:
+        def fetch() -> list[ObjectInfo]:
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=wanted
             )
-            return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+            return [
+                ObjectInfo(
+                    entry["Key"].removeprefix(self._prefix),
+                    entry["Size"],
+                    entry["LastModified"].astimezone(UTC),
+                )
+                for page in pages
+                for entry in page.get("Contents", [])
+            ]
 
-        names = self._call(prefix, fetch)
-        return sorted(name.removeprefix(self._prefix) for name in names)
+        return sorted(self._call(prefix, fetch), key=lambda found: found.key)
+
+    def info(self, key: str) -> ObjectInfo:
+        """See :class:`ObjectStore`."""
+        answer = self._head(key)
+        modified: datetime = answer["LastModified"]
+        return ObjectInfo(key, int(answer["ContentLength"]), modified.astimezone(UTC))
 
     def delete(self, key: str) -> None:
         """See :class:`ObjectStore`."""
         name = self._name(key)
         self._call(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
+
+    def delete_if_older(self, key: str, before: datetime) -> bool:
+        """See :class:`ObjectStore`."""
+        try:
+            if self.info(key).modified_utc >= before:
+                return False
+        except ObjectNotFoundError:
+            return False
+        self.delete(key)
+        return True
 
     def uri(self, key: str) -> str:
         """``s3://bucket/...``; ``*`` is allowed, for globs."""
@@ -137,10 +184,11 @@ class S3ObjectStore:
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _head(self, key: str) -> dict[str, str]:
+    def _head(self, key: str) -> dict[str, Any]:
         name = self._name(key)
-        answer = self._call(key, lambda: self._client.head_object(Bucket=self._bucket, Key=name))
-        return {"etag": answer["ETag"], **answer["Metadata"]}
+        return self._call(
+            key, lambda: dict(self._client.head_object(Bucket=self._bucket, Key=name))
+        )
 
     def _put(self, key: str, data: bytes, **condition: str) -> str:
         write_id = secrets.token_hex(16)
@@ -168,7 +216,7 @@ class S3ObjectStore:
             found = self._head(key)
         except ObjectNotFoundError:
             return None
-        return found["etag"] if found.get("write-id") == write_id else None
+        return str(found["ETag"]) if found["Metadata"].get("write-id") == write_id else None
 
     def _call(self, key: str, request: Callable[[], _Answer]) -> _Answer:
         """``request`` with retries; every failure becomes one of the project's errors."""
@@ -202,6 +250,12 @@ class S3ObjectStore:
             return ObjectNotFoundError(f"no object {key!r} in {self._where}")
         if code == "NoSuchBucket":
             return StoreError(f"no {self._where}; create it or correct archive.yaml: s3.bucket")
+        if code in _FULL_CODES or status == _INSUFFICIENT_STORAGE:
+            return StorageFullError(
+                f"no room for {key!r} in {self._where}: {code} (HTTP {status}); raise its quota or "
+                "make room (`catalog-pipeline gc --dry-run` shows what can go), then run the same "
+                "command again; nothing was left half-written"
+            )
         if code in _REFUSED_CODES or status == 403:
             return StoreError(
                 f"{self._where} refused the credentials for {key!r} ({code}); check "
@@ -246,5 +300,7 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if code in _FULL_CODES or status == _INSUFFICIENT_STORAGE:
+            return False
         return code in _RETRIED_CODES or status == 429 or status >= 500
     return isinstance(error, HTTPClientError | IncompleteReadError)

@@ -1,4 +1,4 @@
-"""Look over settings, base model, home and everything stored; repair nothing.
+"""Look over settings, base model, home and everything stored; repair on request.
 
 Every finding says what was seen and carries a hint: what to do, or what it means.
 """
@@ -14,6 +14,7 @@ from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.doctor_home import check_home
+from catalog_pipeline.workflows.doctor_repair import repair_home
 from catalog_pipeline.workflows.findings import Finding, Level, guarded
 from catalog_pipeline.workflows.home import open_home
 
@@ -24,11 +25,13 @@ COMFORTABLE_FREE_BYTES = 2_000_000_000
 _MODEL_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
-def run_doctor(settings: Settings) -> list[Finding]:
+def run_doctor(settings: Settings, *, repair: bool = False) -> list[Finding]:
     """Every finding, in a fixed order; a check that breaks is itself an error finding.
 
-    Writes one small probe object and removes it; changes nothing else. Opens no
-    model and needs no accelerator.
+    Writes one small probe object and removes it; changes nothing else unless ``repair``
+    is set, which first makes the repairs of
+    :func:`~catalog_pipeline.workflows.doctor_repair.repair_home`. Opens no model and
+    needs no accelerator.
     """
     findings = [
         *guarded("settings", _config_dir, settings),
@@ -40,7 +43,8 @@ def run_doctor(settings: Settings) -> list[Finding]:
         home = open_home(settings)
     except CatalogPipelineError as error:
         return [*findings, Finding("error", f"home: {error}", "correct archive.yaml")]
-    return findings + check_home(home)
+    repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
+    return repairs + findings + check_home(home)
 
 
 def _config_dir(settings: Settings) -> Iterator[Finding]:

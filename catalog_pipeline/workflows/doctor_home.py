@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
 from catalog_pipeline.errors import ConflictError, StoreError
@@ -12,14 +13,17 @@ from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.leases import is_held, read_lease
 from catalog_pipeline.stores.objects import LocalObjectStore
+from catalog_pipeline.workflows.doctor_repair import PROBE_PREFIX
 from catalog_pipeline.workflows.findings import Finding, guarded
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.versions import rows_out_of_step
 
 NIGHTS_READ_IN_FULL = 7
 """Pictures of so many latest nights are read and hashed; of older ones only looked for."""
 
 _OLD_TEMPORARY_SECONDS = 3600.0
-_HARMLESS = "harmless: left by a run that ended early; may be deleted while nothing is running"
+_LEFT_OVER = "harmless: left by a run that ended early; `catalog-pipeline gc` removes it once old"
+_REPAIRED = "harmless: left by a run that ended early; `catalog-pipeline doctor --repair` mends it"
 
 
 def check_home(home: Home) -> list[Finding]:
@@ -33,7 +37,7 @@ def check_home(home: Home) -> list[Finding]:
 
 
 def _home_is_writable(home: Home) -> Iterator[Finding]:
-    key = f"reports/doctor-{secrets.token_hex(8)}"
+    key = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
     where = home.objects.uri("catalog").removesuffix("/catalog")
     try:
         created = home.objects.put_if_absent(key, b"first")
@@ -70,6 +74,25 @@ def _index(home: Home) -> Iterator[Finding]:
             f"index: {row.sku} failed: {row.reason}",
             f"correct its photos, or run `catalog-pipeline learn {row.sku}`",
         )
+    for row, right in rows_out_of_step(home):
+        yield Finding(
+            "warning",
+            f"index: {row.sku} is {row.status}, but by the served version it is {right.status}",
+            "run `catalog-pipeline doctor --repair`",
+        )
+    yield from _retired(home, {row.sku for row in rows if row.status is SkuStatus.RETIRED})
+
+
+def _retired(home: Home, retired: set[str]) -> Iterator[Finding]:
+    for name in home.collections() if retired else ():
+        current = home.adapters(name).current()
+        known = retired.intersection(c.sku for c in current.concepts) if current else ()
+        for sku in sorted(known):
+            yield Finding(
+                "warning",
+                f"index: {sku} is retired, but version {current and current.version} knows it",
+                f"run `catalog-pipeline retire {sku}`, or put its folder back",
+            )
 
 
 def _collections(home: Home) -> Iterator[Finding]:
@@ -111,7 +134,12 @@ def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[Finding]:
         )
     orphans = stored.difference(*(version.parts.values() for version in versions))
     if orphans:
-        yield Finding("ok", f"{title}: {len(orphans)} parts belong to no version", _HARMLESS)
+        yield Finding("ok", f"{title}: {len(orphans)} parts belong to no version", _LEFT_OVER)
+    if not broken:
+        needed = store.references(version.version for version in versions)
+        stray = [page for page in store.page_names() if store.page_key(page) not in needed]
+        if stray:
+            yield Finding("ok", f"{title}: {len(stray)} pages belong to no version", _LEFT_OVER)
     checkpoints = store.staging_names()
     if checkpoints:
         yield Finding(
@@ -129,7 +157,7 @@ def _lease(home: Home, store: AdapterStore) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"collection {store.collection}: stale lock of {record.holder}, which ended early",
-            "harmless: the next learning run takes over; start it again with `learn`",
+            _REPAIRED,
         )
 
 
@@ -155,15 +183,24 @@ def _archive(home: Home) -> Iterator[Finding]:
     if not problems:
         yield Finding("ok", f"archive: {len(days)} nights, {len(named)} pictures, all in place", "")
     for day in home.archive.staged_days():
-        staged = home.archive.staged(day)
-        named |= {row.path for row in staged}
+        yield from _staged(home, day, named)
+    if pictures - named:
+        yield Finding("ok", f"archive: {len(pictures - named)} pictures in no manifest", _LEFT_OVER)
+
+
+def _staged(home: Home, day: date, named: set[str]) -> Iterator[Finding]:
+    staged = home.archive.staged(day)
+    named |= {row.path for row in staged}
+    published = {row.image_id for row in home.archive.read_day(day)}
+    waiting = [row for row in staged if row.image_id not in published]
+    if waiting:
         yield Finding(
             "warning",
-            f"archive: {len(staged)} pictures of {day} are rendered, but not published",
+            f"archive: {len(waiting)} pictures of {day} are rendered, but not published",
             f"run `catalog-pipeline generate --day {day}`; it renders only what is missing",
         )
-    if pictures - named:
-        yield Finding("ok", f"archive: {len(pictures - named)} pictures in no manifest", _HARMLESS)
+    else:
+        yield Finding("ok", f"archive: the published rows of {day} are still staged", _REPAIRED)
 
 
 def _temporaries(home: Home) -> Iterator[Finding]:
@@ -172,7 +209,7 @@ def _temporaries(home: Home) -> Iterator[Finding]:
     limit = time.time() - _OLD_TEMPORARY_SECONDS
     old = [path for path in home.objects.temporaries() if _modified(path) < limit]
     if old:
-        yield Finding("warning", f"home: {len(old)} temporary files such as {old[0]}", _HARMLESS)
+        yield Finding("warning", f"home: {len(old)} temporary files such as {old[0]}", _REPAIRED)
 
 
 def _modified(path: Path) -> float:

@@ -10,7 +10,8 @@ from catalog_pipeline.errors import CatalogPipelineError
 
 _Subject = TypeVar("_Subject")
 
-Level = Literal["ok", "warning", "error"]
+Level = Literal["ok", "warning", "error", "repaired", "kept"]
+"""``repaired`` and ``kept`` come from a repair: what it did, and what it left to a person."""
 
 
 @dataclass(frozen=True)

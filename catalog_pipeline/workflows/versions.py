@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
@@ -61,6 +62,44 @@ def rollback(settings: Settings, version: str, collection: str | None = None) ->
     newest = {concept.sku: concept for old in history for concept in old.concepts}
     home.index.update(lambda rows: [_in_line(row, served, newest.get(row.sku)) for row in rows])
     return head
+
+
+def rows_out_of_step(home: Home) -> list[tuple[IndexRow, IndexRow]]:
+    """Index rows that say otherwise than the head of their collection: as they are, as they should.
+
+    A row is ``learned`` exactly when the head knows its concept. One whose concept only
+    an earlier version knows becomes ``failed``, as after a rollback; one that no version
+    knows becomes ``new`` and is learned. Collections whose versions cannot all be read
+    are left out.
+
+    Raises:
+        StoreError: the index or a head cannot be read.
+    """
+    # Rows before heads: learning moves the head first, so these heads know every such row.
+    rows = home.index.read()
+    found = []
+    for name in sorted({row.collection for row in rows}):
+        store = home.adapters(name)
+        served = store.current()
+        history, broken = store.readable_history()
+        if broken:
+            continue
+        newest = {concept.sku: concept for old in history for concept in old.concepts}
+        for row in rows:
+            if row.collection == name:
+                right = _never_learned(row, newest)
+                if right is row and served is not None:
+                    right = _in_line(row, served, newest.get(row.sku))
+                if right != row:
+                    found.append((row, right))
+    return found
+
+
+def _never_learned(row: IndexRow, newest: Mapping[str, Concept]) -> IndexRow:
+    """``row`` as new when it claims to be learned and no version ever knew it."""
+    if row.status is not SkuStatus.LEARNED or row.sku in newest:
+        return row
+    return replace(row, status=SkuStatus.NEW, learned_hash="", reason="")
 
 
 def _chosen(home: Home, collection: str | None) -> list[str]:

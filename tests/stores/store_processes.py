@@ -22,6 +22,7 @@ from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.contention import until_won
+from catalog_pipeline.stores.garbage import CollectionGarbage
 from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.leases import hold_lease
@@ -162,6 +163,15 @@ def hold(objects: ObjectStore, seconds: float, lease_seconds: float) -> None:
         time.sleep(seconds)
 
 
+def sweep(objects: ObjectStore, keep: int, before: str) -> None:
+    """Remove all that is unreferenced and older than ``before``, under the lease."""
+    store = AdapterStore(objects, "default")
+    moment = datetime.fromisoformat(before)
+    with store.lease(timeout_seconds=PATIENCE_SECONDS) as lease:
+        found = CollectionGarbage(objects, store, keep=keep, named=(), before=moment)
+        found.sweep(lease)
+
+
 def picture(archive: ImageArchive, image_id: str) -> ArchiveRow:
     """Store a picture; its row."""
     key, digest = archive.put_image(b"\x89PNG " + image_id.encode())
@@ -242,6 +252,7 @@ TASKS: dict[str, Callable[..., None]] = {
         learn,
         learn_all,
         hold,
+        sweep,
     )
 }
 

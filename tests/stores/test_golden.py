@@ -1,11 +1,13 @@
-"""Files that schema 1 wrote still open, with every value in place.
+"""Files that earlier schemas wrote still open, with every value in place.
 
-The files are never rewritten: a later schema adds a folder beside ``schema_1``.
+The files are never rewritten: a later schema adds a folder beside the others. Schema 2
+differs from schema 1 in version records, whose concepts lie in pages.
 """
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,14 +15,16 @@ import numpy as np
 import pytest
 
 from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexRow, SkuStatus
-from catalog_pipeline.stores.adapters import AdapterStore, Head
+from catalog_pipeline.stores.adapters import AdapterStore, Head, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory, encode_memory
 from catalog_pipeline.stores.objects import LocalObjectStore
 from catalog_pipeline.stores.versions import encode_version
 
-GOLDEN = Path(__file__).parent / "golden" / "schema_1"
+GOLDEN = Path(__file__).parent / "golden"
+SCHEMAS = ("schema_1", "schema_2")
+WRITTEN_NOW = "schema_2"
 NIGHT = date(2026, 3, 1)
 MOMENT = datetime(2026, 3, 1, 2, 30, 0, 123456, tzinfo=UTC)
 
@@ -120,10 +124,10 @@ def golden_row(path: str, sha256: str) -> ArchiveRow:
     )
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> LocalObjectStore:
+@pytest.fixture(params=SCHEMAS)
+def home(tmp_path: Path, request: pytest.FixtureRequest) -> LocalObjectStore:
     """A copy, since opening a lease or a lock would write."""
-    shutil.copytree(GOLDEN, tmp_path / "home")
+    shutil.copytree(GOLDEN / request.param, tmp_path / "home")
     return LocalObjectStore(tmp_path / "home")
 
 
@@ -145,13 +149,33 @@ def test_the_version_its_parts_and_the_head_open(home: LocalObjectStore) -> None
     np.testing.assert_array_equal(found.features, MEMORY.features)
 
 
+@pytest.mark.parametrize("home", [WRITTEN_NOW], indirect=True)
 def test_json_and_safetensors_are_written_as_they_were(home: LocalObjectStore) -> None:
     store = AdapterStore(home, "mugs")
     current = store.current()
     assert current is not None
     stored = home.read(f"collections/mugs/versions/{current.version}.json").data
-    assert encode_version(current) == stored
+    encoded = encode_version(current)
+    assert encoded.record == stored
+    assert encoded.pages == {name: store.read_page(name) for name in store.page_names()}
     assert encode_memory(MEMORY) == store.read_part(current.parts["memory/00123"])
+
+
+@pytest.mark.parametrize("home", ["schema_1"], indirect=True)
+def test_a_version_keeps_its_name_in_a_newer_schema(home: LocalObjectStore) -> None:
+    store = AdapterStore(home, "mugs")
+    old = store.current()
+    assert old is not None
+    assert store.page_names() == []
+    child = replace(old, parent=old.version, seed=8)
+    child = replace(child, version=version_hash(child))
+    store.publish(child)
+    assert store.read(child.version) == child
+    assert len(store.page_names()) == 1
+    home.delete(f"collections/mugs/versions/{old.version}.json")
+    store.publish(old)
+    assert store.current() == old
+    assert len(store.page_names()) == 1
 
 
 def test_the_night_opens(home: LocalObjectStore) -> None:

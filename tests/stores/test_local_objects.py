@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +14,14 @@ from typing import Any
 
 import pytest
 
-from catalog_pipeline.errors import ConflictError, ObjectNotFoundError, StoreError
-from catalog_pipeline.stores.contract import StoredObject
+from catalog_pipeline.errors import (
+    ConflictError,
+    IntegrityError,
+    ObjectNotFoundError,
+    StorageFullError,
+    StoreError,
+)
+from catalog_pipeline.stores.contract import StoredObject, sha256_hex
 from catalog_pipeline.stores.local import LocalObjectStore
 from tests.stores.store_processes import Location, Worker
 
@@ -96,20 +104,73 @@ def test_a_writer_that_pauses_between_its_look_and_its_write_is_not_overtaken(
         assert sum(pool.map(swap, range(1, 5))) == 1
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("step", ["fsync", "link", "replace"])
 def test_a_full_disk_is_reported_and_the_old_object_stays(
-    store: LocalObjectStore, monkeypatch: pytest.MonkeyPatch
+    store: LocalObjectStore, monkeypatch: pytest.MonkeyPatch, code: int, step: str
 ) -> None:
-    store.put("k", b"old")
+    version = store.put("k", b"old")
 
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code))
 
+    writes: dict[str, list[Callable[[], object]]] = {
+        "link": [lambda: store.put_if_absent("fresh/k", b"new")],
+        "replace": [
+            lambda: store.put("k", b"new"),
+            lambda: store.compare_and_swap("k", b"new", version),
+        ],
+    }
+    writes["fsync"] = [*writes["link"], *writes["replace"]]
+    message = f"{os.strerror(code)}; check the free space and the quota"
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(StoreError, match="No space left on device; check the free space"):
-            store.put("k", b"new")
+        patched.setattr(os, step, full)
+        for write in writes[step]:
+            with pytest.raises(StorageFullError, match=message):
+                write()
+    assert store.read("k").data == b"old"
+    assert store.list("") == ["k"]
+    assert store.temporaries() == []
+
+
+def test_a_file_that_may_grow_no_further_is_reported(store: LocalObjectStore) -> None:
+    """The kernel itself refuses: a process with a bound on the size of its files."""
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from catalog_pipeline.errors import StorageFullError\n"
+        "from catalog_pipeline.stores.local import LocalObjectStore\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "store = LocalObjectStore(Path(sys.argv[1]))\n"
+        "store.put('k', b'old')\n"
+        "try:\n    store.put('k', bytes(100_000))\n"
+        "except StorageFullError as error:\n    print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(store.root)], capture_output=True, text=True
+    )
+    assert "no room to write" in result.stdout, result.stderr
     assert store.read("k").data == b"old"
     assert store.temporaries() == []
+
+
+def test_bytes_that_do_not_match_the_digest_in_their_key_are_refused(
+    store: LocalObjectStore,
+) -> None:
+    digest = sha256_hex(b"good")
+    for key in (
+        f"images/sha256={digest}.png",
+        f"collections/マグ/parts/{digest}.safetensors",
+        f"collections/a/pages/{digest}.json",
+        f"_versions/manifest/dt=2026-03-01/{digest}.parquet",
+    ):
+        store.put(key, b"good")
+        assert store.read(key).data == b"good"
+        store.put(key, b"rotten")
+        with pytest.raises(IntegrityError, match=f"expected {digest[:12]}"):
+            store.read(key)
+    for key in (f"reports/{digest}.json", f"_staging/dt=2026-03-01/{digest}.parquet"):
+        store.put(key, b"named by something else")
+        assert store.read(key).data == b"named by something else"
 
 
 def test_a_home_that_is_a_file_is_reported(tmp_path: Path) -> None:

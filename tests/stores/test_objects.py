@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +72,31 @@ def test_listing_is_sorted_and_by_the_beginning_of_a_key(objects: ObjectStore) -
     assert objects.list("b") == ["b/10", "b/2", "b/deep/er", "bc"]
     assert objects.list("nothing/") == []
     assert objects.list("") == sorted(["b/10", "b/2", "b/deep/er", "bc", "コレクション/x y.json"])
+
+
+def test_sizes_and_times_are_known_without_reading(objects: ObjectStore) -> None:
+    started = datetime.now(UTC) - timedelta(seconds=2)
+    objects.put("b/2", b"xyz")
+    objects.put("b/1", b"")
+    infos = objects.scan("b/")
+    assert [(info.key, info.size_bytes) for info in infos] == [("b/1", 0), ("b/2", 3)]
+    for info in infos:
+        assert started <= info.modified_utc <= datetime.now(UTC) + timedelta(seconds=2)
+        # A listing and a look may round the time differently.
+        assert abs(objects.info(info.key).modified_utc - info.modified_utc) < timedelta(seconds=1)
+    with pytest.raises(ObjectNotFoundError, match="'b/3'"):
+        objects.info("b/3")
+    assert objects.scan("nothing/") == []
+
+
+def test_only_what_is_old_is_removed(objects: ObjectStore) -> None:
+    objects.put("k", b"x")
+    now = datetime.now(UTC)
+    assert not objects.delete_if_older("k", now - timedelta(hours=1))
+    assert objects.exists("k")
+    assert objects.delete_if_older("k", now + timedelta(hours=1))
+    assert not objects.exists("k")
+    assert not objects.delete_if_older("k", now + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(

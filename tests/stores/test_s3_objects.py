@@ -12,7 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from catalog_pipeline.errors import ConflictError, IntegrityError, StoreError
+from catalog_pipeline.errors import (
+    ConflictError,
+    IntegrityError,
+    StorageFullError,
+    StoreError,
+)
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.s3 import S3ObjectStore
 
@@ -22,11 +27,18 @@ def store(s3_settings: S3Settings) -> S3ObjectStore:
     return S3ObjectStore(s3_settings)
 
 
+REFUSALS = {
+    "busy": (503, b""),
+    "full": (507, b""),
+    "quota": (403, b"<Error><Code>QuotaExceeded</Code><Message>no more</Message></Error>"),
+}
+
+
 class FaultyProxy:
     """Forwards to the server; each entry of ``faults`` spoils one PUT.
 
-    ``lost``: the server does it, the answer never arrives. ``busy``: 503, the server
-    never hears of it.
+    ``lost``: the server does it, the answer never arrives. ``busy``: 503, ``full``: 507,
+    ``quota``: 403 with its code; the server never hears of these.
     """
 
     def __init__(self, endpoint_url: str) -> None:
@@ -44,10 +56,12 @@ class FaultyProxy:
                 if self.command == "PUT":
                     proxy.puts += 1
                     fault = proxy.faults.pop(0) if proxy.faults else ""
-                if fault == "busy":
-                    self.send_response(503)
-                    self.send_header("Content-Length", "0")
+                if fault in REFUSALS:
+                    status, body = REFUSALS[fault]
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
+                    self.wfile.write(body)
                     return
                 connection = http.client.HTTPConnection(target)
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
@@ -132,6 +146,26 @@ def test_a_server_that_stays_busy_is_reported(spoiled: S3ObjectStore, proxy: Fau
     with pytest.raises(StoreError, match=r"PutObject of 'k' failed .* 503"):
         spoiled.put("k", b"1")
     assert proxy.puts == 6
+
+
+@pytest.mark.parametrize("fault", ["full", "quota"])
+def test_a_full_bucket_is_said_at_once_and_nothing_is_left(
+    spoiled: S3ObjectStore, store: S3ObjectStore, proxy: FaultyProxy, fault: str
+) -> None:
+    version = store.put("k", b"old")
+    for call in (
+        lambda: spoiled.put("k", b"new"),
+        lambda: spoiled.put_if_absent("fresh", b"new"),
+        lambda: spoiled.compare_and_swap("k", b"new", version),
+    ):
+        proxy.faults, proxy.puts = [fault], 0
+        with pytest.raises(
+            StorageFullError, match=r"no room for .* make room .*catalog-pipeline gc"
+        ):
+            call()
+        assert proxy.puts == 1
+    assert store.list("") == ["k"]
+    assert store.read("k").data == b"old"
 
 
 def test_a_wrong_secret_is_named_as_such(

@@ -42,7 +42,12 @@ def problems(settings: Settings) -> list[Finding]:
 
 def mend_index(home: Home) -> None:
     """The golden index has a failed SKU, which is a finding of its own."""
-    home.index.update(lambda rows: [replace(row, status=SkuStatus.LEARNED) for row in rows])
+    home.index.update(
+        lambda rows: [
+            replace(row, status=SkuStatus.NEW) if row.status is SkuStatus.FAILED else row
+            for row in rows
+        ]
+    )
 
 
 def test_a_good_home_has_no_problem(settings: Settings, home: Home) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 from dagster import AssetRecordsFilter, DagsterRunStatus
+from dagster._core.storage.event_log import SqliteEventLogStorage
 
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
@@ -20,15 +22,16 @@ class PurgeConfig(dg.Config):
 def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
     """Delete finished runs older than `keep_days`, oldest first, at most `max_runs`.
 
-    A run that holds the newest materialization of any asset or partition is kept,
-    because deleting it would make that partition look as if it had never been made.
+    With a run go its events, what its steps printed, and its file on the disk. A run that
+    holds the newest materialization of any asset or partition is kept, because deleting
+    it would make that partition look as if it had never been made.
     """
     before = datetime.now(UTC) - timedelta(days=config.keep_days)
     deleted = 0
     for run_id in _finished_before(context.instance, before, config.max_runs):
         if run_id == context.run_id or _holds_newest_event(context.instance, run_id):
             continue
-        context.instance.delete_run(run_id)
+        _delete(context.instance, run_id)
         deleted += 1
     context.log.info(f"deleted {deleted} runs that ended before {before:%Y-%m-%d}")
     context.add_output_metadata({"deleted": deleted, "keep_days": config.keep_days})
@@ -42,6 +45,19 @@ def _finished_before(instance: dg.DagsterInstance, before: datetime, limit: int)
     )
     for record in records:
         yield record.dagster_run.run_id
+
+
+def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Delete the run, its captured output, and on SQLite the database file of its own.
+
+    Dagster's ``delete_run`` empties that file and leaves it as large as it was.
+    """
+    instance.delete_run(run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    if isinstance(instance.event_log_storage, SqliteEventLogStorage):
+        database = instance.event_log_storage.path_for_shard(run_id)
+        for suffix in ("", "-journal", "-shm", "-wal"):
+            Path(database + suffix).unlink(missing_ok=True)
 
 
 def _holds_newest_event(instance: dg.DagsterInstance, run_id: str) -> bool:

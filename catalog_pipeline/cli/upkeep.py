@@ -1,0 +1,142 @@
+"""The commands that look after what is stored: time travel, verification, clean-up, retirement."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from catalog_pipeline.cli import upkeep_report as report
+from catalog_pipeline.cli.commands import (
+    ConfigOption,
+    HomeOption,
+    LatestDayOption,
+    _day,
+    _settings,
+    app,
+)
+from catalog_pipeline.cli.failures import FAILED, stop
+from catalog_pipeline.cli.progress import open_progress
+
+
+@app.command()
+def manifest(
+    day: LatestDayOption = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="VERSION|TIME", help="An earlier state. [default: the present one]"
+        ),
+    ] = None,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="List the states that the night has had.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the state as Parquet.")
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Print a night's manifest, as it is or as it was.
+
+    TIME is UTC unless it has a zone, such as 2026-03-01T12:00; a date alone means the
+    end of that day.
+    """
+    from catalog_pipeline.workflows.home import open_home
+    from catalog_pipeline.workflows.time_travel import (
+        manifest_history,
+        read_manifest,
+        write_parquet,
+    )
+
+    settings = _settings(config, home)
+    nights = [day] if day else open_home(settings).archive.days()
+    if not nights:
+        stop(f"error: no night has been published in {settings.home}; run `generate` first")
+    night = nights[-1]
+    if versions:
+        typer.echo("\n".join(report.state_lines(night, manifest_history(settings, night))))
+        return
+    view = read_manifest(settings, night, as_of)
+    if out is None:
+        typer.echo("\n".join(report.manifest_lines(view)))
+        return
+    write_parquet(view, out)
+    typer.echo(f"{out}: {len(view.rows)} rows of {view.day}, version {view.state.version}")
+
+
+@app.command()
+def verify(
+    day: Annotated[
+        date | None,
+        typer.Option("--day", metavar="YYYY-MM-DD", parser=_day, help="One night. [default: all]"),
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Recompute the hashes of what is archived.
+
+    Every picture, every state of a manifest, every version with its parts. The exit
+    status is 1 when anything is broken or missing.
+    """
+    from catalog_pipeline.workflows.verify import verify as recompute
+
+    with open_progress() as progress:
+        result = recompute(_settings(config, home), day, progress=progress)
+    typer.echo("\n".join(report.verify_lines(result)))
+    if result.problems:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would go; remove nothing.")
+    ] = False,
+    grace_hours: Annotated[
+        float,
+        typer.Option(
+            "--grace-hours", min=0, metavar="H", help="Keep what was written in the last H hours."
+        ),
+    ] = 72.0,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Remove what nothing refers to any more.
+
+    Left-over checkpoints, parts, pictures and caches, and adapter versions beyond
+    `keep_versions` of archive.yaml. Safe beside other runs as long as none of them takes
+    longer than the grace, and safe to interrupt.
+    """
+    from catalog_pipeline.workflows.collect_garbage import collect_garbage
+
+    result = collect_garbage(_settings(config, home), grace_hours=grace_hours, dry_run=dry_run)
+    typer.echo("\n".join(report.garbage_lines(result)))
+
+
+@app.command()
+def retire(
+    skus: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SKU", help="Only these. [default: every one whose folder is gone]"),
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Forget products whose folders are gone.
+
+    The current version loses their concepts, checkpoints and planned images go; earlier
+    versions keep them. Photos that come back are learned anew.
+    """
+    from catalog_pipeline.workflows.retire import retire_concepts
+
+    retired = []
+    for outcome in retire_concepts(_settings(config, home), skus or None):
+        retired.append(outcome)
+        typer.echo(report.retirement_line(outcome))
+    if not retired:
+        typer.echo("nothing to retire: every product in the versions has its folder")
+    if any(outcome.reason for outcome in retired):
+        raise typer.Exit(FAILED)

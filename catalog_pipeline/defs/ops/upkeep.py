@@ -1,0 +1,131 @@
+"""``collect_garbage`` and ``catalog_retire``: what keeps the home small and the catalog true."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+
+from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG
+from catalog_pipeline.defs.learning.assets import MEMORY_KEY
+from catalog_pipeline.defs.learning.jobs import learn_new_skus
+from catalog_pipeline.defs.metadata import table
+from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
+from catalog_pipeline.defs.resources import PipelineResource
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+class GarbageConfig(dg.Config):
+    """What a clean-up spares."""
+
+    grace_hours: float = 72.0
+    dry_run: bool = False
+
+
+@dg.op
+def remove_garbage(
+    context: dg.OpExecutionContext, config: GarbageConfig, pipeline: PipelineResource
+) -> None:
+    """Remove what nothing refers to and nobody wrote for `grace_hours`."""
+    from catalog_pipeline.workflows.collect_garbage import collect_garbage as collect
+
+    report = collect(pipeline.settings(), grace_hours=config.grace_hours, dry_run=config.dry_run)
+    for text in report.skipped:
+        context.log.warning(f"skipped {text}")
+    context.add_output_metadata(
+        {
+            "objects": len(report.garbage),
+            "bytes": report.size_bytes,
+            "dry_run": report.dry_run,
+            "removed": table(
+                [{"kind": item.kind, "key": item.key} for item in report.garbage],
+                {"kind": "string", "key": "string"},
+            ),
+        }
+    )
+
+
+@dg.job(
+    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches."
+)
+def collect_garbage() -> None:
+    """Keeps the home small; see docs/operations.md."""
+    remove_garbage()
+
+
+@dg.op
+def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) -> None:
+    """Clean up after every retired product, then delete its partition.
+
+    The partition goes last: as long as it is there, a rerun knows of the product. One
+    at the edge of a learning run that is queued or running stays for the next time,
+    because that run names its range by it.
+    """
+    from catalog_pipeline.records import SkuStatus
+    from catalog_pipeline.workflows.home import open_home
+    from catalog_pipeline.workflows.retire import retire_concepts
+
+    settings = pipeline.settings()
+    kept: dict[str, str] = {}
+    heads: dict[str, str] = {}
+    for outcome in retire_concepts(settings):
+        if outcome.reason:
+            kept[outcome.sku] = outcome.reason
+            context.log.error(f"{outcome.sku}: {outcome.reason}")
+            continue
+        context.log.info(f"{outcome.sku}: {', '.join(outcome.done) or 'nothing was left of it'}")
+        if outcome.version:
+            heads[outcome.sku] = outcome.version
+    if heads:
+        context.log_event(
+            dg.AssetMaterialization(asset_key=MEMORY_KEY, metadata={"retired": _table(heads)})
+        )
+    rows = open_home(settings).index.read()
+    gone = [row.sku for row in rows if row.status is SkuStatus.RETIRED and row.sku not in kept]
+    deleted = _delete_partitions(context.instance, gone)
+    context.add_output_metadata(
+        {"retired": _table(heads), "partitions_deleted": len(deleted), "kept": _table(kept)}
+    )
+    if kept:
+        reasons = "; ".join(f"{sku}: {reason}" for sku, reason in kept.items())
+        raise dg.Failure(f"{len(kept)} products could not be retired: {reasons}")
+
+
+def _delete_partitions(instance: dg.DagsterInstance, skus: Iterable[str]) -> list[str]:
+    axis = str(sku_partitions.name)
+    known = set(instance.get_dynamic_partitions(axis))
+    runs = instance.get_runs(
+        filters=dg.RunsFilter(job_name=learn_new_skus.name, statuses=UNFINISHED)
+    )
+    edges = {run.tags.get(tag) for run in runs for tag in (RANGE_START_TAG, RANGE_END_TAG)}
+    deleted = [sku for sku in skus if sku in known and sku not in edges]
+    for sku in deleted:
+        instance.delete_dynamic_partition(axis, sku)
+    return deleted
+
+
+def _table(rows: dict[str, str]) -> Any:
+    listed = [{"sku": sku, "what": what} for sku, what in rows.items()]
+    return table(listed, {"sku": "string", "what": "string"})
+
+
+@dg.job(description="Cleans up after products whose folders are gone, then drops their partitions.")
+def catalog_retire() -> None:
+    """Out of the head, the checkpoints, the plans and the partitions; see docs/operations.md."""
+    retire_vanished()
+
+
+@dg.schedule(
+    job=catalog_retire,
+    cron_schedule="30 1 * * *",
+    execution_timezone=schedule_timezone(),
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
+def nightly_catalog_retire(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """After the nightly listing and before the nightly plan."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())

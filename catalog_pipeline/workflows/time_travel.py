@@ -1,0 +1,92 @@
+"""A night's manifest as it was at a version or at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.archive import ManifestState
+from catalog_pipeline.stores.local import write_error
+from catalog_pipeline.workflows.home import open_home
+
+_VERSION = re.compile(r"[0-9a-f]{4,64}")
+
+
+@dataclass(frozen=True)
+class ManifestView:
+    """One state of a night: its rows, sorted by image id, and its Parquet file."""
+
+    day: date
+    state: ManifestState
+    rows: tuple[ArchiveRow, ...]
+    parquet: bytes
+
+
+def manifest_history(settings: Settings, day: date) -> list[ManifestState]:
+    """Every state that the manifest of ``day`` has had, oldest first; ``[]`` when none."""
+    return open_home(settings).archive.history(day)
+
+
+def read_manifest(settings: Settings, day: date, as_of: str | None = None) -> ManifestView:
+    """The manifest of ``day`` as of a version or a time; default the present one.
+
+    Args:
+        settings: where the home is.
+        day: the night.
+        as_of: the beginning of a version's hash, or a time such as ``2026-03-01T12:00``
+            (UTC unless it has a zone); a date alone means the end of that day.
+
+    Raises:
+        ConfigurationError: ``as_of`` is neither a version nor a time.
+        ObjectNotFoundError: the night was not published then, or has no such version.
+        IntegrityError: the state does not hash to its name.
+    """
+    archive = open_home(settings).archive
+    state = archive.state_as_of(day, None if as_of is None else parse_as_of(as_of))
+    rows = tuple(archive.read_version(day, state.version))
+    return ManifestView(day, state, rows, archive.read_version_file(day, state.version))
+
+
+def parse_as_of(text: str) -> str | datetime:
+    """A version's beginning as it is, or an aware time; see :func:`read_manifest`."""
+    if _VERSION.fullmatch(text):
+        return text
+    try:
+        if len(text) == len("2026-03-01"):
+            end = datetime.combine(date.fromisoformat(text), time.max)
+            return end.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} is neither a version nor a time; expected the first digits of a version "
+            "that `catalog-pipeline manifest --versions` lists, or a time such as 2026-03-01T12:00"
+        ) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    # A time is shown to the second: what was published within it counts.
+    return moment if moment.microsecond else moment + timedelta(seconds=1, microseconds=-1)
+
+
+def write_parquet(view: ManifestView, path: Path) -> None:
+    """Write the Parquet file of ``view`` to ``path``, as a whole or not at all.
+
+    Raises:
+        StoreError: the file cannot be written; StorageFullError when the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(view.parquet)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
