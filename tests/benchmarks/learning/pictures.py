@@ -1,0 +1,88 @@
+"""The pictures of the report: heat maps, curves, and sheets of what the methods paint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from catalog_pipeline.evaluation.charts import (
+    cost_against_tasks,
+    retention_curves,
+    retention_heat_map,
+)
+from catalog_pipeline.evaluation.contact_sheet import (
+    contact_sheet,
+    decode_png,
+    encode_jpeg,
+    encode_png,
+)
+from catalog_pipeline.records import Pixels
+from tests.benchmarks.learning.results import Group, Result
+
+SHOWN = ("ours", "finetune", "l2dm")
+CHART_BYTES = 80_000
+SHEET_BYTES = 150_000
+_EACH = 4
+_CELL_PX = 64
+
+
+def draw_charts(group: Group, prefix: str) -> dict[str, bytes]:
+    """File name -> PNG: heat maps of :data:`SHOWN`, fidelity and cost curves of all methods."""
+    encoder = group.encoders[0]
+    charts = {}
+    for method in SHOWN:
+        result = group.representative(method)
+        if result is not None and result.in_sequence:
+            matrix = result.matrix(encoder, everything=True)
+            charts[f"{prefix}-retention-{method}.png"] = retention_heat_map(matrix, method)
+    lifelong = [
+        (label, result)
+        for label in group.rows
+        if (result := group.representative(label)) is not None and result.in_sequence
+    ]
+    if lifelong:
+        fidelity = {label: result.fidelity_curve(encoder) for label, result in lifelong}
+        costs = {label: result.cost_curve() for label, result in lifelong}
+        y_label = "mean fidelity so far"
+        charts[f"{prefix}-forgetting.png"] = retention_curves(fidelity, y_label)
+        charts[f"{prefix}-cost.png"] = cost_against_tasks(costs, "CPU s of the task")
+    return {name: _small(data) for name, data in charts.items()}
+
+
+def draw_sheet(group: Group, home: Path) -> bytes | None:
+    """JPEG: a row a product; one photo, then pictures of each of :data:`SHOWN` after the last task.
+
+    ``None`` where none of them has been run.
+    """
+    found = [group.representative(method) for method in SHOWN]
+    results = [result for result in found if result is not None]
+    if not results:
+        return None
+    rows = [
+        [_photo(home, sku), *(p for r in results for p in _final_pictures(r, sku))]
+        for sku in results[0].skus
+    ]
+    return encode_jpeg(contact_sheet(rows, cell_px=_CELL_PX), SHEET_BYTES, quality=85)
+
+
+def sheet_columns(group: Group) -> Sequence[str]:
+    """Which methods the sheet shows, from left to right."""
+    return [method for method in SHOWN if group.representative(method) is not None]
+
+
+def _final_pictures(result: Result, sku: str) -> list[Pixels]:
+    return result.final_pictures(sku)[:_EACH]
+
+
+def _photo(home: Path, sku: str) -> Pixels:
+    folder = home / "products" / sku
+    photos = sorted(path for path in folder.iterdir() if path.suffix != ".yaml")
+    with Image.open(photos[0]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _small(png: bytes) -> bytes:
+    return png if len(png) <= CHART_BYTES else encode_png(decode_png(png), CHART_BYTES)

@@ -1,0 +1,115 @@
+"""The files of a cell, and the estimate of what is left."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load
+from torch import Tensor
+
+from catalog_pipeline.errors import IntegrityError
+from catalog_pipeline.stores.local import LocalObjectStore
+from tests.benchmarks.learning.cells import Cell
+
+
+class CellProgress:
+    """The files of one cell: ``cell.json``, and for each task its figures and the state.
+
+    ``task-<k>.json`` is written after ``task-<k>.safetensors``: where the figures
+    are, the state is whole. Only the newest state is kept.
+    """
+
+    def __init__(self, objects: LocalObjectStore, cell: Cell) -> None:
+        self._objects = objects
+        self._cell = cell
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of the cell."""
+        return len(self._cell.products)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last task is written."""
+        return self._objects.exists(self._key(f"task-{self.tasks}.json"))
+
+    def finished_tasks(self) -> int:
+        """How many tasks are written; the next one is this plus one."""
+        for task in range(self.tasks, 0, -1):
+            if self._objects.exists(self._key(f"task-{task}.json")):
+                return task
+        return 0
+
+    def read_state(self, task: int) -> dict[str, Tensor]:
+        """The method's state after ``task``.
+
+        Raises:
+            IntegrityError: it is gone.
+        """
+        key = self._key(f"task-{task}.safetensors")
+        if not self._objects.exists(key):
+            raise IntegrityError(
+                f"{key} is missing although task {task} is finished; expected the method's state; "
+                f"delete the folder {self._cell.folder} to run the cell anew"
+            )
+        return load(self._objects.read(key).data)
+
+    def read_task(self, task: int) -> dict[str, Any]:
+        """The figures of a finished task."""
+        figures: dict[str, Any] = json.loads(
+            self._objects.read(self._key(f"task-{task}.json")).data
+        )
+        return figures
+
+    def write_cell(self, facts: Mapping[str, Any]) -> None:
+        """What the cell is, once."""
+        if not self._objects.exists(self._key("cell.json")):
+            self._objects.put(self._key("cell.json"), _json_bytes(facts))
+
+    def write_task(self, task: int, state: bytes, figures: Mapping[str, Any]) -> None:
+        """State, then figures; then the state before is dropped."""
+        self._objects.put(self._key(f"task-{task}.safetensors"), state)
+        self._objects.put(self._key(f"task-{task}.json"), _json_bytes(figures))
+        for earlier in range(1, task):
+            key = self._key(f"task-{earlier}.safetensors")
+            if self._objects.exists(key):
+                self._objects.delete(key)
+
+    def write_pictures(self, name: str, png: bytes) -> None:
+        """A strip of pictures."""
+        self._objects.put(self._key(f"pictures/{name}.png"), png)
+
+    def _key(self, name: str) -> str:
+        return f"{self._cell.folder}/{name}"
+
+
+@dataclass
+class Pace:
+    """Wall seconds of the tasks of this process, for the estimate of what is left."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, method: str, seconds: float) -> None:
+        """One task of ``method`` took ``seconds``."""
+        self.seconds.setdefault(method, []).append(seconds)
+
+    def estimate(self, cells: Sequence[Cell], current: Cell, tasks_left: int) -> float:
+        """Seconds for the rest of ``current`` and for ``cells``."""
+        everything = [s for found in self.seconds.values() for s in found]
+        average = float(np.mean(everything)) if everything else math.nan
+        left = {current.variant.method: tasks_left}
+        for cell in cells:
+            left[cell.variant.method] = left.get(cell.variant.method, 0) + len(cell.products)
+        return sum(
+            count * float(np.mean(self.seconds.get(method, [average])))
+            for method, count in left.items()
+        )
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
