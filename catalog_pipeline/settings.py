@@ -104,7 +104,7 @@ class EarlyStopSettings(_Strict):
 class LearningSettings(_Strict):
     """``learning.yaml``: one task of lifelong learning."""
 
-    steps: int = Field(200, ge=1)
+    steps: int = Field(120, ge=1)
     batch_size: int = Field(4, ge=1)
     replay_batch_size: int = Field(2, ge=0)
     prior_batch_size: int = Field(2, ge=0)

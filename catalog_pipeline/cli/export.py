@@ -24,7 +24,7 @@ def export(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Write learned products in a form that plain diffusers loads.
+    """Write learned products for plain diffusers.
 
     The README.txt in the folder has the lines of code and the prompt. Several products go
     together only where they share their deltas.

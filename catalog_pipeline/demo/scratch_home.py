@@ -15,8 +15,8 @@ from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_setti
 OVERRIDES: dict[str, dict[str, Any]] = {
     # The photos are written by the demo itself: there is no upload to wait for.
     "catalogs": {"root": "products", "settle_seconds": 0},
-    # Three fifths of the shipped steps: the demo has ten minutes on two cores, set-up included.
-    "learning": {"steps": 120},
+    # A few fewer than shipped: the demo has ten minutes on two cores, set-up included.
+    "learning": {"steps": 100},
     "generation": {"policies": {"singles_per_sku": 2, "pairs": 6, "triples": 0}},
 }
 """What the demo changes in the shipped settings."""

@@ -41,10 +41,15 @@ class Parametrisation(Protocol):
 
 
 class LowRank:
-    """``delta W = up @ down`` of a fixed rank; ``down ~ N(0, 1/in)``, ``up = 0`` at the start."""
+    """``delta W = up @ down`` of a fixed rank; at the start ``up = 0``, ``down ~ N(0, s^2/in)``.
 
-    def __init__(self, rank: int) -> None:
+    The larger ``s = initial_scale``, the faster ``up`` moves the product: Adam's steps in
+    ``up`` are of one size, whatever ``down`` is. docs/benchmarks/learning.md says what it is worth.
+    """
+
+    def __init__(self, rank: int, initial_scale: float = 1.0) -> None:
         self.rank = rank
+        self.initial_scale = initial_scale
 
     def shapes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
         """``down`` (rank, in) and ``up`` (out, rank)."""
@@ -55,7 +60,8 @@ class LowRank:
         """Half of the product random, half zero: no change, and a gradient from the first step."""
         out_width, in_width = weight.shape
         noise = torch.randn(self.rank, in_width, generator=generator)
-        return {"down": noise / math.sqrt(in_width), "up": torch.zeros(out_width, self.rank)}
+        down = noise * (self.initial_scale / math.sqrt(in_width))
+        return {"down": down, "up": torch.zeros(out_width, self.rank)}
 
     def factors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The tensors themselves."""
@@ -111,5 +117,5 @@ class Dense:
 def make_parametrisation(settings: AdapterSettings) -> Parametrisation:
     """The parametrisation that ``learning.yaml: adapter`` names."""
     if settings.parametrisation == "low_rank":
-        return LowRank(settings.rank)
+        return LowRank(settings.rank, settings.initial_scale)
     return SpectralShift() if settings.parametrisation == "spectral_shift" else Dense()

@@ -104,8 +104,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     dtype = query.dtype
     if query.device.type == "cpu":
         query, key, value = query.float(), key.float(), value.float()
-    split = (_split(x, heads) for x in (query, key, value))
-    out = nn.functional.scaled_dot_product_attention(*split)
+    query, key, value = _split(query, heads), _split(key, heads), _split(value, heads)
+    out = nn.functional.scaled_dot_product_attention(query, key, value)
     return out.transpose(1, 2).flatten(2).to(dtype)
 
 

@@ -54,8 +54,12 @@ class PlaceholderEmbedding(nn.Module):
         hidden = self.base(input_ids.clamp(max=known - 1))
         if not self._ids or not bool((input_ids >= known).any()):
             return hidden
-        table = torch.stack([self.rows[_key(i)] for i in sorted(self._ids.values())])
-        new = table[(input_ids - known).clamp(min=0)]  # (batch, tokens, width)
+        # Only the rows that are read: a row that no prompt names gets no gradient at all, so
+        # that the momentum of an optimiser leaves it where it is.
+        present = input_ids[input_ids >= known].unique()  # sorted
+        table = torch.stack([self.rows[_key(i)] for i in present.tolist()])
+        places = torch.searchsorted(present, input_ids.clamp(min=known))
+        new = table[places.clamp(max=len(present) - 1)]  # (batch, tokens, width)
         return torch.where((input_ids >= known)[..., None], new.to(hidden.dtype), hidden)
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -129,6 +131,35 @@ def recall_exemplars(
     if not kept_latents:
         raise ValueError("no remembered concept to recall; skip replay in the first task")
     return LatentBank(torch.stack(kept_latents), tuple(kept_prompts), tuple(kept_skus))
+
+
+def refreshed(concepts: Sequence[Concept], count: int, learned: int) -> list[Concept]:
+    """At most ``count`` of ``concepts``, in turn: all are taken within ``n / count`` tasks.
+
+    A queue. Each of the ``learned`` tasks so far took the first ``count`` and put them
+    behind the others; then its own concept joined the end.
+
+    Args:
+        concepts: in order of learning.
+        count: how many a task takes.
+        learned: how many tasks there have been, concepts learned anew counted again.
+    """
+    queue: deque[Concept] = deque()
+    newcomers = iter(concepts)
+    for _ in range(learned):
+        queue.rotate(-min(count, len(queue)))
+        queue.extend(islice(newcomers, 1))
+    queue.extend(newcomers)
+    return list(islice(queue, count))
+
+
+def prior_prompts(scenes: Sequence[str], class_noun: str, count: int) -> list[str]:
+    """``count`` prompts over ``scenes`` in turn; every other one names the class."""
+    prompts = []
+    for index in range(count):
+        scene = scenes[index % len(scenes)]
+        prompts.append(f"a photo of a {class_noun} {scene}" if index % 2 else f"a photo {scene}")
+    return prompts
 
 
 def render_prior(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
-from catalog_pipeline.learning.augmentation import View
+from catalog_pipeline.learning.augmentation import Backdrop, View, make_views
+from catalog_pipeline.records import Photo
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,24 @@ class TrainingPool:
         if len(self.split) and (step % every == every - 1 or not len(self.whole)):
             return self.split
         return self.whole
+
+
+def training_pool(
+    engine: DiffusionEngine,
+    photos: Sequence[Photo],
+    backdrops: Sequence[Backdrop],
+    seed: int,
+    views_per_photo: int,
+) -> TrainingPool:
+    """The encoded views of ``photos``; the same arguments give the same pool."""
+    views = make_views(
+        photos,
+        backdrops,
+        side_px=engine.base.sample_size_px,
+        views_per_photo=views_per_photo,
+        rng=np.random.default_rng(seed),
+    )
+    return encode_views(engine, views)
 
 
 def encode_views(engine: DiffusionEngine, views: Sequence[View]) -> TrainingPool:

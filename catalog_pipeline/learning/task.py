@@ -55,6 +55,8 @@ class LearningTask:
         regularisers: further terms of the loss, of rival methods.
         fingerprint: hash of all inputs; a checkpoint of another one is not resumed.
         seed: of views, initial values, timesteps and noise.
+        seed_each_step: draw each step from a seed of its own, so that two methods
+            that differ in their other terms see the same views, timesteps and noise.
     """
 
     subjects: tuple[Subject, ...]
@@ -64,6 +66,7 @@ class LearningTask:
     prior: LatentBank | None = None
     exemplars: LatentBank | None = None
     regularisers: tuple[Regulariser, ...] = ()
+    seed_each_step: bool = False
 
     @property
     def slots(self) -> tuple[str, ...]:

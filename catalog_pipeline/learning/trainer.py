@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.errors import LearningError
-from catalog_pipeline.learning.augmentation import make_views
 from catalog_pipeline.learning.checkpoint import (
     Checkpoint,
     LossCurve,
     encode_state,
     restore_state,
 )
+from catalog_pipeline.learning.memory import derive_seed
 from catalog_pipeline.learning.objective import total_loss
-from catalog_pipeline.learning.pool import TrainingPool, encode_views
+from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.learning.terms import HeldOut, LossTerms
@@ -137,6 +136,8 @@ class _TaskRun:
         rates = (self._settings.adapter_lr, self._settings.token_lr)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
+        if self._task.seed_each_step:
+            self._generator.manual_seed(derive_seed(self._task.seed, "step", self.step))
         terms = self._terms.of_step(self.step, self._generator)
         loss = total_loss(terms, self._settings.losses)
         self._optimizer.zero_grad(set_to_none=True)
@@ -190,14 +191,8 @@ class _TaskRun:
             self.step, self.curve = found
 
     def _make_pool(self, subject: Subject, seed: int, views_per_photo: int) -> TrainingPool:
-        views = make_views(
-            subject.photos,
-            self._task.backdrops,
-            side_px=self._engine.base.sample_size_px,
-            views_per_photo=views_per_photo,
-            rng=np.random.default_rng(seed),
-        )
-        return encode_views(self._engine, views)
+        backdrops = self._task.backdrops
+        return training_pool(self._engine, subject.photos, backdrops, seed, views_per_photo)
 
     def _make_heldout(self) -> HeldOut:
         """Views of another seed: same photos, other crops, places and scenes."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.memory import LatentBank, render_prior
+from catalog_pipeline.learning.pool import training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import LearningTask, Subject
-from catalog_pipeline.learning.terms import LossTerms
+from catalog_pipeline.learning.terms import HeldOut, LossTerms
 from catalog_pipeline.learning.trainer import ConceptTrainer
 from catalog_pipeline.records import Photo
 from catalog_pipeline.settings import (
@@ -191,3 +193,136 @@ def test_learning_rate_warms_up_stays_and_falls():
     assert factors[10:60] == [1.0] * 50
     assert all(a >= b for a, b in itertools.pairwise(factors[60:]))
     assert factors[-1] < 0.06
+
+
+# --- tasks of several concepts -----------------------------------------------
+
+
+SHORT = LearningSettings(steps=7, checkpoint_every=5, latent_views=2, batch_size=1)
+
+
+def two_subjects(slots: tuple[str, str] = ("A", "B"), **changes) -> LearningTask:
+    """A mug and a hat; the second goes on with the first's slot where they share it."""
+    first = make_task(slots[0], placeholder_tokens=("<A:0>",)).subjects[0]
+    rng = np.random.default_rng(9)
+    photos = tuple(
+        Photo(f"hat-{i}.jpg", f"hat-{i}", rng.integers(0, 255, (24, 24, 3), dtype=np.uint8))
+        for i in range(3)
+    )
+    second = Subject("hat", photos, slots[1], ("<B:0>",), fresh_slot=slots[0] != slots[1])
+    return replace(make_task(), subjects=(first, second), **changes)
+
+
+def all_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
+    tensors = token_part(engine, [t for s in task.subjects for t in s.placeholder_tokens])
+    for slot in task.slots:
+        tensors |= {f"{slot}/{name}": value for name, value in slot_part(engine, slot).items()}
+    return encode_part(tensors)
+
+
+def test_subjects_take_turns_step_by_step(engine, monkeypatch):
+    turns = []
+    original = LossTerms._concept_loss
+
+    def spy(self, subject, pool, turn, generator):
+        turns.append((subject.slot, turn))
+        return original(self, subject, pool, turn, generator)
+
+    monkeypatch.setattr(LossTerms, "_concept_loss", spy)
+    curve = run(engine, two_subjects(), settings=SHORT)
+    assert turns == [(slot, turn) for turn in range(7) for slot in "AB"]
+    assert curve[-1][0] == 14
+
+
+def heldout_losses(engine: DiffusionEngine, task: LearningTask) -> list[float]:
+    """The loss of each subject on views that are not trained on, noise and timesteps fixed."""
+    pools = tuple(training_pool(engine, s.photos, (), 1, 3) for s in task.subjects)
+    terms = LossTerms(engine, SHORT, task, pools)
+    return [
+        HeldOut(terms, (subject,), (pool,)).loss()
+        for subject, pool in zip(task.subjects, pools, strict=True)
+    ]
+
+
+def test_two_subjects_are_both_learned_in_slots_of_their_own(engine):
+    task = two_subjects()
+    settings = LearningSettings(steps=1, latent_views=3, batch_size=2, adapter_lr=1e-2)
+    run(engine, task, settings=settings)
+    before = heldout_losses(engine, task)
+    run(engine, task, settings=settings.model_copy(update={"steps": 20}))
+    assert all(b < a for a, b in zip(before, heldout_losses(engine, task), strict=True))
+    for subject in task.subjects:
+        start = engine.text.initial_vector(subject.class_noun)
+        assert not torch.equal(engine.text.table.parameter_of(subject.placeholder_tokens[0]), start)
+    first, second = (slot_part(engine, slot) for slot in task.slots)
+    assert not any(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_subjects_step_leaves_the_others_slot_alone(engine):
+    states = {"A": [], "B": []}
+
+    def on_step(step: int, loss: float) -> None:
+        for slot, found in states.items():
+            found.append(encode_part(slot_part(engine, slot)))
+
+    ConceptTrainer(engine, SHORT).train(two_subjects(), MemoryCheckpoint(), on_step)
+    for slot, own in (("A", 0), ("B", 1)):
+        moved = [b != a for a, b in itertools.pairwise(states[slot])]
+        assert moved == [step % 2 == own for step in range(1, 14)]
+
+
+def test_a_task_of_two_subjects_is_deterministic_and_resumes_to_the_same_bytes(tiny_model_folder):
+    task = two_subjects()
+    whole = fresh(tiny_model_folder)
+    run(whole, task, settings=SHORT)
+    checkpoint = MemoryCheckpoint()
+    assert run(fresh(tiny_model_folder), task, checkpoint, SHORT, stop_at=8) is None
+    resumed, steps = fresh(tiny_model_folder), []
+    ConceptTrainer(resumed, SHORT).train(task, checkpoint, lambda step, _: steps.append(step))
+    assert steps == list(range(6, 15))
+    assert all_bytes(resumed, task) == all_bytes(whole, task)
+
+
+def test_a_first_step_is_that_of_the_subject_alone(tiny_model_folder):
+    """Given a seed for each step, since a second subject draws initial values too."""
+    alone, both = fresh(tiny_model_folder), fresh(tiny_model_folder)
+    task = two_subjects(seed_each_step=True)
+    first = replace(task, subjects=task.subjects[:1])
+    once = SHORT.model_copy(update={"steps": 1})
+    run(alone, first, settings=once)
+    run(both, task, settings=once)
+    assert encode_part(slot_part(alone, "A")) == encode_part(slot_part(both, "A"))
+
+
+def test_two_subjects_share_a_slot_that_is_trained_once_a_step(engine):
+    task = two_subjects(("shared", "shared"))
+    assert task.slots == ("shared",)
+    assert task.bank_slot == "shared"
+    run(engine, task, settings=SHORT)
+    assert engine.adapter.slots == {"shared"}
+    ups = [v for n, v in slot_part(engine, "shared").items() if n.endswith(".up")]
+    assert all(bool(up.any()) for up in ups)
+    for subject in task.subjects:
+        start = engine.text.initial_vector(subject.class_noun)
+        row = engine.text.table.parameter_of(subject.placeholder_tokens[0])
+        assert not torch.equal(row, start)
+    before = slot_part(engine, "shared")
+    again = replace(task, subjects=tuple(replace(s, fresh_slot=False) for s in task.subjects))
+    run(engine, again, settings=SHORT)
+    after = slot_part(engine, "shared")
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_two_subjects_replay_what_was_learned_before_them(engine):
+    run(engine, two_subjects(("shared", "shared")), settings=SHORT)
+    bank = render_prior(engine, ["a <A:0> mug", "a <B:0> hat"], SamplingPlan(2, 2.0, 16, 16), 0)
+    remembered = LatentBank(bank.latents, bank.prompts, ("A", "B"))
+    task = two_subjects(("shared", "shared"), exemplars=remembered)
+    renamed = tuple(
+        replace(s, fresh_slot=False, placeholder_tokens=(f"<{s.class_noun}-2:0>",))
+        for s in task.subjects
+    )
+    old = token_part(engine, ("<A:0>", "<B:0>"))
+    assert run(engine, replace(task, subjects=renamed), settings=SHORT) is not None
+    for name, row in token_part(engine, ("<A:0>", "<B:0>")).items():
+        assert torch.equal(row, old[name]), "the tokens of earlier concepts are frozen"

@@ -1,0 +1,89 @@
+"""Two-photo concepts and a workshop over the tiny model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog_pipeline.diffusion.base import BaseModel, load_base_model
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
+from catalog_pipeline.diffusion.text import placeholder_tokens
+from catalog_pipeline.learning.augmentation import Backdrop
+from catalog_pipeline.learning.baselines import ewc
+from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
+from catalog_pipeline.records import Concept, Features, Photo, Pixels
+from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
+
+SETTINGS = LearningSettings(
+    steps=3,
+    latent_views=5,
+    batch_size=2,
+    prior_images=2,
+    replay_candidates=2,
+    replay_exemplars=1,
+    scenes=("in the snow",),
+)
+
+
+def encode(pictures: list[Pixels]) -> Features:
+    """A tiny real encoder: each picture at 2 x 2 pixels, as a unit vector."""
+    small = np.stack([picture[::8, ::8].reshape(-1) for picture in pictures]).astype(np.float32)
+    return small / np.linalg.norm(small, axis=1, keepdims=True)
+
+
+def new_concept(sku: str, noun: str, seed: int) -> NewConcept:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:12, 4:12] = 255
+    photos = tuple(
+        Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (16, 16, 3), dtype=np.uint8), mask)
+        for i in range(2)
+    )
+    concept = Concept(
+        sku=sku,
+        name=sku,
+        class_noun=noun,
+        category="",
+        placeholder_tokens=placeholder_tokens(sku, 2),
+        photos_hash=str(seed),
+        task=seed,
+    )
+    return NewConcept(concept, photos, encode([photo.pixels for photo in photos]))
+
+
+@pytest.fixture(autouse=True)
+def _few_fisher_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ewc, "FISHER_SAMPLES", 3)
+
+
+@pytest.fixture(scope="session")
+def news() -> tuple[NewConcept, ...]:
+    return (
+        new_concept("A.1", "mug", 1),
+        new_concept("B", "hat", 2),
+        new_concept("C", "mug", 3),
+    )
+
+
+@pytest.fixture(scope="session")
+def untouched_base(tiny_model_folder: Path) -> BaseModel:
+    source = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
+    return load_base_model(source)
+
+
+@pytest.fixture
+def open_workshop(untouched_base: BaseModel) -> Callable[..., Workshop]:
+    """``open_workshop(**changed settings)``: a workshop over a fresh engine."""
+
+    def make(**changes: object) -> Workshop:
+        settings = LearningSettings.model_validate({**SETTINGS.model_dump(), **changes})
+        # An engine installs itself into its base; a copy is far cheaper than loading again.
+        engine = DiffusionEngine(copy.deepcopy(untouched_base), AdapterSettings(rank=2))
+        backdrops = (Backdrop(np.zeros((16, 16, 3), np.uint8), "in the snow"),)
+        return Workshop(engine, settings, encode, backdrops, SamplingPlan(2, 2.0, 16, 16), 7)
+
+    return make

@@ -1,0 +1,196 @@
+"""Each method's own term, against a slow loop and at the points where it must be zero."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from catalog_pipeline.diffusion.adapter import whole_image
+from catalog_pipeline.learning.baselines.c_lora import SUM, CLora, CLoraPenalty, past_deltas
+from catalog_pipeline.learning.baselines.ewc import Ewc, EwcPenalty, diagonal_fisher
+from catalog_pipeline.learning.baselines.lwf import Lwf, LwfPenalty
+from catalog_pipeline.learning.objective import noise_loss
+from catalog_pipeline.learning.pool import training_pool
+from catalog_pipeline.learning.regulariser import StepContext
+from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
+from catalog_pipeline.learning.terms import LossTerms
+from catalog_pipeline.settings import LearningSettings
+
+
+def random_slot(engine, slot: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    engine.adapter.add_slot(slot, generator)
+    with torch.no_grad():
+        for parameter in engine.adapter.parameters_of(slot):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    engine.adapter.parameters_changed()
+
+
+def context(engine, rows: int = 2, seed: int = 0) -> StepContext:
+    generator = torch.Generator().manual_seed(seed)
+    noisy = torch.randn(rows, 4, 4, 4, generator=generator)
+    return StepContext(engine, noisy, torch.arange(rows) * 300 + 50, noisy, generator)
+
+
+def test_ewc_penalty_is_the_slow_loop_and_zero_at_its_anchor(engine):
+    random_slot(engine, "shared", 0)
+    parameters = engine.adapter.parameters_of("shared")
+    fisher = [torch.rand(p.shape) for p in parameters]
+    here = [p.detach().clone() for p in parameters]
+    assert EwcPenalty("shared", fisher, here, 3.0).loss(context(engine)).item() == 0
+    anchor = [p.detach() + 0.1 * torch.randn(p.shape) for p in parameters]
+    penalty = EwcPenalty("shared", fisher, anchor, 3.0)
+    want = 0.0
+    for f, theta, star in zip(fisher, here, anchor, strict=True):
+        for a, b, c in zip(*(x.flatten().tolist() for x in (f, theta, star)), strict=True):
+            want += a * (b - c) ** 2 / 2
+    loss = penalty.loss(context(engine))
+    assert loss.shape == (1,)
+    assert loss.item() == pytest.approx(want, rel=1e-5)
+    assert penalty.weight == 3.0
+    (grad,) = torch.autograd.grad(loss.sum(), parameters[:1])
+    assert torch.allclose(grad, fisher[0] * (here[0] - anchor[0]), atol=1e-6)
+
+
+def test_fisher_is_the_mean_of_squared_gradients_of_single_views(engine, news):
+    random_slot(engine, "shared", 1)
+    concept = news[0].concept
+    tokens = concept.placeholder_tokens
+    for token in tokens:
+        engine.text.table.add(token, engine.text.initial_vector("mug"))
+    settings = LearningSettings()
+    subject = Subject("mug", news[0].photos, "shared", tokens)
+    task = LearningTask((subject,), (), "f", 0)
+    pool = training_pool(engine, news[0].photos, (), 0, 2)
+    found = diagonal_fisher(engine, settings, task, pool, 3, 5)
+    parameters = engine.adapter.parameters_of("shared")
+    assert not any(p.requires_grad for p in parameters)
+
+    terms = LossTerms(engine, settings, task, (pool,))
+    generator = torch.Generator().manual_seed(5)
+    want = [torch.zeros_like(p) for p in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    for _ in range(3):
+        chosen = torch.randint(4, (1,), generator=generator)
+        noisy, target, times = terms.noised(pool.latents[chosen], generator)
+        hidden = engine.text.encode([pool.prompts[int(chosen)].format(concept=subject.identifier)])
+        pred = engine.predict(noisy, times, hidden[:, None], None, whole_image(["shared"]))
+        noise_loss(pred, target, pool.weights[chosen]).mean().backward()
+        for total, parameter in zip(want, parameters, strict=True):
+            total += parameter.grad**2 / 3
+            parameter.grad = None
+    for a, b in zip(found, want, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-12)
+    assert sum(float(f.sum()) for f in found) > 0
+
+
+def test_online_ewc_adds_fishers_and_holds_the_weights(news, open_workshop):
+    moved = {}
+    for weight in (0.0, 1e9):
+        method = Ewc(open_workshop(), weight=weight, decay=0.5)
+        method.learn(news[0])
+        first = dict(method.state())
+        method.learn(news[1])
+        second = dict(method.state())
+        slot = [key for key in first if key.startswith("slot/")]
+        moved[weight] = sum(float((first[key] - second[key]).abs().sum()) for key in slot)
+        fishers = [key for key in first if key.startswith("fisher/")]
+        assert len(fishers) == len(slot)
+        assert all(bool((second[key] >= 0.5 * first[key]).all()) for key in fishers)
+    assert moved[1e9] < moved[0.0]
+
+
+def test_c_lora_penalty_is_the_slow_loop_over_the_sum_of_earlier_deltas(engine):
+    for index, slot in enumerate(("A", "B", "C")):
+        random_slot(engine, slot, index)
+    adapter = engine.adapter
+    adapter.compose(SUM, {"A": 1.0, "B": 1.0})
+    penalty = CLoraPenalty("C", past_deltas(adapter), 1.0)
+    want = 0.0
+    for layer in adapter.layers.values():
+        a, b, c = (layer.tensors(slot) for slot in ("A", "B", "C"))
+        for row in range(layer.base.weight.shape[0]):
+            for column in range(layer.base.weight.shape[1]):
+                past, new = 0.0, 0.0
+                for k in range(2):
+                    past += (a["up"][row, k] * a["down"][k, column]).item()
+                    past += (b["up"][row, k] * b["down"][k, column]).item()
+                    new += (c["up"][row, k] * c["down"][k, column]).item()
+                want += (abs(past) * new) ** 2
+        break
+    first = {name: adapter.layers[name] for name in list(adapter.layers)[:1]}
+    adapter.layers = first
+    assert penalty.loss(context(engine)).item() == pytest.approx(want, rel=1e-4)
+
+
+def test_c_lora_penalty_is_zero_where_the_supports_are_disjoint(engine):
+    for index, slot in enumerate(("A", "B")):
+        random_slot(engine, slot, index)
+    with torch.no_grad():
+        for layer in engine.adapter.layers.values():
+            half = layer.base.weight.shape[0] // 2
+            layer.tensors("A")["up"][half:] = 0
+            layer.tensors("B")["up"][:half] = 0
+    disjoint = CLoraPenalty("B", past_deltas(engine.adapter, "A"), 1.0)
+    assert disjoint.loss(context(engine)).item() == 0
+    same = CLoraPenalty("A", past_deltas(engine.adapter, "A"), 1.0)
+    loss = same.loss(context(engine))
+    assert loss.item() > 0
+    assert torch.autograd.grad(loss.sum(), engine.adapter.parameters_of("A"))[0].any()
+
+
+def test_c_lora_keeps_earlier_slots_and_shows_the_sum_to_every_prompt(news, open_workshop):
+    method = CLora(open_workshop())
+    method.learn(news[0])
+    before = dict(method.state())
+    method.learn(news[1])
+    after = dict(method.state())
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert method.prompting("a photo of a mug", None).slots == (SUM,)
+    assert method.prompting("a {concept}", news[0].concept).slots == (SUM,)
+
+
+def test_lwf_penalty_is_the_squared_distance_to_the_teacher_under_its_prompts(engine):
+    random_slot(engine, "shared", 0)
+    random_slot(engine, TEACHER_SLOT, 1)
+    penalty = LwfPenalty("shared", TEACHER_SLOT, ["red hat"], "mug", 2, 1.0)
+    loss = penalty.loss(context(engine, rows=3, seed=4))
+    assert loss.shape == (2,)
+    plain = context(engine, rows=3, seed=4)
+    for row in range(2):
+        sides = int(torch.randint(2, (1,), generator=plain.generator))
+        if not sides:
+            torch.randint(1, (1,), generator=plain.generator)
+        prompt = f"a photo of a {'mug' if sides else 'red hat'}"
+        hidden = engine.text.encode([prompt])[:, None]
+        noisy, times = plain.noisy_latents[row : row + 1], plain.timesteps[row : row + 1]
+        answers = [
+            engine.predict(noisy, times, hidden, None, whole_image([slot]))
+            for slot in (TEACHER_SLOT, "shared")
+        ]
+        pairs = zip(*(x.flatten().tolist() for x in answers), strict=True)
+        want = np.mean([(a - b) ** 2 for a, b in pairs])
+        assert loss[row].item() == pytest.approx(want, rel=1e-4)
+
+
+def test_lwf_penalty_is_zero_for_the_teacher_itself_and_trains_the_student_alone(engine):
+    random_slot(engine, "shared", 0)
+    engine.adapter.copy_slot("shared", TEACHER_SLOT)
+    same = LwfPenalty("shared", TEACHER_SLOT, ["red hat"], "mug", 2, 1.0)
+    assert same.loss(context(engine)).sum().item() == pytest.approx(0, abs=1e-10)
+    loss = LwfPenalty("shared", None, [], "mug", 2, 1.0).loss(context(engine))
+    assert loss.sum().item() > 0
+    assert torch.autograd.grad(loss.sum(), engine.adapter.parameters_of("shared"))[0].any()
+
+
+def test_lwf_teaches_from_the_slot_before_the_task(news, open_workshop):
+    workshop = open_workshop()
+    method = Lwf(workshop)
+    method.learn(news[0])
+    assert TEACHER_SLOT not in workshop.engine.adapter.slots
+    before = workshop.engine.adapter.slot_tensors("shared")
+    method.learn(news[1])
+    teacher = workshop.engine.adapter.slot_tensors(TEACHER_SLOT)
+    assert all(torch.equal(before[key], teacher[key]) for key in before)
