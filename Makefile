@@ -117,6 +117,10 @@ else
 	$(BENCH_LEARNING) report
 endif
 
+.PHONY: bench-stores
+bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benchmarks/stores.md (QUICK=1: seconds)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.stores $(if $(QUICK),--quick)
+
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -171,8 +171,9 @@ class AdapterVersion:
     """One immutable state of a collection; ``version`` hashes everything below it.
 
     ``parts`` maps a part's name to the SHA-256 of its immutable safetensors blob:
-    ``shared``, ``concept/<sku>`` and ``memory/<sku>``. Parts that a task did not
-    touch keep their hash, so disk and upload grow by one SKU a task, not by all.
+    ``shared``, ``concept/<sku>``, ``memory/<sku>`` and ``curve/<sku>`` (the loss over
+    steps). Parts that a task did not touch keep their hash, so disk and upload grow
+    by one SKU a task, not by all.
     """
 
     version: str
@@ -198,7 +199,8 @@ class LearnOutcome:
     """What became of one SKU in one learning run.
 
     ``status`` is ``learned``, ``unchanged`` or ``failed``; ``loss_curve`` holds
-    ``(step, loss)``; ``contact_sheet_png`` shows photos above, samples below.
+    ``(step, loss)``; ``contact_sheet_png`` shows photos above, samples below, or why
+    the quality gate refused a failed SKU (``metrics`` are then the gate's figures).
     """
 
     sku: str

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,13 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server on 127.0.0.1, one a test session, which it does not outlive."""
-    folder = tmp_path_factory.mktemp("seaweedfs")
+    with running_s3_server(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@contextmanager
+def running_s3_server(folder: Path) -> Iterator[S3Server]:
+    """A SeaweedFS that keeps its files in ``folder``; both are gone at the end."""
     access_key, secret_key, bucket = "testaccess", uuid.uuid4().hex, "arch"
     identity = {
         "name": "tests",

@@ -145,6 +145,10 @@ def test_the_night_has_a_gallery_and_the_collection_a_report(options: list[str])
     for sku in SKUS:
         assert sku in report
     assert Path(report.strip().splitlines()[-1].strip()).is_file()
+    record = json.loads(succeed(options, "evaluate", "--json"))
+    (measured,) = record["collections"]
+    assert {sku["sku"] for sku in measured["skus"]} == set(SKUS)
+    assert Path(measured["json_path"]).is_file()
 
 
 def test_versions_are_listed_and_an_earlier_one_can_be_served(options: list[str]) -> None:

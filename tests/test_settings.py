@@ -16,7 +16,7 @@ from catalog_pipeline.settings import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOM_FILES = ("base_model", "catalogs", "learning", "generation", "archive")
+ROOM_FILES = ("base_model", "catalogs", "learning", "generation", "evaluation", "archive")
 
 
 @pytest.fixture(autouse=True)

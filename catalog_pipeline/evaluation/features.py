@@ -7,6 +7,7 @@ L2-normalised rows, so that a dot product of two rows is their cosine.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,24 @@ def open_encoder(name_or_folder: str = "mobilenet_v2", *, device: str = "cpu") -
         f"{', '.join(PACKAGED_ENCODERS)}, or a local folder of a CLIP or DINO model "
         "with a config.json"
     )
+
+
+def encoder_identity(name_or_folder: str) -> str:
+    """A name that changes with whatever the features depend on.
+
+    A packaged encoder's own name; for a folder its name and a hash of the settings and
+    weights in it, which reads the weights once.
+    """
+    if name_or_folder in PACKAGED_ENCODERS:
+        return name_or_folder
+    folder = Path(name_or_folder).expanduser()
+    digest = hashlib.sha256()
+    kinds = {".json", ".safetensors", ".bin"}
+    for path in sorted(p for p in folder.iterdir() if p.suffix in kinds):
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"{folder.name}-{digest.hexdigest()[:12]}"
 
 
 class PooledEncoder:

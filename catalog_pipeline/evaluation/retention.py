@@ -75,7 +75,8 @@ def prior_drift(before: Features, after: Features) -> float:
             "and seeds on both sides"
         )
     _require_rows("before", before, 1)
-    return 1.0 - float((before.astype(np.float64) * after).sum(axis=1).mean())
+    cosine = float((before.astype(np.float64) * after).sum(axis=1).mean())
+    return max(0.0, 1.0 - cosine)  # Rounding can lift a cosine over 1.
 
 
 @dataclass

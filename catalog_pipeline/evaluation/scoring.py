@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from catalog_pipeline.errors import IntegrityError
+from catalog_pipeline.evaluation.confusion import ConfusionMatrix, recognise
 from catalog_pipeline.evaluation.retention import cosine_to_photos, fidelity_share, photo_ceiling
 from catalog_pipeline.records import Features
 
 
 @dataclass(frozen=True)
 class SkuScore:
-    """One product's figures over its pictures.
+    """One product's figures over its pictures, by the evaluation's first encoder.
 
     ``fidelity`` is the mean cosine to its photos and ``spread`` its standard
     deviation over pictures; ``ceiling`` the photos' own mean cosine; ``share``
-    fidelity / ceiling. ``recognised`` is the fraction of pictures that are
-    closer to these photos than to any other product's; ``rival`` the other product that
-    the pictures are closest to, at ``rival_fidelity``. ``forgotten`` is the best
-    earlier fidelity minus this one, ``None`` when it was not measured before.
-    ``second_share`` is the share by another, independent encoder, ``None`` without photos.
+    fidelity / ceiling. ``looks_like`` names, picture by picture, the product whose photos
+    it looks like most; ``recognised`` is the fraction that look like this one. ``rival``
+    is the other product that the pictures are closest to, at ``rival_fidelity``.
+    ``forgotten`` is the best earlier fidelity minus this one, ``None`` when it was not
+    measured before. ``shows_scene`` names the scene that each picture shows, and
+    ``scene_followed`` is the fraction that show the scene of their prompt; nothing and
+    ``None`` where there are no two scenes to tell apart. ``other_shares`` is the share by
+    each other encoder that had photos.
     """
 
     sku: str
@@ -36,7 +41,43 @@ class SkuScore:
     rival: str = ""
     rival_fidelity: float | None = None
     forgotten: float | None = None
-    second_share: float | None = None
+    class_noun: str = ""
+    scene_followed: float | None = None
+    looks_like: tuple[str, ...] = ()
+    shows_scene: tuple[str, ...] = ()
+    other_shares: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def taken_for(self) -> dict[str, float]:
+        """The other products that pictures look like, and the fraction of pictures."""
+        counts = Counter(other for other in self.looks_like if other != self.sku)
+        return {other: count / len(self.looks_like) for other, count in counts.items()}
+
+
+@dataclass(frozen=True)
+class EncoderScore:
+    """What one encoder says of the whole collection; ``None`` where it could not tell.
+
+    ``products`` is how many had photos for it; ``fidelity``, ``share``, ``recognised``
+    (and the other means) are over these. ``same_class`` is the share of pictures taken
+    for another product of the same class noun. ``scenes_followed`` is the share of
+    pictures that show the scene of their prompt; ``scenes_followed_by_base`` the same of
+    pictures of the bare base that the recogniser was not fitted to, which is what this
+    encoder can tell; ``scenes_by_chance`` what guessing gives. ``prior_drift`` is that of
+    general prompts, ``class_drift`` that of the products' bare class nouns.
+    """
+
+    encoder: str
+    products: int
+    fidelity: float | None
+    share: float | None
+    recognised: float | None
+    same_class: float | None
+    scenes_followed: float | None
+    scenes_followed_by_base: float | None
+    scenes_by_chance: float | None
+    prior_drift: float
+    class_drift: float | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +85,9 @@ class CollectionScore:
     """Every product of one adapter version, and the protocol the figures belong to.
 
     Two scores are comparable when their ``protocol`` is equal: it names the
-    encoder, the prompts and seeds, and the sampling parameters.
+    encoder, the prompts and seeds, and the sampling parameters. ``encoders`` starts
+    with the one that ``skus`` are measured by; ``unmeasured`` are the SKUs that it had
+    no photos of.
     """
 
     collection: str
@@ -52,6 +95,8 @@ class CollectionScore:
     protocol: str
     images_per_sku: int
     skus: tuple[SkuScore, ...]
+    encoders: tuple[EncoderScore, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def fidelity(self) -> float:
@@ -74,9 +119,19 @@ class CollectionScore:
         falls = [score.forgotten for score in self.skus if score.forgotten is not None]
         return float(np.mean(falls)) if falls else None
 
+    @property
+    def first(self) -> EncoderScore | None:
+        """What the first encoder says; ``None`` in records of before it was kept."""
+        return self.encoders[0] if self.encoders else None
+
+    @property
+    def confusion(self) -> ConfusionMatrix:
+        """Named x recognised over the measured products, by the first encoder."""
+        return confusion_of(self.skus)
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> CollectionScore:
-        """The score of :meth:`to_record`.
+        """The score of :meth:`to_record`; keys that this program does not know are left out.
 
         Raises:
             IntegrityError: not such a record.
@@ -87,60 +142,91 @@ class CollectionScore:
                 version=record["version"],
                 protocol=record["protocol"],
                 images_per_sku=record["images_per_sku"],
-                skus=tuple(SkuScore(**score) for score in record["skus"]),
+                skus=tuple(_sku_score(score) for score in record["skus"]),
+                encoders=tuple(
+                    EncoderScore(**_known(EncoderScore, score))
+                    for score in record.get("encoders", ())
+                ),
+                unmeasured=tuple(record.get("unmeasured", ())),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"not an evaluation record: {error!r}; expected the JSON of an evaluation; "
                 "delete the file and evaluate again"
             ) from error
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-ready, means included."""
+        """JSON-ready, means and the most confused pairs included."""
         means = {
             "fidelity": self.fidelity,
             "share": self.share,
             "recognised": self.recognised,
             "forgetting": self.forgetting,
         }
-        return {**asdict(self), "skus": [asdict(score) for score in self.skus], "mean": means}
+        pairs = [asdict(pair) for pair in self.confusion.most_confused(10)]
+        return {**asdict(self), "mean": means, "most_confused": pairs}
 
 
-def score_product(
-    sku: str,
-    name: str,
-    generated: Features,
+def confusion_of(scores: Sequence[SkuScore]) -> ConfusionMatrix:
+    """The matrix whose rows are in ``scores``."""
+    skus = [score.sku for score in scores]
+    values = np.zeros((len(skus), len(skus)))
+    for row, score in enumerate(scores):
+        values[row, row] = score.recognised
+        for other, share in score.taken_for.items():
+            values[row, skus.index(other)] = share
+    return ConfusionMatrix(tuple(skus), values)
+
+
+def _sku_score(record: Mapping[str, Any]) -> SkuScore:
+    known = _known(SkuScore, record)
+    lists = {name: tuple(known.get(name, ())) for name in ("looks_like", "shows_scene")}
+    return SkuScore(**{**known, **lists})
+
+
+def _known(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    names = {known.name for known in fields(kind)}
+    return {key: value for key, value in record.items() if key in names}
+
+
+def score_products(
+    generated: Mapping[str, Features],
     photos: Mapping[str, Features],
-    earlier: float | None = None,
-) -> SkuScore:
-    """Figures of one product.
+    names: Mapping[str, str],
+    earlier: Mapping[str, float],
+) -> tuple[SkuScore, ...]:
+    """Figures of every product in ``generated``, in its order; scenes are left to others.
 
     Args:
-        sku: a key of ``photos``.
-        name: what people call it.
-        generated: features of its pictures, ``(pictures, width)``.
-        photos: features of every product's photos, ``(photos, width)`` each.
-        earlier: the best fidelity of earlier versions, where one was measured.
+        generated: SKU -> features of its pictures, ``(pictures, width)``.
+        photos: SKU -> features of its photos, ``(photos, width)``; at least the same SKUs.
+        names: SKU -> what people call it.
+        earlier: SKU -> best fidelity of earlier versions, where one was measured.
     """
-    fidelity = cosine_to_photos(generated, photos[sku])
-    ceiling = photo_ceiling(photos[sku])
-    own = generated @ photos[sku].mean(axis=0)  # (pictures,)
-    others = {
-        other: generated @ rows.mean(axis=0) for other, rows in photos.items() if other != sku
-    }
-    recognised, rival = 1.0, ""
-    if others:
-        rival = max(others, key=lambda other: float(others[other].mean()))
-        recognised = float((own > np.max(list(others.values()), axis=0)).mean())
-    return SkuScore(
-        sku=sku,
-        name=name,
-        fidelity=fidelity,
-        spread=float(own.std()),
-        ceiling=ceiling,
-        share=fidelity_share(fidelity, ceiling),
-        recognised=recognised,
-        rival=rival,
-        rival_fidelity=float(others[rival].mean()) if rival else None,
-        forgotten=None if earlier is None else earlier - fidelity,
-    )
+    skus = list(photos)
+    means = np.stack([rows.mean(axis=0) for rows in photos.values()])  # (products, width)
+    looks_like = iter(recognise(np.concatenate(list(generated.values())), photos))
+    scores = []
+    for sku, rows in generated.items():
+        own = skus.index(sku)
+        fidelity, ceiling = cosine_to_photos(rows, photos[sku]), photo_ceiling(photos[sku])
+        others = rows.mean(axis=0) @ means.T  # (products,)
+        others[own] = -np.inf
+        rival = int(others.argmax())
+        looks = tuple(next(looks_like) for _ in rows)
+        scores.append(
+            SkuScore(
+                sku=sku,
+                name=names[sku],
+                fidelity=fidelity,
+                spread=float((rows @ means[own]).std()),
+                ceiling=ceiling,
+                share=fidelity_share(fidelity, ceiling),
+                recognised=looks.count(sku) / len(looks),
+                rival=skus[rival] if rival != own else "",
+                rival_fidelity=float(others[rival]) if rival != own else None,
+                forgotten=earlier[sku] - fidelity if sku in earlier else None,
+                looks_like=looks,
+            )
+        )
+    return tuple(scores)

@@ -15,8 +15,7 @@ from the head is not served, and a rerun writes the same names again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 
@@ -27,11 +26,11 @@ from catalog_pipeline.errors import (
     StoreError,
 )
 from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.stores.batches import each_of
 from catalog_pipeline.stores.content import put_content
 from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
 from catalog_pipeline.stores.head import Head, HeadObject
 from catalog_pipeline.stores.leases import Lease, hold_lease
-from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.pages import parts_in_page
 from catalog_pipeline.stores.versions import (
     Page,
@@ -45,8 +44,6 @@ from catalog_pipeline.stores.versions import (
 __all__ = ["AdapterStore", "Head", "Lease", "collection_names", "version_hash"]
 
 _ROOT = "collections/"
-_FEW_PAGES = 4
-_PAGES_AT_ONCE = 16
 
 
 def collection_names(objects: ObjectStore) -> list[str]:
@@ -91,7 +88,8 @@ class AdapterStore:
         key = self._version_key(version)
         data, where = self._objects.read(key).data, self._objects.uri(key)
         missing = [digest for digest in decode_references(data, where).pages if digest not in pages]
-        fresh = dict(zip(missing, self._read_pages(missing), strict=True))
+        found = each_of(self._objects, self.read_page, missing)
+        fresh = dict(zip(missing, found, strict=True))
 
         def page(digest: str) -> Page:
             if digest not in pages:
@@ -99,12 +97,6 @@ class AdapterStore:
             return pages[digest]
 
         return decode_version(data, version, where, page)
-
-    def _read_pages(self, digests: Sequence[str]) -> list[bytes]:
-        if isinstance(self._objects, LocalObjectStore) or len(digests) < _FEW_PAGES:
-            return [self.read_page(digest) for digest in digests]
-        with ThreadPoolExecutor(_PAGES_AT_ONCE) as pool:
-            return list(pool.map(self.read_page, digests))
 
     def read_page(self, sha256: str) -> bytes:
         """The bytes of a page of concepts.

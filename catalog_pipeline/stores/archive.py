@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow, ManifestReport
@@ -30,6 +31,7 @@ from catalog_pipeline.stores.archive_keys import (
     staging_folder,
     version_key,
 )
+from catalog_pipeline.stores.batches import each_of, missing_keys
 from catalog_pipeline.stores.content import put_content
 from catalog_pipeline.stores.contention import until_won
 from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
@@ -92,8 +94,7 @@ class ImageArchive:
 
         A shard that another run stages during a publication is therefore not lost.
         """
-        for key in self.settled_shards(day):
-            self._objects.delete(key)
+        each_of(self._objects, self._objects.delete, self.settled_shards(day))
 
     def settled_shards(self, day: date) -> list[str]:
         """The keys of the shards whose every row is published, or overtaken by a newer one."""
@@ -229,7 +230,7 @@ class ImageArchive:
         strangers = [row for row in stored.rows if row.day != day]
         return [
             *(f"row {row.image_id} lies under {day}, but is of {row.day}" for row in strangers),
-            *(problem for row in stored.rows for problem in self._picture_problems(row)),
+            *chain(*each_of(self._objects, self._picture_problems, stored.rows)),
         ]
 
     def manifest_glob(self) -> str:
@@ -272,18 +273,22 @@ class ImageArchive:
         self._objects.compare_and_swap(manifest_key(day), data, replaced.token)
 
     def _shards(self, day: date) -> dict[str, list[ArchiveRow]]:
-        shards = {}
-        for key in self._objects.list(f"{staging_folder(day)}/"):
-            try:
-                data = self._objects.read(key).data
-            except ObjectNotFoundError:
-                continue  # another publication cleared it after the listing
-            shards[key] = decode_manifest(data, self._objects.uri(key))[0]
-        return shards
+        keys = self._objects.list(f"{staging_folder(day)}/")
+        rows = each_of(self._objects, self._read_shard, keys)
+        return {key: found for key, found in zip(keys, rows, strict=True) if found is not None}
+
+    def _read_shard(self, key: str) -> list[ArchiveRow] | None:
+        try:
+            data = self._objects.read(key).data
+        except ObjectNotFoundError:
+            return None  # another publication cleared it after the listing
+        return decode_manifest(data, self._objects.uri(key))[0]
 
     def _check_pictures(self, rows: Sequence[ArchiveRow]) -> None:
+        named = {row.path for row in rows if row.path == image_key(row.sha256)}
+        stored = named.difference(missing_keys(self._objects, named))
         for row in rows:
-            if row.path != image_key(row.sha256) or not self._objects.exists(row.path):
+            if row.path not in stored:
                 raise ObjectNotFoundError(
                     f"row {row.image_id} names the picture {row.path!r}, expected "
                     f"{image_key(row.sha256)!r} to be stored; delete {staging_folder(row.day)!r} "

@@ -179,7 +179,7 @@ def _key_problem(key: str) -> str:
         return "is empty"
     if "\\" in key:
         return "holds a backslash"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
+    if not key.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in key):
         return "holds a control character"
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"is longer than {MAX_KEY_BYTES} bytes"

@@ -25,13 +25,17 @@ def merged_rows(
     for image_id in sorted(before.keys() | given.keys()):
         row = before.get(image_id) or given[image_id]
         new = given.get(image_id, row)
-        if new.created_utc >= row.created_utc and _description(new) != _description(row):
+        if new is not row and _replaces(new, row):
             row = new
         superseded = image_id not in planned
         merged[image_id] = (
             row if row.superseded == superseded else replace(row, superseded=superseded)
         )
     return merged
+
+
+def _replaces(new: ArchiveRow, row: ArchiveRow) -> bool:
+    return new.created_utc >= row.created_utc and _description(new) != _description(row)
 
 
 def _description(row: ArchiveRow) -> tuple[ArchiveRow, list[tuple[str, str]]]:
@@ -45,7 +49,7 @@ def rows_by_image_id(rows: Sequence[ArchiveRow]) -> dict[str, ArchiveRow]:
     found: dict[str, ArchiveRow] = {}
     for row in rows:
         other = found.setdefault(row.image_id, row)
-        if _description(other) != _description(row):
+        if other is not row and _description(other) != _description(row):
             raise StoreError(
                 f"two different rows for the picture {row.image_id}: {other.path!r} and "
                 f"{row.path!r}; expected one row per image id"

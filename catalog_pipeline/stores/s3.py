@@ -40,6 +40,7 @@ _Answer = TypeVar("_Answer")
 
 _ATTEMPTS = 6
 _LONGEST_PAUSE_SECONDS = 4.0
+_LISTED_AT_ONCE = 1000
 _RETRIED_CODES = {
     "ConditionalRequestConflict",
     "InternalError",
@@ -155,6 +156,20 @@ class S3ObjectStore:
             ]
 
         return sorted(self._call(prefix, fetch), key=lambda found: found.key)
+
+    def list_from(self, key: str) -> Sequence[str]:
+        """One page of the listing of ``key``'s folder: up to 1,000 keys from ``key`` on, sorted."""
+        name = self._name(key)
+        answer = self._call(
+            key,
+            lambda: self._client.list_objects_v2(
+                Bucket=self._bucket,
+                Prefix=name[: name.rfind("/") + 1],
+                StartAfter=name[:-1],
+                MaxKeys=_LISTED_AT_ONCE,
+            ),
+        )
+        return sorted(each["Key"].removeprefix(self._prefix) for each in answer.get("Contents", ()))
 
     def info(self, key: str) -> ObjectInfo:
         """See :class:`ObjectStore`."""

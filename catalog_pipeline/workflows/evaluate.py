@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
-from catalog_pipeline.generation.planner import split_layout
-from catalog_pipeline.records import AdapterVersion, Concept, Features, Pixels, RenderJob
-from catalog_pipeline.settings import GenerationSettings, Settings
-from catalog_pipeline.stores.memory import decode_memory
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.evaluate_base import rendering_settings
+from catalog_pipeline.workflows.evaluate_history import (
+    PastEvaluation,
+    best_earlier,
+    past_evaluations,
+    report_name,
+    retention_matrix,
+)
+from catalog_pipeline.workflows.evaluate_pictures import PHOTOS, Look, Looker
 from catalog_pipeline.workflows.home import Home, open_home
-from catalog_pipeline.workflows.learn_concepts import ENCODER
-from catalog_pipeline.workflows.models import open_sampler, read_named_part
+from catalog_pipeline.workflows.loss_curves import read_curve
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 from catalog_pipeline.workflows.report_pages import photos_to_show, write_page
 
 if TYPE_CHECKING:
-    from catalog_pipeline.evaluation.features import FeatureEncoder
+    from catalog_pipeline.evaluation.report import EvaluationPage
+    from catalog_pipeline.evaluation.retention import RetentionMatrix
     from catalog_pipeline.evaluation.scoring import CollectionScore, SkuScore
-
-SECOND_ENCODER = "efficientnet_lite0"
-_PHOTOS = 6
-_KEPT_PX = 256
-_NO_DAY = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,13 @@ class EvaluatedCollection:
     """One collection's figures and where its pages are."""
 
     score: CollectionScore
+    retention: RetentionMatrix
     html_path: Path
     json_path: Path
+
+    def to_record(self) -> dict[str, Any]:
+        """What the JSON file holds: the figures, and the retention matrix over the history."""
+        return _record(self.score, self.retention)
 
 
 @dataclass(frozen=True)
@@ -66,35 +68,66 @@ class EvaluationReport:
         scores = list(self.per_sku.values())
         return sum(score.fidelity for score in scores) / len(scores)
 
+    def to_record(self) -> dict[str, Any]:
+        """For programs: every collection's JSON file, with the paths of both files."""
+        return {
+            "collections": [
+                {
+                    **part.to_record(),
+                    "html_path": str(part.html_path),
+                    "json_path": str(part.json_path),
+                }
+                for part in self.collections
+            ]
+        }
+
 
 def evaluate(
     settings: Settings,
     collection: str | None = None,
-    images_per_sku: int = 8,
+    images_per_sku: int | None = None,
     *,
     progress: ProgressSink | None = None,
 ) -> EvaluationReport:
     """Render every learned product at fixed prompts and seeds, and compare with its photos.
 
     Measured is the served version of ``collection``, or of every collection that
-    has one. Writes ``reports/evaluation-<collection>-<version>.html`` and
-    ``.json``; earlier JSON files of the version's ancestors tell how much was
-    forgotten. Evaluating a version again replaces its files.
+    has one, with ``images_per_sku`` pictures a product (default: ``evaluation.yaml``).
+    Writes ``reports/evaluation-<collection>-<version>.html`` and ``.json``; earlier JSON
+    files of the version's ancestors tell how much was forgotten. Evaluating a version
+    again replaces its files.
 
     Raises:
-        GenerationError: nothing learned, or ``images_per_sku`` below 1.
+        GenerationError: nothing learned, nothing that the encoder can measure, or
+            ``images_per_sku`` below 1.
         LearningError: the version belongs to another base model.
-        ConfigurationError: the encoders' packages are missing.
+        ConfigurationError: the encoders' packages are missing, or there is no such encoder.
     """
-    if images_per_sku < 1:
-        raise GenerationError(f"images_per_sku is {images_per_sku}; expected at least 1")
+    images = settings.evaluation.images_per_sku if images_per_sku is None else images_per_sku
+    if images < 1:
+        raise GenerationError(f"images_per_sku is {images}; expected at least 1")
     home = open_home(settings)
     served = [name for name in home.collections() if home.adapters(name).head() is not None]
     if collection is None and not served:
         raise GenerationError("no collection has learned anything; run `catalog-pipeline learn`")
-    run = _Evaluation(settings, home, images_per_sku, progress or SilentProgress())
     names = served if collection is None else [collection]
-    return EvaluationReport(tuple(run.measure(name) for name in names))
+    sink = progress or SilentProgress()
+    return EvaluationReport(
+        tuple(_Evaluation(settings, home, images, sink, _head(home, name)).run() for name in names)
+    )
+
+
+def _head(home: Home, collection: str) -> AdapterVersion:
+    version = home.adapters(collection).current()
+    if version is None:
+        raise GenerationError(
+            f"collection '{collection}' has learned nothing yet; run `catalog-pipeline learn`"
+        )
+    return version
+
+
+def _record(score: CollectionScore, retention: RetentionMatrix) -> dict[str, Any]:
+    return {**score.to_record(), "retention": json.loads(retention.to_json())}
 
 
 @dataclass(frozen=True)
@@ -103,197 +136,108 @@ class _Evaluation:
     home: Home
     images_per_sku: int
     progress: ProgressSink
+    version: AdapterVersion
 
-    def measure(self, collection: str) -> EvaluatedCollection:
-        from catalog_pipeline.evaluation.report import EvaluationPage, render_report
-        from catalog_pipeline.evaluation.scoring import CollectionScore
+    def run(self) -> EvaluatedCollection:
+        from catalog_pipeline.evaluation.report import render_report
 
-        sampler, version = open_sampler(self.settings, collection)
-        memory = self._memory(version)
-        rendered: dict[str, list[Pixels]] = {}
-        label = f"evaluate {collection}"
-        self.progress.start(label, len(version.concepts) * self.images_per_sku)
-        concepts = {concept.sku: concept for concept in version.concepts}
-        protocol = self._protocol()
-        history = self._history(version, protocol)
-        photos = photos_to_show(self.settings, list(concepts), _PHOTOS)
-        scorer = _Scorer(memory, photos, history, version)
-        scores = []
-        for concept in version.concepts:
-            jobs = self._jobs(concept, version)
-            pictures = sampler.render(jobs, concepts)
-            score = scorer.score(concept, pictures)
-            scores.append(score)
-            rendered[concept.sku] = [_reduced(picture) for picture in pictures]
-            self.progress.advance(label, len(jobs), f"{concept.sku} {score.share:.0%}")
-        self.progress.finish(label)
-        total = CollectionScore(
-            collection, version.version, protocol, self.images_per_sku, tuple(scores)
-        )
-        page = EvaluationPage(
-            score=total,
-            version=version,
-            settings=self._described(version),
-            prompts=[scene for scene, _ in self._scenes()],
-            photos=photos,
-            samples=rendered,
-            history=[entry for entry, _ in history],
-        )
-        name = _report_name(collection, version.version)
+        version = self.version
+        looker = Looker(self.settings, self.home, version, self.images_per_sku, self.progress)
+        protocol = self._protocol(looker)
+        past = past_evaluations(self.home, version, protocol)
+        look = looker.look()
+        score = self._score(look, protocol, best_earlier(past, version.concepts))
+        retention = retention_matrix([*past, PastEvaluation(score, version)])
+        page = self._page(score, retention, look, [entry.score for entry in past])
+        name = report_name(version.collection, version.version)
         html_path = self._write(f"{name}.html", render_report(page))
-        record = json.dumps(total.to_record(), indent=1, sort_keys=True, ensure_ascii=False)
-        return EvaluatedCollection(total, html_path, self._write(f"{name}.json", record + "\n"))
+        record = json.dumps(_record(score, retention), indent=1, sort_keys=True, ensure_ascii=False)
+        json_path = self._write(f"{name}.json", record + "\n")
+        return EvaluatedCollection(score, retention, html_path, json_path)
 
     def _write(self, name: str, text: str) -> Path:
         return write_page(self.settings, self.home, name, text.encode())
 
-    def _memory(self, version: AdapterVersion) -> dict[str, Features]:
-        store = self.home.adapters(version.collection)
-        return {
-            concept.sku: decode_memory(
-                read_named_part(store, version, f"memory/{concept.sku}")
-            ).features
-            for concept in version.concepts
-        }
-
-    def _history(
-        self, version: AdapterVersion, protocol: str
-    ) -> list[tuple[CollectionScore, AdapterVersion]]:
-        """Comparable evaluations of the version's ancestors, oldest first."""
+    def _score(self, look: Look, protocol: str, earlier: dict[str, float]) -> CollectionScore:
+        from catalog_pipeline.evaluation.collection import score_encoder, score_skus
         from catalog_pipeline.evaluation.scoring import CollectionScore
 
-        store = self.home.adapters(version.collection)
-        found: list[tuple[CollectionScore, AdapterVersion]] = []
-        parent = version.parent
-        while parent is not None:
-            try:
-                ancestor = store.read(parent)
-            except ObjectNotFoundError:
-                break  # Versions may be cleaned up; what is left still compares.
-            key = f"reports/{_report_name(version.collection, parent)}.json"
-            if self.home.objects.exists(key):
-                score = CollectionScore.from_record(json.loads(self.home.objects.read(key).data))
-                if score.protocol == protocol:
-                    found.append((score, ancestor))
-            parent = ancestor.parent
-        return found[::-1]
-
-    def _scenes(self) -> list[tuple[str, int]]:
-        from catalog_pipeline.evaluation.prompts import evaluation_scenes
-
-        return evaluation_scenes(self.images_per_sku)
-
-    def _jobs(self, concept: Concept, version: AdapterVersion) -> list[RenderJob]:
-        generation = self.settings.generation
-        return [
-            RenderJob(
-                job_id=f"evaluation-{concept.sku}-{seed}",
-                day=_NO_DAY,
-                template="evaluation",
-                prompt=f"{concept.name} {scene}",
-                scene=scene,
-                skus=(concept.sku,),
-                regions=split_layout(1),
-                layout="single",
-                seed=seed,
-                sampler=generation.sampler,
-                steps=generation.steps,
-                guidance=generation.guidance,
-                width=generation.width,
-                height=generation.height,
-                negative_prompt=generation.negative_prompt,
-                collection=version.collection,
-                adapter_version=version.version,
-            )
-            for scene, seed in self._scenes()
+        concepts = self.version.concepts
+        names = {concept.sku: concept.name for concept in concepts}
+        nouns = {concept.sku: concept.class_noun for concept in concepts}
+        per_encoder = [
+            (seen, score_skus(seen, names, nouns, {} if index else earlier))
+            for index, seen in enumerate(look.by_encoder)
         ]
+        (_, first), *others = per_encoder
+        shares = {
+            seen.encoder: {score.sku: score.share for score in scores} for seen, scores in others
+        }
+        return CollectionScore(
+            collection=self.version.collection,
+            version=self.version.version,
+            protocol=protocol,
+            images_per_sku=self.images_per_sku,
+            skus=tuple(
+                replace(
+                    score,
+                    other_shares={
+                        name: by_sku[score.sku]
+                        for name, by_sku in shares.items()
+                        if score.sku in by_sku
+                    },
+                )
+                for score in first
+            ),
+            encoders=tuple(score_encoder(seen, scores, nouns) for seen, scores in per_encoder),
+            unmeasured=tuple(sorted(set(names) - {score.sku for score in first})),
+        )
 
-    def _protocol(self) -> str:
+    def _page(
+        self,
+        score: CollectionScore,
+        retention: RetentionMatrix,
+        look: Look,
+        history: Sequence[CollectionScore],
+    ) -> EvaluationPage:
+        from catalog_pipeline.evaluation.embedding import picture_uri
+        from catalog_pipeline.evaluation.report import EvaluationPage, skus_to_show
+
+        shown = skus_to_show(score)
+        store = self.home.adapters(self.version.collection)
+        photos = photos_to_show(self.settings, shown, PHOTOS)
+        curves = {sku: read_curve(store, self.version, sku) for sku in shown}
+        return EvaluationPage(
+            score=score,
+            version=self.version,
+            settings=self._described(score),
+            scenes=look.by_encoder[0].scenes,
+            photos={sku: [picture_uri(p, 256) for p in found] for sku, found in photos.items()},
+            samples={sku: look.samples[sku] for sku in shown},
+            retention=retention,
+            history=history,
+            loss_curves={sku: curve for sku, curve in curves.items() if curve},
+        )
+
+    def _protocol(self, looker: Looker) -> str:
         """Equal for two evaluations whose figures may be compared."""
         content = {
-            "encoder": ENCODER,
-            "scenes": self._scenes(),
-            "sampling": _sampling(self.settings.generation),
+            "encoder": next(iter(looker.encoders)),
+            "scenes": looker.scenes,
+            "sampling": rendering_settings(self.settings.generation),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _described(self, version: AdapterVersion) -> dict[str, str]:
-        sampling = _sampling(self.settings.generation)
+    def _described(self, score: CollectionScore) -> dict[str, str]:
+        version = self.version
+        sampling = rendering_settings(self.settings.generation)
         return {
             "version": version.version,
             "parent": version.parent or "none",
             "base model": version.base_model_hash,
             "memory": version.memory_version,
             "code": version.code_version,
-            "encoder": f"{ENCODER}; second: {SECOND_ENCODER}",
+            "encoders": "; ".join(encoder.encoder for encoder in score.encoders),
             "sampling": ", ".join(f"{key} {value}" for key, value in sampling.items() if value),
-            "protocol": self._protocol(),
+            "protocol": score.protocol,
         }
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """Scores pictures of one version; loads each encoder once."""
-
-    memory: Mapping[str, Features]
-    photos: Mapping[str, Sequence[Pixels]]
-    history: Sequence[tuple[CollectionScore, AdapterVersion]]
-    version: AdapterVersion
-
-    def score(self, concept: Concept, pictures: Sequence[Pixels]) -> SkuScore:
-        from catalog_pipeline.evaluation.scoring import score_product
-
-        score = score_product(
-            concept.sku,
-            concept.name,
-            _encoder(ENCODER).encode(pictures),
-            self.memory,
-            self._best_earlier(concept),
-        )
-        return replace(score, second_share=self._second_share(concept.sku, pictures))
-
-    def _second_share(self, sku: str, pictures: Sequence[Pixels]) -> float | None:
-        from catalog_pipeline.evaluation.retention import (
-            cosine_to_photos,
-            fidelity_share,
-            photo_ceiling,
-        )
-
-        if len(self.photos[sku]) < 2:
-            return None
-        encoder = _encoder(SECOND_ENCODER)
-        photos = encoder.encode(self.photos[sku])
-        fidelity = cosine_to_photos(encoder.encode(pictures), photos)
-        return fidelity_share(fidelity, photo_ceiling(photos))
-
-    def _best_earlier(self, concept: Concept) -> float | None:
-        """The best fidelity of the same photos in an ancestor."""
-        earlier = []
-        for score, ancestor in self.history:
-            known = ancestor.concept(concept.sku)
-            if known is not None and known.photos_hash == concept.photos_hash:
-                earlier += [entry.fidelity for entry in score.skus if entry.sku == concept.sku]
-        return max(earlier, default=None)
-
-
-@lru_cache(maxsize=2)
-def _encoder(name: str) -> FeatureEncoder:
-    from catalog_pipeline.evaluation.features import open_encoder
-
-    return open_encoder(name)
-
-
-def _reduced(picture: Pixels) -> Pixels:
-    """Small enough that the pictures of a large collection fit in memory together."""
-    image = Image.fromarray(picture)
-    image.thumbnail((_KEPT_PX, _KEPT_PX), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def _report_name(collection: str, version: str) -> str:
-    return f"evaluation-{collection}-{version}"
-
-
-def _sampling(generation: GenerationSettings) -> dict[str, object]:
-    names = ("sampler", "steps", "guidance", "width", "height", "negative_prompt")
-    return {name: getattr(generation, name) for name in names}

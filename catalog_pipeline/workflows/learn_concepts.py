@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline import __version__
 from catalog_pipeline.catalog.index import mark_failed, mark_learned
-from catalog_pipeline.errors import CatalogError, CatalogPipelineError
+from catalog_pipeline.errors import CatalogError, CatalogPipelineError, QualityGateError
 from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
@@ -32,9 +32,11 @@ from catalog_pipeline.workflows.learning_inputs import (
     open_tools,
     photos_hash,
 )
+from catalog_pipeline.workflows.loss_curves import curve_part, encode_curve
 from catalog_pipeline.workflows.models import base_model_hash
 from catalog_pipeline.workflows.photo_sets import validate_photo_set
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from catalog_pipeline.workflows.retention_gate import require_untouched_parts
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.task_runner import LearnedPart
@@ -110,7 +112,7 @@ class _LearningRun:
             self.home.index.update(
                 lambda rows: mark_failed(rows, row.sku, row.content_hash, reason)
             )
-            outcome = LearnOutcome(row.sku, "failed", reason=reason)
+            outcome = failed_outcome(row.sku, error)
         else:
             learned = photo_set.content_hash
             self.home.index.update(lambda rows: mark_learned(rows, row.sku, learned))
@@ -136,8 +138,11 @@ class _LearningRun:
                 parts[SHARED] = store.write_part(learned.shared_data)
             entry = MemoryEntry(sku, learned.prompts, learned.features)
             parts[f"memory/{sku}"] = store.write_part(encode_memory(entry))
+            parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
+            require_untouched_parts(parent, parts, sku)
             version = self._publish(store, parent, learned.concept, parts, lease.fence)
-            store.delete_staging(learned.checkpoint_name)
+            for name in learned.staged:
+                store.delete_staging(name)
         return LearnOutcome(
             sku,
             "learned",
@@ -198,6 +203,19 @@ class _LearningRun:
 def _with_card(known: Concept, photo_set: PhotoSet) -> Concept:
     card = photo_set.sku
     return replace(known, name=card.name, category=card.category)
+
+
+def failed_outcome(sku: str, error: CatalogPipelineError) -> LearnOutcome:
+    """What became of ``sku``, with what the quality gate saw of it where that refused it."""
+    if isinstance(error, QualityGateError):
+        return LearnOutcome(
+            sku,
+            "failed",
+            reason=str(error),
+            metrics=error.figures,
+            contact_sheet_png=error.picture_png,
+        )
+    return LearnOutcome(sku, "failed", reason=str(error))
 
 
 def _unchanged(concept: Concept, version: str, reason: str) -> LearnOutcome:

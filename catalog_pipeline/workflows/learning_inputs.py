@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.records import AdapterVersion, Concept, Photo, PhotoSet
+from catalog_pipeline.records import AdapterVersion, Concept, Photo, PhotoSet, Sku
 from catalog_pipeline.settings import LearningSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.evaluation.product_mask import ProductMasker
     from catalog_pipeline.learning.augmentation import Backdrop
     from catalog_pipeline.learning.memory import LatentBank, RememberedConcept
+    from catalog_pipeline.learning.task import LearningTask
 
 SHARED = "shared"
 
@@ -48,26 +49,84 @@ def open_tools(settings: Settings) -> LearningTools:
     return LearningTools(engine, open_encoder(), ProductMasker(), plan)
 
 
+def draft_concept(
+    parent: AdapterVersion | None, card: Sku, tokens: int, photos: str, config: str
+) -> Concept:
+    """The concept of ``card`` as the task after ``parent`` will learn it, without figures."""
+    from catalog_pipeline.diffusion.text import placeholder_tokens
+
+    return Concept(
+        sku=card.sku,
+        name=card.name,
+        class_noun=card.class_noun,
+        category=card.category,
+        placeholder_tokens=placeholder_tokens(card.sku, tokens),
+        photos_hash=photos,
+        config_hash=config,
+        task=1 + tasks_so_far(parent) if parent else 1,
+    )
+
+
+def make_task(
+    tools: LearningTools,
+    objects: ObjectStore,
+    store: AdapterStore,
+    learning: LearningSettings,
+    parent: AdapterVersion | None,
+    concept: Concept,
+    photo_set: PhotoSet,
+) -> LearningTask:
+    """The task that learns ``concept``, with the engine brought to the state of ``parent``."""
+    from catalog_pipeline.learning.memory import derive_seed
+    from catalog_pipeline.learning.task import LearningTask, Subject
+
+    shared = learning.adapter.slots == "shared"
+    seed = derive_seed(learning.seed, concept.sku, 0)
+    prior = exemplars = None
+    if shared:
+        install_shared(tools, store, parent)
+        remembered = remembered_concepts(store, parent, learning, concept.sku)
+        prior, exemplars = recall_banks(tools, learning, remembered, concept.class_noun, seed)
+    origin = parent.parts.get(SHARED, "") if parent is not None and shared else ""
+    inputs = f"{concept.sku}|{concept.photos_hash}|{concept.config_hash}|{origin}"
+    subject = Subject(
+        class_noun=concept.class_noun,
+        photos=with_masks(photo_set.photos, tools.masker),
+        slot=SHARED if shared else concept.sku,
+        placeholder_tokens=concept.placeholder_tokens,
+        fresh_slot=not shared or parent is None,
+    )
+    return LearningTask(
+        subjects=(subject,),
+        backdrops=load_backdrops(tools, learning, objects),
+        fingerprint=hashlib.sha256(inputs.encode()).hexdigest(),
+        seed=seed,
+        prior=prior,
+        exemplars=exemplars,
+    )
+
+
 def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str) -> str:
     """Changes when anything changes that the learned weights depend on, the photos apart."""
     ours = settings.model_dump(mode="json")
-    for unrelated in ("gate_images", "gate_min_fidelity_share", "gate_max_forgetting"):
-        ours.pop(unrelated)
-    return _digest({"learning": ours, "base": base_hash, "encoder": encoder})
+    # The gate judges weights; a second try is made of the same inputs as the first.
+    ours = {name: value for name, value in ours.items() if not name.startswith("gate_")}
+    return digest({"learning": ours, "base": base_hash, "encoder": encoder})
 
 
 def photos_hash(photo_set: PhotoSet) -> str:
     """Changes when a photo or the class noun changes; other card fields do not train anything."""
     digests = sorted(photo.sha256 for photo in photo_set.photos)
-    return _digest({"photos": digests, "class_noun": photo_set.sku.class_noun})
+    return digest({"photos": digests, "class_noun": photo_set.sku.class_noun})
 
 
 def memory_version(parts: dict[str, str]) -> str:
     """Names the long-term bank: a hash over its entries."""
-    return _digest({k: v for k, v in parts.items() if k.startswith("memory/")})[:16]
+    return digest({k: v for k, v in parts.items() if k.startswith("memory/")})[:16]
 
 
-def _digest(content: object) -> str:
+def digest(content: object) -> str:
+    """SHA-256 of plain data, however its keys are ordered."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -96,7 +155,7 @@ def load_backdrops(
     phrases = [p for p in settings.scenes for _ in range(settings.backdrops_per_scene)]
     if not phrases:
         return ()
-    asked = _digest({"phrases": phrases, "seed": settings.seed, "plan": repr(tools.plan)})
+    asked = digest({"phrases": phrases, "seed": settings.seed, "plan": repr(tools.plan)})
     key = f"base/{tools.engine.base.content_hash[:16]}/backdrops-{asked[:16]}.safetensors"
     if objects.exists(key):
         return decode_backdrops(objects.read(key).data)
@@ -106,22 +165,27 @@ def load_backdrops(
 
 
 def remembered_concepts(
-    store: AdapterStore, version: AdapterVersion, settings: LearningSettings, leave_out: str
+    store: AdapterStore,
+    version: AdapterVersion | None,
+    settings: LearningSettings,
+    leave_out: str,
 ) -> list[RememberedConcept]:
-    """The concepts that this task refreshes: at most ``replay_concepts``, round-robin by task."""
-    from catalog_pipeline.learning.memory import RememberedConcept
+    """The concepts that this task refreshes: at most ``replay_concepts``, in turn."""
+    from catalog_pipeline.learning.memory import RememberedConcept, refreshed
 
-    concepts = [c for c in version.concepts if c.sku != leave_out]
-    if not concepts:
+    if version is None:
         return []
-    count = min(settings.replay_concepts, len(concepts))
-    start = len(version.concepts) * count % len(concepts)
-    chosen = [concepts[(start + i) % len(concepts)] for i in range(count)]
+    concepts = [c for c in version.concepts if c.sku != leave_out]
     remembered = []
-    for concept in chosen:
+    for concept in refreshed(concepts, settings.replay_concepts, tasks_so_far(version)):
         entry = decode_memory(read_named_part(store, version, f"memory/{concept.sku}"))
         remembered.append(RememberedConcept(concept, SHARED, entry.prompts, entry.features))
     return remembered
+
+
+def tasks_so_far(version: AdapterVersion) -> int:
+    """How many tasks led to ``version``, SKUs learned anew counted again."""
+    return max((concept.task for concept in version.concepts), default=0)
 
 
 def install_shared(
@@ -148,16 +212,11 @@ def recall_banks(
     seed: int,
 ) -> tuple[LatentBank | None, LatentBank | None]:
     """Prior and short-term bank of a task on the shared slot; ``None`` where switched off."""
-    from catalog_pipeline.learning.memory import recall_exemplars, render_prior
+    from catalog_pipeline.learning.memory import prior_prompts, recall_exemplars, render_prior
 
     prior = exemplars = None
     if settings.prior_images and settings.losses.prior_weight:
-        prompts = []
-        for index in range(settings.prior_images):
-            scene = settings.scenes[index % len(settings.scenes)]
-            prompts.append(
-                f"a photo of a {class_noun} {scene}" if index % 2 else f"a photo {scene}"
-            )
+        prompts = prior_prompts(settings.scenes, class_noun, settings.prior_images)
         prior = render_prior(tools.engine, prompts, tools.plan, seed)
     losses = settings.losses
     if remembered and (losses.replay_weight or losses.distillation_weight):

@@ -17,14 +17,22 @@ def publish_manifest(settings: Settings, day: date) -> ManifestReport:
     the day keeps its row; those that the plan in force does not name are marked
     superseded, and lose the mark when a later plan names them again. Idempotent: a
     second call changes nothing. A crash before the clearing is mended by the next
-    call; readers see the manifest before or after, never between.
+    call; readers see the manifest before or after, never between. A row that an
+    interrupted rendering of another plan has staged, and whose picture has been removed
+    since, is passed over: it must not hold up the night.
 
     Raises:
         GenerationError: the day was never planned.
     """
     plan = read_plan(settings, day)
-    archive = open_home(settings).archive
+    home = open_home(settings)
+    archive = home.archive
     planned = {job.job_id for job in plan.jobs}
-    report = archive.publish_day(day, archive.staged(day), planned)
+    staged = [
+        row
+        for row in archive.staged(day)
+        if row.image_id in planned or home.objects.exists(row.path)
+    ]
+    report = archive.publish_day(day, staged, planned)
     archive.clear_staging(day)
     return report

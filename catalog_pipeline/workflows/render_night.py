@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from catalog_pipeline.errors import (
@@ -99,7 +99,7 @@ def render_night(
     sink.start(task, len(jobs))
     if done:
         sink.advance(task, len(done), "already there")
-    run = _Run(settings, home, day, open_sampler, encoder)
+    run = _Run(settings, home, day, known, open_sampler, encoder)
     try:
         for batch in _batches(missing, settings.generation.batch_size):
             run.render(batch)
@@ -139,6 +139,7 @@ class _Run:
     settings: Settings
     home: Home
     day: date
+    known: Mapping[str, ArchiveRow]
     open_sampler: OpenSampler | None
     encoder: FeatureEncoder | None
     rendered: int = 0
@@ -178,7 +179,8 @@ class _Run:
         rows = []
         for job, picture, score in zip(batch, pictures, scores, strict=True):
             path, sha256 = self.home.archive.put_image(encode_png(picture))
-            rows.append(_make_row(job, opened.version, path, sha256, score))
+            made = _moment_after(self.known.get(job.job_id))
+            rows.append(_make_row(job, opened.version, path, sha256, score, made))
         names = "\n".join(job.job_id for job in batch)
         shard = hashlib.sha256(names.encode()).hexdigest()[:32]
         self.home.archive.stage(self.day, shard, rows)
@@ -248,8 +250,24 @@ def _sample(opened: _Opened, batch: Sequence[RenderJob]) -> list[Pixels]:
     return pictures
 
 
+def _moment_after(replaced: ArchiveRow | None) -> datetime:
+    """Now, but never before the row that is replaced: of two rows of a picture the later counts.
+
+    A clock that was set back would let the row of a lost picture win over its successor.
+    """
+    now = datetime.now(UTC)
+    if replaced is None:
+        return now
+    return max(now, replaced.created_utc + timedelta(microseconds=1))
+
+
 def _make_row(
-    job: RenderJob, version: AdapterVersion, path: str, sha256: str, scores: Mapping[str, float]
+    job: RenderJob,
+    version: AdapterVersion,
+    path: str,
+    sha256: str,
+    scores: Mapping[str, float],
+    created_utc: datetime,
 ) -> ArchiveRow:
     return ArchiveRow(
         image_id=job.job_id,
@@ -272,7 +290,7 @@ def _make_row(
         memory_version=version.memory_version,
         scores=scores,
         superseded=False,
-        created_utc=datetime.now(UTC),
+        created_utc=created_utc,
         schema_version=SCHEMA_VERSION,
     )
 

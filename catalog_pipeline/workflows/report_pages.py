@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
@@ -29,7 +29,14 @@ def write_page(settings: Settings, home: Home, name: str, data: bytes) -> Path:
 def photos_to_show(
     settings: Settings, skus: Collection[str], per_sku: int
 ) -> dict[str, list[Pixels]]:
-    """The first usable photos of each SKU, ``per_sku`` at most; none for a SKU that has left.
+    """:func:`each_with_photos` at once."""
+    return dict(each_with_photos(settings, skus, per_sku))
+
+
+def each_with_photos(
+    settings: Settings, skus: Collection[str], per_sku: int
+) -> Iterator[tuple[str, list[Pixels]]]:
+    """Each SKU with its first usable photos, ``per_sku`` at most; none for one that has left.
 
     Products leave the catalog while their pictures stay, so a missing folder, or
     a missing catalog, is no error here: a page shows the product without a photo.
@@ -39,8 +46,9 @@ def photos_to_show(
         listings = source.list_skus(only=list(skus)).listings
     except CatalogError:
         listings = ()
-    found = {listing.sku: _usable(settings, source, listing, per_sku) for listing in listings}
-    return {sku: found.get(sku, []) for sku in skus}
+    found = {listing.sku: listing for listing in listings}
+    for sku in skus:
+        yield sku, _usable(settings, source, found[sku], per_sku) if sku in found else []
 
 
 def _usable(

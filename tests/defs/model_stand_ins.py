@@ -7,6 +7,7 @@ beside this module is how the line is scheduled, recorded and repaired.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from catalog_pipeline.workflows.photo_sets import validate_photo_set
 from catalog_pipeline.workflows.progress import ProgressSink
 
 REFUSED_FILE = "refused_skus.txt"
+FIGURES_FILE = "figures.json"
 BROKEN_SAMPLER_FILE = "broken_sampler"
 DIES_AT_FILE = "dies_at.txt"
 
@@ -52,7 +54,10 @@ def learn_concepts(
     *,
     progress: ProgressSink | None = None,
 ) -> Iterator[LearnOutcome]:
-    """Commits a version per SKU; those named in ``<home>/refused_skus.txt`` fail the gate."""
+    """Commits a version per SKU; those named in ``<home>/refused_skus.txt`` fail the gate.
+
+    ``<home>/figures.json`` maps a SKU to what the gate measures of it.
+    """
     home = open_home(settings)
     for row in learning.choose_rows(home.index.read(), skus):
         if progress is not None:
@@ -65,7 +70,11 @@ def learn_concepts(
         try:
             photos = validate_photo_set(settings, row.sku)
             if row.sku in _names(settings, REFUSED_FILE):
-                raise QualityGateError(f"{row.sku} looks like nothing at all")
+                raise QualityGateError(
+                    f"{row.sku} looks like nothing at all",
+                    picture_png=_sheet(photos),
+                    figures=_figures(settings, row.sku),
+                )
             outcome = _commit(settings, photos)
         except (CatalogError, QualityGateError) as error:
             reason = str(error)
@@ -74,7 +83,7 @@ def learn_concepts(
                     rows, row.sku, row.content_hash, reason
                 )
             )
-            yield LearnOutcome(row.sku, "failed", reason=reason)
+            yield learning.failed_outcome(row.sku, error)
         else:
             home.index.update(
                 lambda rows, row=row, photos=photos: mark_learned(
@@ -89,8 +98,19 @@ def _names(settings: Settings, file: str) -> list[str]:
     return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
+def _figures(settings: Settings, sku: str) -> dict[str, float]:
+    path = settings.home / FIGURES_FILE
+    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {"fidelity": 0.5, "forgetting": 0.01, "prior_drift": 0.02, **measured.get(sku, {})}
+
+
+def _sheet(photos: PhotoSet) -> bytes:
+    return encode_png(contact_sheet([[photo.pixels for photo in photos.photos]]))
+
+
 def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
     sku = photos.sku.sku
+    figures = _figures(settings, sku)
     store = open_home(settings).adapters(photos.sku.collection)
     with store.lease(timeout_seconds=5) as lease:
         parent = store.current()
@@ -105,7 +125,7 @@ def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
             placeholder_tokens=(f"<{sku}:0>", f"<{sku}:1>"),
             photos_hash=photos.content_hash,
             task=len(parent.concepts) if parent else 0,
-            metrics={"fidelity": 0.5},
+            metrics=figures,
         )
         part = store.write_part(f"weights of {sku} at {photos.content_hash}".encode())
         kept = tuple(c for c in parent.concepts if c.sku != sku) if parent else ()
@@ -131,9 +151,9 @@ def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
         "learned",
         version=version.version,
         seconds=1.5,
-        metrics={"fidelity": 0.5},
+        metrics=figures,
         loss_curve=tuple((step, 1.0 / (step + 1)) for step in range(40)),
-        contact_sheet_png=encode_png(contact_sheet([[photo.pixels for photo in photos.photos]])),
+        contact_sheet_png=_sheet(photos),
     )
 
 

@@ -32,10 +32,14 @@ archive/image_manifest:manifest_rows_match_files blocking
 archive/summary:archive_has_unique_image_ids
 catalog/photo_set:photo_set_is_usable
 generation/images:night_is_complete
+learning/concept:no_forgetting_regression
+learning/concept:prior_intact
 learning/memory:memory_head_is_consistent blocking
 """
 
 JOBS = """
+catalog_retire:
+collect_garbage:
 learn_new_skus: learning/concept
 nightly_generation: archive/image_manifest archive/summary generation/images generation/plan \
 learning/memory
@@ -90,6 +94,8 @@ def test_automation_is_off_until_somebody_turns_it_on() -> None:
     assert set(sensors) == {"catalog_watch"}
     assert {name: item.cron_schedule for name, item in schedules.items()} == {
         "nightly_catalog_refresh": "0 1 * * *",
+        "nightly_catalog_retire": "30 1 * * *",
+        "nightly_learning_retry": "45 1 * * *",
         "nightly_generation": "30 2 * * *",
     }
     assert sensors["catalog_watch"].default_status is dg.DefaultSensorStatus.STOPPED

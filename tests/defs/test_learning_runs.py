@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,6 @@ from tests.defs.scratch_line import Line
 
 CONCEPT = dg.AssetKey(["learning", "concept"])
 PHOTO_SET = dg.AssetKey(["catalog", "photo_set"])
-MEMORY_CHECK = dg.AssetCheckKey(dg.AssetKey(["learning", "memory"]), "memory_head_is_consistent")
 
 
 def learned(instance: dg.DagsterInstance, key: dg.AssetKey = CONCEPT) -> set[str]:
@@ -152,12 +152,15 @@ def test_the_index_names_what_cannot_be_used(line: Line, instance: dg.DagsterIns
     assert metadata["status/new"] + metadata.get("status/failed", 0) == 2
 
 
-def report_memory(instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
+def memory_checks(instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
     result = defs.resolve_job_def("report_memory").execute_in_process(
         instance=instance, raise_on_error=False
     )
-    (check,) = result.get_asset_check_evaluations()
-    return check
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
+def report_memory(instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
+    return memory_checks(instance)["memory_head_is_consistent"]
 
 
 def test_the_memory_follows_a_rollback(line: Line, instance: dg.DagsterInstance) -> None:
@@ -197,3 +200,66 @@ def test_nothing_learned_is_a_clear_failure(line: Line, instance: dg.DagsterInst
     )
     assert not result.success
     assert "at least one learned SKU" in failure_text(instance, result.run_id)
+
+
+def test_a_refused_candidate_is_shown(line: Line, instance: dg.DagsterInstance) -> None:
+    line.add_product("mug_a")
+    line.write("refused_skus.txt", "mug_a")
+    line.write("figures.json", json.dumps({"mug_a": {"forgetting": 0.2}}))
+    (run,) = tick_sensor_and_run(instance, defs)
+    assert not run.is_success
+    (entry,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    assert entry.dagster_event is not None
+    failure = entry.dagster_event.step_failure_data.user_failure_data
+    assert failure is not None
+    (observed,) = instance.fetch_observations(
+        dg.AssetRecordsFilter(CONCEPT, asset_partitions=["mug_a"]), limit=2
+    ).records
+    observation = observed.asset_observation
+    assert observation is not None
+    assert observation.description == "mug_a looks like nothing at all"
+    assert observation.metadata["metric/forgetting"].value == 0.2
+    pictures = (
+        failure.metadata["pictures/mug_a"].value,
+        observation.metadata["before_above_after_below"].value,
+    )
+    for picture in pictures:
+        assert str(picture).startswith("![mug_a](data:image/png;base64,")
+        assert len(str(picture)) < 100_000
+    assert learned(instance) == set()
+
+
+def test_the_retention_checks_follow_what_is_served(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    line.add_product("mug_a")
+    assert tick_sensor_and_run(instance, defs)[0].is_success
+    first = line.home.adapters("default").current()
+    assert first is not None
+    line.add_product("mug_b")
+    line.write("figures.json", json.dumps({"mug_b": {"forgetting": 0.2, "prior_drift": 0.06}}))
+    (run,) = tick_sensor_and_run(instance, defs)
+    # The run succeeds: its gate let the candidate pass, and a check that fails stops nothing.
+    assert run.is_success
+    entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [entry.dagster_event.asset_check_evaluation_data for entry in entries]  # type: ignore[union-attr]
+    assert {check.check_name: check.passed for check in found} == {
+        "no_forgetting_regression": False,
+        "prior_intact": False,
+    }
+    checks = memory_checks(instance)
+    forgetting = checks["no_forgetting_regression"]
+    assert not forgetting.passed
+    assert forgetting.severity is dg.AssetCheckSeverity.ERROR
+    assert "largest forgetting of 2 concepts: 0.200, expected at most 0.05" in str(
+        forgetting.description
+    )
+    assert forgetting.metadata["largest"].value == 0.2
+    table = forgetting.metadata["past_the_tolerance"].value
+    assert "mug_b" in str(table)
+    assert "mug_a" not in str(table)
+    assert not checks["prior_intact"].passed
+    rollback(line.settings, first.version, "default")
+    checks = memory_checks(instance)
+    assert checks["no_forgetting_regression"].passed
+    assert checks["prior_intact"].passed

@@ -16,6 +16,7 @@ from catalog_pipeline.settings import CatalogSettings
 
 MAX_SKUS_PER_RUN = 25
 MAX_ATTEMPTS = 3
+MAX_NIGHTLY_RETRIES = 3
 HASH_CHARS = 12
 
 RunState = Literal["none", "unfinished", "finished"]
@@ -103,14 +104,33 @@ def usable_rows(rows: Sequence[IndexRow], settings: CatalogSettings) -> list[Ind
 def waiting_to_learn(usable: Sequence[IndexRow]) -> dict[str, str]:
     """SKU -> short content hash of every usable row that is new or changed.
 
-    A ``failed`` row waits for a person or for other photos: the same photos would
-    fail again.
+    A ``failed`` row waits for other photos, for a person, or for :func:`failed_to_retry`:
+    the same photos would most likely fail again.
     """
     return {
         row.sku: row.content_hash[:HASH_CHARS]
         for row in usable
         if row.status in (SkuStatus.NEW, SkuStatus.CHANGED)
     }
+
+
+def failed_to_retry(
+    usable: Sequence[IndexRow], retried: Mapping[str, int], *, max_requests: int
+) -> list[str]:
+    """``<sku>:<short hash>`` of the failed rows to learn once more, those retried least first.
+
+    A failure may have passed: a full disk, a server that was away, a photo replaced under
+    the reader. ``retried`` counts the earlier retries by the same names; after
+    :data:`MAX_NIGHTLY_RETRIES` of one content a person is needed. A row that was learned
+    from this very content failed because a person rolled it back, and is left alone.
+    """
+    names = {
+        f"{row.sku}:{row.content_hash[:HASH_CHARS]}"
+        for row in usable
+        if row.status is SkuStatus.FAILED and row.learned_hash != row.content_hash
+    }
+    due = [name for name in names if retried.get(name, 0) < MAX_NIGHTLY_RETRIES]
+    return sorted(due, key=lambda name: (retried.get(name, 0), name))[:max_requests]
 
 
 def plan_requests(

@@ -1,5 +1,6 @@
 """``catalog_watch``: new and changed products become learning runs."""
 
+import time
 from collections.abc import Sequence
 
 import dagster as dg
@@ -27,6 +28,7 @@ RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 WILL_RETRY_TAG = "dagster/will_retry"
 AUTO_RETRY_RUN_TAG = "dagster/auto_retry_run_id"
+RETRY_PATIENCE_SECONDS = 600.0
 SKU_TAG = "sku"
 SKU_TAG_CHARS = 200
 
@@ -111,13 +113,21 @@ def _run_request(request: LearnRequest) -> dg.RunRequest:
 
 def _run_state(instance: dg.DagsterInstance, run_key: str) -> RunState:
     """What became of the run, and of its automatic retry, that ``run_key`` started."""
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: run_key}))
-    if not runs:
+    records = instance.get_run_records(filters=dg.RunsFilter(tags={RUN_KEY_TAG: run_key}))
+    if not records:
         return "none"
-    for run in runs:
-        awaits_retry = run.tags.get(WILL_RETRY_TAG) == "true" and not run.tags.get(
-            AUTO_RETRY_RUN_TAG
-        )
-        if not run.is_finished or awaits_retry:
+    for record in records:
+        if not record.dagster_run.is_finished or _awaits_retry(record):
             return "unfinished"
     return "finished"
+
+
+def _awaits_retry(record: dg.RunRecord) -> bool:
+    """Whether the daemon will still start the run again.
+
+    It tries so once, at once; when the code server is away at that moment, never again.
+    """
+    tags = record.dagster_run.tags
+    if tags.get(WILL_RETRY_TAG) != "true" or tags.get(AUTO_RETRY_RUN_TAG):
+        return False
+    return time.time() - (record.end_time or 0.0) < RETRY_PATIENCE_SECONDS

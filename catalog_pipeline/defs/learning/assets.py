@@ -11,17 +11,20 @@ from catalog_pipeline.defs.catalog.assets import (
     validated_photo_set,
 )
 from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN
+from catalog_pipeline.defs.learning.retention import claim_events
 from catalog_pipeline.defs.metadata import loss_curve, numbers, picture, table
 from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.progress import LogProgress
 from catalog_pipeline.defs.resources import PipelineResource
-from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.errors import CatalogError, StoreError
 from catalog_pipeline.records import AdapterVersion, LearnOutcome
 from catalog_pipeline.settings import Settings
 
 CONCEPT_KEY = dg.AssetKey(["learning", "concept"])
 MEMORY_KEY = dg.AssetKey(["learning", "memory"])
 LEARNING_POOL = "learning"
+PICTURES_IN_A_FAILURE = 4
+"""Of refused candidates, in the one event that a failed run ends with; each has its own, too."""
 
 
 @dg.asset(
@@ -40,7 +43,8 @@ def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
     Learns the SKUs of a partition range one after the other. Each is recorded the
     moment its version is promoted, so a run that dies keeps what it had. Photo sets
     and quality gates are judged here, inside the step: a SKU that fails stays
-    unmaterialized, the others go on, and the run fails at the end with every reason.
+    unmaterialized, the others go on, and the run fails at the end with every reason. A
+    candidate that a gate refused is shown, before and after, as an observation.
     Unchanged photos and settings cost nothing. Read by `learning/memory` and the planner.
     """
     from catalog_pipeline.workflows import learn_concepts
@@ -49,12 +53,15 @@ def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
     skus = list(context.partition_keys)
     for event in _usable_photo_sets(context, settings, skus):
         context.log_event(event)
-    failed = dict.fromkeys(skus, "the learning run ended without a verdict on it")
+    unknown = "the learning run ended without a verdict on it"
+    failed = {sku: LearnOutcome(sku, "failed", reason=unknown) for sku in skus}
     progress = LogProgress(context.log)
     for outcome in learn_concepts.learn_concepts(settings, skus, progress=progress):
         if outcome.status == "failed":
-            failed[outcome.sku] = outcome.reason
+            failed[outcome.sku] = outcome
             context.log.error(f"{outcome.sku}: {outcome.reason}")
+            if outcome.contact_sheet_png:
+                context.log_event(_refusal(outcome))
             continue
         failed.pop(outcome.sku, None)
         context.log.info(f"{outcome.sku}: {outcome.status} in {outcome.seconds:.1f} s")
@@ -65,9 +72,19 @@ def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
                 metadata=_concept_metadata(outcome),
             )
         )
+    _record_claims(context, settings)
     if failed:
-        raise _failure(failed, len(skus))
+        raise _failure(list(failed.values()), len(skus))
     yield from ()
+
+
+def _record_claims(context: dg.AssetExecutionContext, settings: Settings) -> None:
+    """Record what the gate measured of everything that is served now."""
+    try:
+        for event in claim_events(settings, CONCEPT_KEY):
+            context.log_event(event)
+    except StoreError as error:  # said again, and loudly, by memory_head_is_consistent
+        context.log.warning(f"what was forgotten is not known: {error}")
 
 
 def _usable_photo_sets(
@@ -98,15 +115,31 @@ def _concept_metadata(outcome: LearnOutcome) -> dict[str, Any]:
     return metadata
 
 
-def _failure(failed: dict[str, str], asked: int) -> dg.Failure:
-    reasons = "; ".join(f"{sku}: {reason}" for sku, reason in failed.items())
+def _refusal(outcome: LearnOutcome) -> dg.AssetObservation:
+    """What the gate saw of a candidate that was not promoted."""
+    return dg.AssetObservation(
+        asset_key=CONCEPT_KEY,
+        partition=outcome.sku,
+        description=outcome.reason,
+        metadata={
+            "status": "refused",
+            "before_above_after_below": picture(outcome.contact_sheet_png, alt=outcome.sku),
+            **numbers("metric", outcome.metrics),
+        },
+    )
+
+
+def _failure(failed: list[LearnOutcome], asked: int) -> dg.Failure:
+    reasons = "; ".join(f"{outcome.sku}: {outcome.reason}" for outcome in failed)
+    shown = [outcome for outcome in failed if outcome.contact_sheet_png][:PICTURES_IN_A_FAILURE]
     return dg.Failure(
         description=f"{len(failed)} of {asked} SKUs were not learned: {reasons}",
         metadata={
             "failed": table(
-                [{"sku": sku, "reason": reason} for sku, reason in failed.items()],
+                [{"sku": outcome.sku, "reason": outcome.reason} for outcome in failed],
                 {"sku": "string", "reason": "string"},
-            )
+            ),
+            **{f"pictures/{o.sku}": picture(o.contact_sheet_png, alt=o.sku) for o in shown},
         },
         # The same photos would fail the same way; the pool is needed by the others.
         allow_retries=False,

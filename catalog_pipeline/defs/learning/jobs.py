@@ -3,7 +3,11 @@
 import dagster as dg
 
 from catalog_pipeline.defs.learning.assets import CONCEPT_KEY, MEMORY_KEY
-from catalog_pipeline.defs.learning.checks import memory_head_is_consistent
+from catalog_pipeline.defs.learning.checks import (
+    memory_head_is_consistent,
+    no_forgetting_regression,
+    prior_intact,
+)
 
 learn_new_skus = dg.define_asset_job(
     "learn_new_skus",
@@ -15,7 +19,7 @@ learn_new_skus = dg.define_asset_job(
 report_memory = dg.define_asset_job(
     "report_memory",
     selection=dg.AssetSelection.assets(MEMORY_KEY)
-    | dg.AssetSelection.checks(memory_head_is_consistent),
+    | dg.AssetSelection.checks(memory_head_is_consistent, no_forgetting_regression, prior_intact),
     executor_def=dg.in_process_executor,
-    description="Reads what every collection now knows and checks that its head is whole.",
+    description="Reads what every collection now knows; checks heads, forgetting and prior.",
 )

@@ -1,0 +1,53 @@
+"""``nightly_learning_retry``, 01:45."""
+
+from collections import Counter
+
+import dagster as dg
+
+from catalog_pipeline.defs.catalog.requests import failed_to_retry, usable_rows
+from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG, SKU_TAG
+from catalog_pipeline.defs.learning.jobs import learn_new_skus
+from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
+from catalog_pipeline.defs.resources import PipelineResource
+
+SCHEDULE_NAME = "nightly_learning_retry"
+RETRY_TAG = "nightly_retry"
+_SCHEDULE_TAG = "dagster/schedule_name"
+
+
+@dg.schedule(
+    job=learn_new_skus,
+    name=SCHEDULE_NAME,
+    cron_schedule="45 1 * * *",
+    execution_timezone=schedule_timezone(),
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
+def nightly_learning_retry(
+    context: dg.ScheduleEvaluationContext, pipeline: PipelineResource
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Learns every failed product once more a night, at most three nights for the same photos.
+
+    After the refresh and before the night is rendered. How often a product was retried is
+    counted from the runs themselves, which `purge_old_runs` keeps for 30 days.
+    """
+    from catalog_pipeline.workflows.home import open_home
+
+    settings = pipeline.settings()
+    partitions = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
+    rows = usable_rows(open_home(settings).index.read(), settings.catalog)
+    earlier = context.instance.get_runs(filters=dg.RunsFilter(tags={_SCHEDULE_TAG: SCHEDULE_NAME}))
+    names = failed_to_retry(
+        [row for row in rows if row.sku in partitions],
+        Counter(run.tags.get(RETRY_TAG, "") for run in earlier if not run.parent_run_id),
+        max_requests=settings.catalog.max_requests_per_tick,
+    )
+    if not names:
+        return dg.SkipReason("no failed product has a retry left")
+    day = context.scheduled_execution_time.date().isoformat()
+    return [_request(name, day) for name in names]
+
+
+def _request(name: str, day: str) -> dg.RunRequest:
+    sku = name.rpartition(":")[0]
+    tags = {RANGE_START_TAG: sku, RANGE_END_TAG: sku, SKU_TAG: sku, RETRY_TAG: name}
+    return dg.RunRequest(run_key=f"{day}:{name}", tags=tags)

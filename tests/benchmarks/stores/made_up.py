@@ -1,0 +1,192 @@
+"""Products, rows, plans and versions that never were, with the sizes of real ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from catalog_pipeline.records import (
+    AdapterVersion,
+    ArchiveRow,
+    Concept,
+    NightPlan,
+    Region,
+    RenderJob,
+)
+from catalog_pipeline.stores.adapters import version_hash
+from catalog_pipeline.stores.archive import image_key
+from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+
+FIRST_NIGHT = date(2026, 3, 1)
+MOMENT = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
+COLLECTION = "default"
+PART_KINDS = ("concept", "curve", "memory")
+_JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00" + bytes(1000)
+_SCENES = ("on a sandy beach", "on a wooden table", "on green grass", "in the snow")
+
+
+def digest(*words: object) -> str:
+    """A SHA-256 that stands for the content that ``words`` describe."""
+    return hashlib.sha256(" ".join(map(str, words)).encode()).hexdigest()
+
+
+def sku_name(number: int) -> str:
+    """``00017``: digits only, which careless readers would turn into a number."""
+    return f"{number:05d}"
+
+
+def night(number: int) -> date:
+    """The day of the ``number``-th night."""
+    return FIRST_NIGHT + timedelta(days=number)
+
+
+def write_products(root: Path, skus: int, photos: int) -> None:
+    """A folder a SKU with ``photos`` files of 1 kB and a card, last touched an hour ago."""
+    for number in range(skus):
+        folder = root / sku_name(number)
+        folder.mkdir(parents=True)
+        for photo in range(photos):
+            (folder / f"{photo}.jpg").write_bytes(_JPEG + f"{number} {photo}".encode())
+        card = f"name: Product {number}\nclass_noun: mug\ncategory: kitchen\n"
+        (folder / "sku.yaml").write_text(card, "utf-8")
+        then = datetime.now().timestamp() - 3600
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (then, then))
+
+
+def make_rows(day: date, count: int, skus: int, version: str = "0" * 16) -> Iterator[ArchiveRow]:
+    """``count`` pictures of ``day``, each of two of ``skus`` products."""
+    for number in range(count):
+        job = make_job(day, number, skus, version)
+        sha256 = picture_digest(number)
+        yield ArchiveRow(
+            image_id=job.job_id,
+            path=image_key(sha256),
+            sha256=sha256,
+            day=day,
+            job_id=job.job_id,
+            prompt=job.prompt,
+            skus=job.skus,
+            layout=job.layout,
+            seed=job.seed,
+            sampler=job.sampler,
+            steps=job.steps,
+            guidance=job.guidance,
+            width=job.width,
+            height=job.height,
+            base_model_hash=digest("base"),
+            collection=COLLECTION,
+            adapter_version=version,
+            memory_version="1" * 16,
+            scores={f"fidelity/{sku}": (number % 997) / 997 for sku in job.skus},
+            superseded=False,
+            created_utc=MOMENT + timedelta(seconds=number),
+            schema_version=1,
+        )
+
+
+def picture(number: int) -> bytes:
+    """What is stored as the ``number``-th picture of a night to be published."""
+    return b"\x89PNG\r\n\x1a\n" + f"picture {number}".encode()
+
+
+def picture_digest(number: int) -> str:
+    """The SHA-256 of :func:`picture`."""
+    return hashlib.sha256(picture(number)).hexdigest()
+
+
+def make_job(day: date, number: int, skus: int, version: str) -> RenderJob:
+    """One job of a plan: two products side by side."""
+    pair = (sku_name(number % skus), sku_name((number * 7 + 1) % skus))
+    scene = _SCENES[number % len(_SCENES)]
+    return RenderJob(
+        job_id=digest("job", day, number),
+        day=day,
+        template="beach",
+        prompt=f"Product {pair[0]} mug and Product {pair[1]} backpack {scene}",
+        scene=scene,
+        skus=pair,
+        regions=(Region(0.0, 0.0, 0.5, 1.0), Region(0.5, 0.0, 1.0, 1.0)),
+        layout="left_right",
+        seed=number,
+        sampler="dpmsolver++",
+        steps=20,
+        guidance=3.0,
+        width=128,
+        height=128,
+        negative_prompt="",
+        collection=COLLECTION,
+        adapter_version=version,
+    )
+
+
+def make_plan(day: date, count: int, skus: int) -> NightPlan:
+    """The plan that asks for exactly the rows of :func:`make_rows`."""
+    jobs = tuple(make_job(day, number, skus, "0" * 16) for number in range(count))
+    return NightPlan(day=day, plan_hash=digest("plan", day), jobs=jobs)
+
+
+def make_versions(count: int, concepts: int) -> Iterator[AdapterVersion]:
+    """``count`` versions, each the child of the one before; the last knows ``concepts`` SKUs.
+
+    The first one knows what is left; every other learned one SKU more. Parts are named
+    by :func:`part_content`.
+    """
+    known: list[Concept] = []
+    parts: dict[str, str] = {}
+    parent: str | None = None
+    for number in range(count):
+        fresh = concepts - count + 1 if number == 0 else 1
+        for sku in map(sku_name, range(len(known), len(known) + fresh)):
+            known.append(make_concept(sku))
+            parts |= {
+                f"{kind}/{sku}": hashlib.sha256(part_content(kind, sku)).hexdigest()
+                for kind in PART_KINDS
+            }
+        draft = AdapterVersion(
+            version="",
+            collection=COLLECTION,
+            parent=parent,
+            concepts=tuple(known),
+            base_model_hash=digest("base"),
+            config_hash=digest("config"),
+            parts=dict(parts),
+            memory_version="1" * 16,
+            code_version="0.1.0",
+            seed=0,
+            created_utc=MOMENT + timedelta(minutes=number),
+            metrics=known[-1].metrics,
+        )
+        version = replace(draft, version=version_hash(draft))
+        parent = version.version
+        yield version
+
+
+def make_concept(sku: str) -> Concept:
+    """A learned product with the metrics that the gate writes."""
+    return Concept(
+        sku=sku,
+        name=f"Product {sku}",
+        class_noun="mug",
+        category="kitchen",
+        placeholder_tokens=(f"<{sku}:0>", f"<{sku}:1>"),
+        photos_hash=digest("photos", sku),
+        task=int(sku),
+        config_hash=digest("config"),
+        metrics={"fidelity": 0.5, "ceiling": 0.75, "forgetting": 0.0, "prior_drift": 0.01},
+    )
+
+
+def part_content(kind: str, sku: str) -> bytes:
+    """What is stored as a part: a memory of eight photos, or a few bytes of its own."""
+    if kind != "memory":
+        return f"{kind} of {sku}".encode()
+    rows = np.random.default_rng(int(sku)).standard_normal((8, 1280), dtype=np.float32)
+    features = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return encode_memory(MemoryEntry(sku, (f"a photo of a {sku} mug",), features))

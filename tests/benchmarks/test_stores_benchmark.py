@@ -1,0 +1,34 @@
+"""The benchmark of the stores, at its smallest: it runs to the end and tells what it saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.benchmarks.stores.__main__ import SECTIONS
+from tests.benchmarks.stores.measurement import Measurement
+from tests.benchmarks.stores.report import machine, write_report
+from tests.benchmarks.stores.sizes import QUICK
+
+
+def test_the_sections_over_a_folder_run_and_are_reported(tmp_path: Path) -> None:
+    sections = {}
+    for name in ("manifest", "publish", "versions"):
+        found = list(SECTIONS[name](tmp_path / name, QUICK))
+        assert all(each.cpu_seconds > 0 for each in found)
+        sections[name] = {"machine": machine(), "measurements": [m.to_record() for m in found]}
+    write_report(tmp_path / "out", sections, note="a note for the reader")
+    page = (tmp_path / "out" / "stores.md").read_text("utf-8")
+    assert "a note for the reader" in page
+    assert page.count("| met |") + page.count("| CPU only |") >= 4
+    assert json.loads((tmp_path / "out" / "stores.json").read_text("utf-8"))["sections"] == sections
+
+
+def test_a_target_may_be_missed_by_the_clock_alone() -> None:
+    def verdict(target: float | None, wall: float, cpu: float) -> str:
+        return Measurement("x", target, wall, cpu, peak_rss_bytes=0, runs=3).verdict
+
+    assert verdict(2.0, wall=1.9, cpu=1.0) == "met"
+    assert verdict(2.0, wall=9.0, cpu=1.0) == "CPU only"
+    assert verdict(2.0, wall=9.0, cpu=3.0) == "missed"
+    assert verdict(None, wall=9.0, cpu=3.0) == "no target"

@@ -1,0 +1,101 @@
+"""A catalog of painted products, learned by a tiny real diffusion model in a second each."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from catalog_pipeline.records import LearnOutcome, SkuStatus
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.learn_concepts import learn_concepts
+from catalog_pipeline.workflows.progress import SilentProgress
+from catalog_pipeline.workflows.refresh_index import refresh_index
+
+LEARNING: dict[str, Any] = {
+    "steps": 6,
+    "checkpoint_every": 2,
+    "batch_size": 2,
+    "latent_views": 5,
+    "scenes": ["in the snow"],
+    "backdrops_per_scene": 1,
+    "prior_images": 2,
+    "replay_candidates": 2,
+    "replay_exemplars": 1,
+    "gate_images": 2,
+    "gate_min_fidelity_share": -1.0,
+    "gate_max_forgetting": 9.0,
+    "gate_max_prior_drift": 9.0,
+    "gate_prior_images": 2,
+    "adapter": {"rank": 2},
+}
+"""Gates stand open; a test closes the one that it is about."""
+
+GENERATION = {"steps": 2, "width": 16, "height": 16}
+
+
+def tiny_settings(make_settings: Callable[..., Settings], model: Path, **learning: Any) -> Settings:
+    """Settings over a scratch home and the tiny model in ``model``."""
+    return make_settings(
+        catalog={"settle_seconds": 0},
+        base_model={"base_model": str(model), "dtype": "float32", "threads": 1},
+        learning=LEARNING | learning,
+        generation=GENERATION,
+    )
+
+
+def with_learning(settings: Settings, **changes: Any) -> Settings:
+    """``settings`` with other learning settings over the same home."""
+    learning = settings.learning.model_copy(update=changes)
+    return settings.model_copy(update={"learning": learning})
+
+
+def elsewhere(settings: Settings, home: Path) -> Settings:
+    """The same products and settings, with another home."""
+    catalog = settings.catalog.model_copy(update={"root": settings.catalog_root})
+    return settings.model_copy(update={"home": home, "catalog": catalog})
+
+
+def write_photos(settings: Settings, sku: str, seed: int, count: int = 3) -> None:
+    folder = settings.catalog_root / sku
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        pixels = np.full((80, 96, 3), 230, np.uint8)
+        pixels[20:60, 30:70] = rng.integers(0, 255, 3)
+        Image.fromarray(pixels).rotate(index).save(folder / f"{index}.png")
+    (folder / "sku.yaml").write_text("class_noun: mug\n")
+
+
+def statuses(settings: Settings) -> dict[str, SkuStatus]:
+    return {row.sku: row.status for row in open_home(settings).index.read()}
+
+
+def learn_all(settings: Settings, skus: Sequence[str] | None = None) -> dict[str, LearnOutcome]:
+    refresh_index(settings)
+    return {outcome.sku: outcome for outcome in learn_concepts(settings, skus)}
+
+
+class KillAt(SilentProgress):
+    """Ends this process by SIGKILL after a number of steps of the tasks named ``within``."""
+
+    def __init__(self, steps: int, within: str = "") -> None:
+        self.left = steps
+        self.within = within
+
+    def advance(self, task: str, count: int = 1, note: str = "") -> None:
+        self.left -= count if self.within in task else 0
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def learn_until_killed(settings_json: str, steps: int, within: str = "") -> None:
+    """Run in a child process: learn everything that waits, until the kill."""
+    settings = Settings.model_validate_json(Path(settings_json).read_text("utf-8"))
+    list(learn_concepts(settings, progress=KillAt(steps, within)))
