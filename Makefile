@@ -97,10 +97,6 @@ sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to
 base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)
 	$(BIN)/python -m catalog_pipeline.base_model.training --out base_model_run $(ARGS)
 
-.PHONY: bench-adapter
-bench-adapter: $(STAMP)  ## Which weights a concept should move: docs/benchmarks/adapter.md
-	$(BIN)/python -m tests.benchmarks.adapter --data $(DATA)
-
 .PHONY: bench-first-light
 bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/first-light.md
 	$(BIN)/python -m tests.benchmarks.first_light --data $(DATA)

@@ -73,6 +73,12 @@ def test_a_code_server_killed_while_its_worker_learns(stack: Stack) -> None:
     wait_for(lambda: stack.code_server().pid != server.pid, "a new code server")
 
 
+def test_a_run_that_comes_due_while_the_code_server_is_away(stack: Stack) -> None:
+    kill(stack.code_server().pid)
+    run_id = stack.launch("purge_old_runs", {})
+    assert stack.finished(run_id).status is SUCCESS
+
+
 def test_a_code_server_and_its_worker_killed_together(stack: Stack) -> None:
     stack.add_product("cup-both", (30, 30, 200))
     stack.arm("wait", "learning")
@@ -167,8 +173,3 @@ def test_a_worker_killed_while_it_renders_or_publishes(stack: Stack, point: str,
     assert archive.staged(night) == []
     assert len(archive.versions(night)) == 1
     assert stack.pool_is_free("generation")
-
-
-def test_old_runs_are_purged_by_the_daemon(stack: Stack) -> None:
-    run_id = stack.launch("purge_old_runs", {})
-    assert stack.finished(run_id).status is SUCCESS

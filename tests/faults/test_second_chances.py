@@ -117,6 +117,15 @@ def test_the_watcher_does_not_wait_for_ever_for_a_retry_that_never_came(
     assert second.tags["dagster/run_key"].endswith(":2")
 
 
+def test_a_queued_run_waits_longer_for_a_code_server_than_a_daemon_needs_for_a_new_one(
+    instance: dg.DagsterInstance,
+) -> None:
+    queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert queue.max_concurrent_runs == 2
+    assert queue.max_user_code_failure_retries * queue.user_code_failure_retry_delay > 60
+
+
 @pytest.fixture
 def worker() -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like a run worker from outside."""

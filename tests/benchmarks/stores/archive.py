@@ -132,6 +132,7 @@ def measure_publishing(settings: Settings, where: str, sizes: Sizes) -> Iterator
         "workflow `publish_manifest`, which clears them too",
         publish_staged,
         prepare=stage,
+        target_seconds=PUBLISH_SECONDS,
     )
 
 
