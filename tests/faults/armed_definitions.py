@@ -2,7 +2,8 @@
 
 ``<home>/fault.txt`` holds ``<action> <point>``, for instance ``kill promotion``. The process
 that reaches the point removes the file first, so that the next process passes. ``wait`` holds
-the process until ``<home>/go_on.txt`` exists.
+the process until ``<home>/go_on.txt`` exists. Importing this module arms the process, so
+only a code server and its workers do.
 """
 
 from __future__ import annotations
@@ -20,12 +21,10 @@ from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.objects import LocalObjectStore, S3ObjectStore
+from tests.faults.fault_files import FAULT_FILE, GO_ON_FILE, REACHED_FILE
 
-__all__ = ["FAULT_FILE", "GO_ON_FILE", "REACHED_FILE", "defs"]
+__all__ = ["defs"]
 
-FAULT_FILE = "fault.txt"
-REACHED_FILE = "reached.txt"
-GO_ON_FILE = "go_on.txt"
 _LONGEST_WAIT_SECONDS = 300.0
 
 

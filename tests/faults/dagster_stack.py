@@ -25,7 +25,7 @@ from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_setti
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.refresh_index import refresh_index
 from tests.defs.test_reexecution import LAUNCH, ask
-from tests.faults import armed_definitions
+from tests.faults import fault_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 600.0
@@ -190,19 +190,19 @@ class Stack:
 
     def arm(self, action: str, point: str) -> None:
         """Have the next process that reaches ``point`` die (``kill``) or ``wait``."""
-        for name in (armed_definitions.REACHED_FILE, armed_definitions.GO_ON_FILE):
+        for name in (fault_files.REACHED_FILE, fault_files.GO_ON_FILE):
             (self.settings.home / name).unlink(missing_ok=True)
-        (self.settings.home / armed_definitions.FAULT_FILE).write_text(f"{action} {point}")
+        (self.settings.home / fault_files.FAULT_FILE).write_text(f"{action} {point}")
 
     def reached(self) -> int:
         """The pid of the process that reached the armed point."""
-        file = self.settings.home / armed_definitions.REACHED_FILE
+        file = self.settings.home / fault_files.REACHED_FILE
         wait_for(lambda: file.exists() and file.read_text(), "the armed point")
         return int(file.read_text())
 
     def go_on(self) -> None:
         """Let the waiting process pass."""
-        (self.settings.home / armed_definitions.GO_ON_FILE).touch()
+        (self.settings.home / fault_files.GO_ON_FILE).touch()
 
     def launch(self, job: str, tags: Mapping[str, str]) -> str:
         """Queue a run as the UI does; its id."""
