@@ -155,7 +155,7 @@ class LearningSettings(_Strict):
         4, ge=0, description="earlier SKUs measured before and after a task, in turn"
     )
     gate_max_prior_drift: float = Field(
-        0.05, ge=0, description="1 - mean cosine of base-only pictures, bare base to candidate"
+        0.5, ge=0, description="1 - mean cosine of base-only pictures, bare base to candidate"
     )
     gate_prior_images: int = Field(8, ge=0, description="base-only pictures measured; 0 = none")
     gate_second_try_factor: float = Field(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from catalog_pipeline.errors import ObjectNotFoundError
+from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import AdapterVersion, Concept
 from catalog_pipeline.workflows.home import Home
 
@@ -55,11 +55,22 @@ def past_evaluations(home: Home, version: AdapterVersion, protocol: str) -> list
             break  # Versions may be cleaned up; what is left still compares.
         if parent in waiting:
             waiting.remove(parent)
-            score = CollectionScore.from_record(json.loads(home.objects.read(keys[parent]).data))
+            score = CollectionScore.from_record(_json(home, keys[parent]))
             if score.protocol == protocol:
                 found.append(PastEvaluation(score, ancestor))
         parent = ancestor.parent
     return found[::-1]
+
+
+def _json(home: Home, key: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(home.objects.read(key).data)
+    except ValueError as error:
+        raise IntegrityError(
+            f"{home.objects.uri(key)} is not JSON ({error}); expected an evaluation; delete the "
+            "file, or serve that version and evaluate it again"
+        ) from error
+    return record
 
 
 def best_earlier(past: Sequence[PastEvaluation], concepts: Sequence[Concept]) -> dict[str, float]:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline import __version__
 from catalog_pipeline.catalog.index import mark_failed, mark_learned
-from catalog_pipeline.errors import CatalogError, CatalogPipelineError, QualityGateError
+from catalog_pipeline.errors import (
+    CatalogError,
+    CatalogPipelineError,
+    ConflictError,
+    LockTimeoutError,
+    QualityGateError,
+    StorageFullError,
+)
 from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
@@ -107,6 +114,10 @@ class _LearningRun:
         try:
             photo_set = validate_photo_set(self.settings, row.sku)
             outcome = self._commit(photo_set)
+        except (ConflictError, LockTimeoutError, StorageFullError) as error:
+            # The store's trouble, not the product's: its row stays as it is, and the next
+            # run learns it.
+            outcome = failed_outcome(row.sku, error)
         except CatalogPipelineError as error:
             reason = str(error)
             self.home.index.update(

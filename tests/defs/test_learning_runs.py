@@ -237,7 +237,7 @@ def test_the_retention_checks_follow_what_is_served(
     first = line.home.adapters("default").current()
     assert first is not None
     line.add_product("mug_b")
-    line.write("figures.json", json.dumps({"mug_b": {"forgetting": 0.2, "prior_drift": 0.06}}))
+    line.write("figures.json", json.dumps({"mug_b": {"forgetting": 0.2, "prior_drift": 0.6}}))
     (run,) = tick_sensor_and_run(instance, defs)
     # The run succeeds: its gate let the candidate pass, and a check that fails stops nothing.
     assert run.is_success

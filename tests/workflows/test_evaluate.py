@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog_pipeline.errors import ConfigurationError, GenerationError
+from catalog_pipeline.errors import ConfigurationError, GenerationError, IntegrityError
 from catalog_pipeline.evaluation.scoring import CollectionScore
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.evaluate import EvaluationReport, evaluate
@@ -195,6 +195,14 @@ def test_a_product_learned_anew_starts_a_new_column(copied):
     assert np.isnan(values[0, 1])
     assert not np.isnan([values[0, 0], values[1, 0], values[1, 1]]).any()
     assert done.score.skus[-1].forgotten is None  # Other photos: nothing to compare.
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"collection": "default"}'])
+def test_a_broken_earlier_evaluation_is_named(line, copied, content):
+    earlier = line.first.collections[0].json_path.name
+    (copied.home / "reports" / earlier).write_bytes(content)
+    with pytest.raises(IntegrityError, match="evaluat"):
+        evaluate(copied)
 
 
 def dino_folder(folder: Path) -> Path:

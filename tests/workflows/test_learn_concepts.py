@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.errors import CatalogError, LockTimeoutError
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn_concepts import learn_concepts
@@ -107,6 +108,22 @@ def test_a_bad_sku_fails_alone_and_the_head_keeps_the_rest(tiny):
     }
     assert "0.png" in outcomes["B"].reason
     assert statuses(tiny)["B"] is SkuStatus.FAILED
+
+
+def test_a_store_in_trouble_is_no_fault_of_the_product(tiny, monkeypatch):
+    write_photos(tiny, "A", 1)
+    lease = AdapterStore.lease
+
+    def taken(*_, **__):
+        raise LockTimeoutError("another process holds the collection")
+
+    monkeypatch.setattr(AdapterStore, "lease", taken)
+    outcome = learn_all(tiny)["A"]
+    assert outcome.status == "failed"
+    assert "another process" in outcome.reason
+    assert statuses(tiny)["A"] is SkuStatus.NEW
+    monkeypatch.setattr(AdapterStore, "lease", lease)
+    assert learn_all(tiny)["A"].status == "learned"
 
 
 def test_a_poor_candidate_is_not_promoted_but_shown(tiny):
