@@ -161,7 +161,7 @@ def _shown(page: EvaluationPage, score: SkuScore) -> dict[str, Any]:
             {
                 "uri": uri,
                 "scene": scene,
-                "like": "" if like == score.sku else names[like],
+                "like": "" if like == score.sku else f"{names[like]} {like}",
                 "shows": "" if shows == scene else shows,
             }
         )
