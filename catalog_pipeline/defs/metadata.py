@@ -13,13 +13,14 @@ TABLE_ROWS = 200
 
 
 def picture(png: bytes, *, alt: str) -> dg.MarkdownMetadataValue:
-    """A PNG that the UI shows inline, reduced in size until it fits an event."""
-    from catalog_pipeline.evaluation.contact_sheet import decode_png, encode_png
+    """A PNG that the UI shows inline; a large one as a JPEG, reduced until it fits an event."""
+    from catalog_pipeline.evaluation.contact_sheet import decode_png, encode_jpeg
 
+    data, kind = png, "png"
     if len(png) > MAX_PICTURE_BYTES:
-        png = encode_png(decode_png(png), max_bytes=MAX_PICTURE_BYTES)
-    encoded = base64.b64encode(png).decode("ascii")
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{encoded})")
+        data, kind = encode_jpeg(decode_png(png), max_bytes=MAX_PICTURE_BYTES), "jpeg"
+    encoded = base64.b64encode(data).decode("ascii")
+    return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{encoded})")
 
 
 def loss_curve(points: Sequence[tuple[int, float]]) -> dg.MarkdownMetadataValue:
