@@ -113,6 +113,21 @@ else
 	$(BENCH_LEARNING) report
 endif
 
+# LEARNED=HOME takes the products of a learned home in place of learning 24 (an hour or two).
+BENCH_GENERATION := $(BIN)/python -m tests.benchmarks.generation
+ON_LEARNED := $(if $(LEARNED),--learned $(LEARNED))
+.PHONY: bench-generation
+bench-generation: $(STAMP)  ## Scenes of 2 and 3 products, 6 methods: docs/benchmarks/generation.md (QUICK=1: minutes)
+ifdef QUICK
+	$(BENCH_GENERATION) learn --quick --data $(DATA) --home build/generation-quick
+	$(BENCH_GENERATION) run --quick --gate --data $(DATA) --home build/generation-quick
+	$(BENCH_GENERATION) report --home build/generation-quick --out build/generation-quick/report
+else
+	$(if $(LEARNED),,$(BENCH_GENERATION) learn --data $(DATA))
+	$(BENCH_GENERATION) run --gate --data $(DATA) $(ON_LEARNED)
+	$(BENCH_GENERATION) report $(ON_LEARNED)
+endif
+
 .PHONY: bench-stores
 bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benchmarks/stores.md (QUICK=1: seconds)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.stores $(if $(QUICK),--quick)

@@ -227,13 +227,52 @@ class Region:
 
 
 @dataclass(frozen=True)
+class AttentionControl:
+    """How sampling sees to it that no named product goes missing; the default does nothing.
+
+    Shares are of the denoising steps, the first ones, in [0, 1].
+
+    Attributes:
+        silent_share: the concepts' slots are silent, so that the base, which composes
+            well, decides where things stand.
+        apart_share: a strip of bare background keeps the regions apart.
+        gap: width of that strip as a share of the picture.
+        method: ``gradient`` (latents follow the losses' gradient), ``reweight``
+            (attention is changed in the processor, no gradient) or ``none``.
+        guided_share: the method acts.
+        step_size: of the gradient, in units of the latents' noise; of ``reweight``,
+            what is added to attention logits.
+        refinements: most extra gradient steps at one denoising step.
+        threshold: images of a smaller loss are left alone.
+        attend_floor: attention that a present concept has at least, in [0, 1].
+        unmix_weight, attend_weight: of the concept attention artist's two losses.
+        orthogonal_weight, binding_weight: of orthogonal attention's two losses.
+    """
+
+    silent_share: float = 0.0
+    apart_share: float = 0.0
+    gap: float = 0.0
+    method: str = "none"
+    guided_share: float = 0.0
+    step_size: float = 0.0
+    refinements: int = 0
+    threshold: float = 0.0
+    attend_floor: float = 0.0
+    unmix_weight: float = 0.0
+    attend_weight: float = 0.0
+    orthogonal_weight: float = 0.0
+    binding_weight: float = 0.0
+
+
+@dataclass(frozen=True)
 class RenderJob:
     """One picture to make.
 
     ``prompt`` is for people (product names); ``scene`` is the rest of the
     sentence (``"on a sandy beach"``), from which the sampler builds the text the
-    model reads. ``regions[i]`` is where ``skus[i]`` stands. ``job_id`` hashes
-    every field that changes the picture, ``versions`` included.
+    model reads. ``regions[i]`` is where ``skus[i]`` stands. ``policy`` is the one that
+    asked for the picture (``pairs``, ``cross_sell/<list>``). ``job_id`` hashes every
+    field that changes the picture, ``versions`` included.
     """
 
     job_id: str
@@ -253,6 +292,8 @@ class RenderJob:
     negative_prompt: str
     collection: str
     adapter_version: str
+    attention: AttentionControl = AttentionControl()
+    policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +312,9 @@ class ArchiveRow:
 
     ``image_id`` is the job id; ``sha256`` is of the PNG file; ``scores`` maps a
     score name to its value; ``superseded`` is true once a changed plan no longer
-    asks for the picture.
+    asks for the picture. ``attempts`` counts the pictures that were made for the job;
+    ``seed`` is of the one that was kept. ``verdict`` is ``passed``, ``failed`` (held
+    back in quarantine) or ``unscored`` (nobody could judge it, or nobody was asked).
     """
 
     image_id: str
@@ -296,11 +339,40 @@ class ArchiveRow:
     superseded: bool
     created_utc: datetime
     schema_version: int
+    attempts: int = 1
+    verdict: str = "unscored"
+
+
+@dataclass(frozen=True)
+class SkuPassRate:
+    """Of a night's judged ``pictures`` of one product, in how many it was found.
+
+    ``found`` is of the pictures kept, ``found_at_once`` of the first attempts at them.
+    """
+
+    sku: str
+    pictures: int
+    found: int
+    found_at_once: int
+
+    @property
+    def rate(self) -> float:
+        """``found`` as a share, 0..1."""
+        return self.found / max(1, self.pictures)
+
+    @property
+    def first_rate(self) -> float:
+        """``found_at_once`` as a share, 0..1."""
+        return self.found_at_once / max(1, self.pictures)
 
 
 @dataclass(frozen=True)
 class RenderReport:
-    """What one rendering run of a night did; ``rows`` are all rows now staged."""
+    """What one rendering run of a night did; ``rows`` are all rows now staged.
+
+    ``quarantined`` names the night's jobs that are held back, ``pass_rates`` has its
+    products, worst first, and ``retake`` those that need other photos.
+    """
 
     day: date
     rows: tuple[ArchiveRow, ...]
@@ -309,11 +381,15 @@ class RenderReport:
     failed: tuple[str, ...]
     seconds: float
     contact_sheet_png: bytes = b""
+    attempts: int = 0
+    quarantined: tuple[str, ...] = ()
+    pass_rates: tuple[SkuPassRate, ...] = ()
+    retake: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ManifestReport:
-    """What publishing a night's manifest changed."""
+    """What publishing a night's manifest changed; ``quarantined`` pictures are held back now."""
 
     day: date
     path: str
@@ -321,3 +397,4 @@ class ManifestReport:
     added: int
     superseded: int
     changed: bool
+    quarantined: int = 0

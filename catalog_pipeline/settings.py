@@ -14,6 +14,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.plan_settings import (
+    BudgetSettings,
+    LayoutSettings,
+    PolicySettings,
+    SceneTemplate,
+)
 
 CONFIG_ENV = "CATALOG_PIPELINE_CONFIG"
 HOME_ENV = "CATALOG_PIPELINE_HOME"
@@ -176,28 +182,38 @@ class LearningSettings(_Strict):
         return self
 
 
-class SceneTemplate(_Strict):
-    """A scene: ``text`` is everything after the products (``"on a sandy beach"``)."""
+class AttentionSettings(_Strict):
+    """How scenes of several products are kept whole; shares are of the denoising steps."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    text: str
-    weight: float = Field(1.0, gt=0)
+    silent_share: float = Field(0.05, ge=0, le=1, description="the base alone composes")
+    apart_share: float = Field(1.0, ge=0, le=1, description="a strip of background between regions")
+    gap: float = Field(0.08, ge=0, lt=0.5, description="its width, a share of the picture")
+    method: Literal["gradient", "reweight", "none"] = "gradient"
+    guided_share: float = Field(0.25, ge=0, le=1, description="the method acts")
+    step_size: float = Field(0.02, ge=0)
+    refinements: int = Field(0, ge=0, description="most extra gradient steps a denoising step")
+    threshold: float = Field(0.2, ge=0, description="pictures of a smaller loss are left alone")
+    attend_floor: float = Field(0.1, gt=0, le=1)
+    unmix_weight: float = Field(1.0, ge=0)
+    attend_weight: float = Field(1.0, ge=0)
+    orthogonal_weight: float = Field(1.0, ge=0)
+    binding_weight: float = Field(1.0, ge=0)
 
 
-class PolicySettings(_Strict):
-    """How many scenes of each product count a night plans."""
+class QualitySettings(_Strict):
+    """When a picture is good enough, and what is tried while it is not."""
 
-    singles_per_sku: int = Field(2, ge=0)
-    pairs: int = Field(12, ge=0)
-    triples: int = Field(0, ge=0)
-    pair_rule: Literal["any", "same_category", "cross_category"] = "any"
-
-
-class BudgetSettings(_Strict):
-    """What a night may cost; the smaller of the two bounds wins."""
-
-    max_images: int | None = Field(None, ge=1)
-    max_minutes: float | None = Field(None, gt=0)
+    gate: bool = Field(True, description="false: nothing is judged, tried again or held back")
+    attempts: int = Field(3, ge=1, description="pictures made for one job at most")
+    strength_factor: float = Field(
+        1.5, ge=1, description="attention guidance of each further attempt, times this"
+    )
+    min_pass_rate: float = Field(
+        0.5, ge=0, le=1, description="share of its pictures below which a SKU needs other photos"
+    )
+    min_pass_rate_pictures: int = Field(
+        3, ge=1, description="judged pictures of a SKU before that is said"
+    )
 
 
 class GenerationSettings(_Strict):
@@ -210,6 +226,7 @@ class GenerationSettings(_Strict):
         SceneTemplate(name="grass", text="on green grass"),
     )
     policies: PolicySettings = PolicySettings()
+    layouts: LayoutSettings = LayoutSettings()
     budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
     seed: int = 0
     steps: int = Field(20, ge=1)
@@ -217,8 +234,13 @@ class GenerationSettings(_Strict):
     sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
     width: int = Field(128, ge=16, multiple_of=8)
     height: int = Field(128, ge=16, multiple_of=8)
+    widening: float = Field(
+        0.5, ge=0, le=1, description="width that each further product adds, a share of `width`"
+    )
     batch_size: int = Field(8, ge=1)
     negative_prompt: str = ""
+    attention: AttentionSettings = AttentionSettings()
+    quality: QualitySettings = QualitySettings()
 
 
 class EvaluationSettings(_Strict):

@@ -32,6 +32,7 @@ TINY = {
         "steps": 1,
         "width": 32,
         "height": 32,
+        "quality": {"gate": False},
     },
 }
 

@@ -13,7 +13,7 @@ import pytest
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.objects import LocalObjectStore
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA, SCHEMA_VERSION
+from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -44,7 +44,7 @@ def a_row(archive: ImageArchive, number: int, *skus: str) -> ArchiveRow:
         scores={"fidelity": 0.5},
         superseded=False,
         created_utc=datetime(2026, 1, 31, 2, 30, tzinfo=UTC),
-        schema_version=SCHEMA_VERSION,
+        schema_version=MANIFEST_SCHEMA_VERSION,
     )
 
 

@@ -156,7 +156,14 @@ def learn(
 def generate(
     day: DayOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; render nothing.")
+        bool, typer.Option("--dry-run", help="Print what a night would make; write nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print one JSON object.")
+    ] = False,
+    retry_quarantined: Annotated[
+        bool,
+        typer.Option("--retry-quarantined", help="Make further attempts at held back images."),
     ] = False,
     config: ConfigOption = None,
     home: HomeOption = None,
@@ -164,25 +171,42 @@ def generate(
     """Plan, render and publish a night of scenes.
 
     A rerun does only what is missing. Safe to interrupt: rendered images are kept, and the
-    manifest is replaced as a whole.
+    manifest is replaced as a whole. Images that do not show every product that they name
+    are tried again, then held back.
     """
-    from catalog_pipeline.workflows.plan_night import plan_night, preview_night
-    from catalog_pipeline.workflows.publish_manifest import publish_manifest
-    from catalog_pipeline.workflows.render_night import render_night
-
+    if as_json and not dry_run:
+        raise typer.BadParameter("--json goes with --dry-run; a night prints lines")
     settings = _settings(config, home)
     night = day or datetime.now(UTC).date()
     if dry_run:
-        typer.echo("\n".join(report.plan_lines(preview_night(settings, night), in_full=True)))
+        _preview(settings, night, as_json)
         return
+    from catalog_pipeline.workflows.plan_night import plan_night
+    from catalog_pipeline.workflows.publish_manifest import publish_manifest
+    from catalog_pipeline.workflows.render_night import render_night
+
     plan = plan_night(settings, night)
     typer.echo("\n".join(report.plan_lines(plan, in_full=False)))
     with open_progress() as progress:
-        rendered = render_night(settings, night, progress=progress)
+        rendered = render_night(
+            settings, night, retry_quarantined=retry_quarantined, progress=progress
+        )
     typer.echo("\n".join(report.render_lines(rendered)))
     typer.echo(report.manifest_line(publish_manifest(settings, night)))
     if rendered.failed:
         stop(f"error: {len(rendered.failed)} of {len(plan.jobs)} images could not be rendered")
+
+
+def _preview(settings: Settings, night: date, as_json: bool) -> None:
+    from catalog_pipeline.cli.night_report import preview_lines
+    from catalog_pipeline.workflows.preview_night import preview_night
+
+    preview = preview_night(settings, night)
+    if as_json:
+        typer.echo(report.as_json(preview.to_record()))
+    else:
+        lines = [*report.plan_lines(preview.plan, in_full=True), "", *preview_lines(preview)]
+        typer.echo("\n".join(lines))
 
 
 @app.command()

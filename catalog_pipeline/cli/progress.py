@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from catalog_pipeline.workflows.progress import Pace
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -25,13 +27,22 @@ def open_progress(stream: TextIO | None = None) -> Iterator[ProgressSink]:
         yield LineProgress(target)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=Console(file=target),
         # Results go to stdout: let them pass above the bars only when both are the terminal,
@@ -67,18 +78,18 @@ class BarProgress:
 
 @dataclass
 class _Task:
-    total: int
-    done: int
+    pace: Pace
     started: float
     last_line: float
 
     @property
     def count(self) -> str:
-        return f"{self.done}/{self.total}" if self.total else str(self.done)
+        done, total = self.pace.done, self.pace.total
+        return f"{done}/{total}" if total else str(done)
 
 
 class LineProgress:
-    """A line when a task starts, at most one each ten seconds, and one when it ends."""
+    """A line when a task starts and ends, and at most one each ten seconds with the time left."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -87,17 +98,18 @@ class LineProgress:
     def start(self, task: str, total: int) -> None:
         """Say that ``task`` begins."""
         now = time.monotonic()
-        self._tasks[task] = _Task(total, 0, now, now)
+        self._tasks[task] = _Task(Pace(total), now, now)
         self._say(f"{task}: started" + (f", {total} to do" if total else ""))
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Count; say how far ``task`` is when the last line is ten seconds old."""
         state = self._tasks[task]
-        state.done += count
         now = time.monotonic()
+        state.pace.advance(count, now)
         if now - state.last_line >= LINE_EVERY_SECONDS:
             state.last_line = now
-            self._say(f"{task}: {state.count} {note}".rstrip())
+            words = [state.count, str(state.pace), note]
+            self._say(f"{task}: {', '.join(word for word in words if word)}")
 
     def finish(self, task: str) -> None:
         """Say that ``task`` has ended, and how long it took."""

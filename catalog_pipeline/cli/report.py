@@ -67,19 +67,36 @@ def plan_lines(plan: NightPlan, *, in_full: bool) -> list[str]:
     lines += [f"note: {note}" for note in plan.notes]
     if in_full:
         lines += [
-            f"{job.job_id}  seed {job.seed:<10}  {'+'.join(job.skus)}: {job.prompt}"
+            f"{job.job_id}  seed {job.seed:<10}  {job.policy} {job.layout}  "
+            f"{'+'.join(job.skus)}: {job.prompt}"
             for job in plan.jobs
         ]
     return lines
 
 
 def render_lines(report: RenderReport) -> list[str]:
-    """What was rendered, what was already there, and each image that failed."""
+    """What was rendered, what was already there, each image that failed, and how often each
+    product was found (the twelve found least)."""
     lines = [
         f"rendered {report.rendered}, already there {report.reused}, "
         f"failed {len(report.failed)} in {report.seconds:.0f} s"
     ]
-    return lines + [f"failed {problem}" for problem in report.failed]
+    lines += [f"failed {problem}" for problem in report.failed]
+    if report.attempts > report.rendered:
+        lines.append(f"{report.attempts} attempts at {report.rendered} images")
+    if report.pass_rates:
+        width = max([3, *(len(rate.sku) for rate in report.pass_rates)])
+        lines.append(f"{'SKU':<{width}}  images  found  at once")
+        lines += [
+            f"{rate.sku:<{width}}  {rate.pictures:6d}  {rate.rate:5.0%}  {rate.first_rate:7.0%}"
+            for rate in report.pass_rates[:NAMES_AT_MOST]
+        ]
+        if len(report.pass_rates) > NAMES_AT_MOST:
+            more = len(report.pass_rates) - NAMES_AT_MOST
+            lines.append(f"and {more} more, found at least as often")
+    if report.retake:
+        lines.append(f"take other photos of: {_names(report.retake)}")
+    return lines
 
 
 def manifest_line(report: ManifestReport) -> str:
@@ -89,7 +106,8 @@ def manifest_line(report: ManifestReport) -> str:
         if report.changed
         else "nothing changed"
     )
-    return f"manifest {report.path}: {report.rows} rows ({change})"
+    held = f"; {report.quarantined} held back in quarantine" if report.quarantined else ""
+    return f"manifest {report.path}: {report.rows} rows ({change}){held}"
 
 
 def evaluation_lines(report: EvaluationReport) -> list[str]:

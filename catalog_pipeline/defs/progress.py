@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from catalog_pipeline.workflows.progress import Pace
+
 LINES_PER_TASK = 10
 
 
@@ -10,24 +12,24 @@ class LogProgress:
 
     def __init__(self, log: dg.DagsterLogManager) -> None:
         self._log = log
-        self._done: dict[str, int] = {}
-        self._total: dict[str, int] = {}
+        self._tasks: dict[str, Pace] = {}
 
     def start(self, task: str, total: int) -> None:
         """Announce ``task`` of ``total`` units; 0 when the total is unknown."""
-        self._done[task] = 0
-        self._total[task] = total
+        self._tasks[task] = Pace(total)
         self._log.info(f"{task}: started, {total} to do")
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Count ``count`` more units; a line appears at every tenth of the total."""
-        before = self._done.get(task, 0)
-        total = self._total.get(task, 0)
-        self._done[task] = before + count
-        stride = max(1, total // LINES_PER_TASK)
-        if self._done[task] // stride > before // stride:
-            self._log.info(f"{task}: {self._done[task]} of {total} {note}".rstrip())
+        pace = self._tasks.setdefault(task, Pace(0))
+        before = pace.done
+        pace.advance(count)
+        stride = max(1, pace.total // LINES_PER_TASK)
+        if pace.done // stride > before // stride:
+            words = [f"{pace.done} of {pace.total}", str(pace), note]
+            self._log.info(f"{task}: {', '.join(word for word in words if word)}")
 
     def finish(self, task: str) -> None:
         """Close ``task``."""
-        self._log.info(f"{task}: finished after {self._done.get(task, 0)}")
+        done = self._tasks.pop(task).done if task in self._tasks else 0
+        self._log.info(f"{task}: finished after {done}")

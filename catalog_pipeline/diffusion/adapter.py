@@ -32,6 +32,9 @@ from catalog_pipeline.diffusion.base import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.settings import AdapterSettings
 
+_ROUTES_IN_USE = 2
+"""Routes whose packed weights are kept: a guided batch, and its conditional half alone."""
+
 
 @dataclass(frozen=True)
 class Route:
@@ -71,7 +74,7 @@ class RoutedLinear(nn.Module):
         self.on_text = on_text
         self.slots = nn.ModuleDict()  # slot -> ParameterDict of the parametrisation's tensors
         self._owner = [owner]  # in a list: not a submodule of its own child
-        self._packed: tuple[int, _Packed] | None = None
+        self._packed: dict[int, _Packed] = {}  # by the serial of the route
 
     def tensors(self, slot: str) -> dict[str, nn.Parameter]:
         """The tensors of ``slot`` by name; ``KeyError`` when it is not installed."""
@@ -98,8 +101,8 @@ class RoutedLinear(nn.Module):
     def _pack(self, route: Route, dtype: torch.dtype) -> _Packed | None:
         """The factors of ``route``, laid side by side; ``None`` when every row is the base's."""
         serial = self._owner[0].route_serial
-        if self._packed is not None and self._packed[0] == serial:
-            return self._packed[1]
+        if serial in self._packed:
+            return self._packed[serial]
         if self.on_text:
             groups: list[tuple[str | None, ...]] = [(s,) for row in route.slots for s in row]
         else:
@@ -124,13 +127,13 @@ class RoutedLinear(nn.Module):
             packed = _Packed(
                 torch.stack(downs).to(dtype)[rows], torch.stack(ups).to(dtype)[rows], rank
             )
-        if not torch.is_grad_enabled():
-            self._packed = (serial, packed)
+        if not packed.up.requires_grad:
+            self._packed[serial] = packed
         return packed
 
     def forget_packed(self) -> None:
-        """Drop the packed weights: parameters or the route have changed."""
-        self._packed = None
+        """Drop the packed weights: parameters or the routes in use have changed."""
+        self._packed.clear()
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,9 @@ class ConceptAdapter:
         self._compounds: dict[str, dict[str, float]] = {}
         self.route: Route | None = None
         self.route_serial = 0
-        self._packed_route: Route | None = None
-        self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._serials = 0
+        self._known_routes: dict[int, tuple[Route, int]] = {}  # by id: the route and its serial
+        self._masks: dict[tuple[int, int, torch.dtype], Tensor] = {}
         self._device = base.device
         self.layers: dict[str, RoutedLinear] = {}
         for name, module in list(base.unet.named_modules()):
@@ -305,17 +309,22 @@ class ConceptAdapter:
 
     def _set(self, route: Route | None) -> None:
         self.route = route
-        # The same route object step after step (a sampling loop) keeps its packed weights.
-        if route is not None and route is not self._packed_route:
-            self._packed_route = route
-            self._forget_packed()
+        if route is None:
+            return
+        # The same route objects step after step (a sampling loop) keep their packed weights.
+        if id(route) not in self._known_routes:
+            if len(self._known_routes) == _ROUTES_IN_USE:
+                self._forget_packed()
+            self._serials += 1
+            self._known_routes[id(route)] = (route, self._serials)
+        self.route_serial = self._known_routes[id(route)][1]
 
     def parameters_changed(self) -> None:
         """Tell the adapter that parameters were written in place, so packed copies are stale."""
         self._forget_packed()
 
     def _forget_packed(self) -> None:
-        self.route_serial += 1
+        self._known_routes.clear()
         self._masks.clear()
         for layer in self.layers.values():
             layer.forget_packed()
@@ -324,7 +333,7 @@ class ConceptAdapter:
         """The route's masks at a layer of ``positions`` pixels: ``(batch, positions, regions)``."""
         assert self.route is not None
         assert self.route.masks is not None
-        key = (positions, dtype)
+        key = (self.route_serial, positions, dtype)
         if key not in self._masks:
             self._masks[key] = resize_masks(self.route.masks, positions).to(dtype).transpose(1, 2)
         return self._masks[key]

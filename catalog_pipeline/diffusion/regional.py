@@ -10,7 +10,7 @@ reconstruction**: soft masks, and a background region that reads the whole scene
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,34 @@ from torch import Tensor, nn
 from catalog_pipeline.diffusion.adapter import resize_masks
 
 
+class AttentionObserver(Protocol):
+    """Sees cross-attention as it is computed, or changes it."""
+
+    def wants(self, pixels: int) -> bool:
+        """Whether layers of ``pixels`` pixels are to be shown to :meth:`see`."""
+        ...
+
+    def see(self, probs: Tensor) -> None:
+        """Attention of one layer, ``(batch, regions, pixels, tokens)``, mean of its heads, fp32."""
+        ...
+
+    def bias(self, pixels: int) -> Tensor | None:
+        """Added to the logits: ``(batch, regions, pixels, tokens)`` or ``None`` for nothing."""
+        ...
+
+
 class RegionalContext:
     """The contexts and masks that the processors of one UNet read during a forward pass.
 
     ``hidden_states`` is ``(batch, regions, tokens, width)``, ``masks``
     ``(batch, regions, height, width)``; both ``None`` outside a regional pass.
+    ``observer`` is asked at every cross-attention, where there is one.
     """
 
     def __init__(self) -> None:
         self.hidden_states: Tensor | None = None
         self.masks: Tensor | None = None
+        self.observer: AttentionObserver | None = None
 
     def set(self, hidden_states: Tensor | None, masks: Tensor | None) -> None:
         """Use these for the next forward passes."""
@@ -60,7 +78,7 @@ class RegionalAttnProcessor:
         text = context.flatten(0, 1).to(hidden_states.dtype)  # (batch * regions, tokens, width)
         key, value = attn.to_k(text), attn.to_v(text)
         query = attn.to_q(hidden_states).repeat_interleave(regions, 0)
-        out = attend(query, key, value, heads).unflatten(0, (batch, regions))
+        out = self._attend(query, key, value, heads, regions).unflatten(0, (batch, regions))
         if regions == 1:
             blended = out[:, 0]
         else:
@@ -68,6 +86,21 @@ class RegionalAttnProcessor:
             masks = resize_masks(self._context.masks, pixels).to(out.dtype)
             blended = torch.einsum("brpd,brp->bpd", out, masks)
         return attn.to_out[1](attn.to_out[0](blended))
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int, regions: int
+    ) -> Tensor:
+        """:func:`attend`, watched and biased by the observer; rows are ``batch * regions``."""
+        observer, pixels = self._context.observer, query.shape[1]
+        if observer is None:
+            return attend(query, key, value, heads)
+        bias = observer.bias(pixels)
+        bias = None if bias is None else bias.flatten(0, 1)[:, None]  # (rows, 1, pixels, tokens)
+        if not observer.wants(pixels):
+            return attend(query, key, value, heads, bias)
+        out, probs = attend_openly(query, key, value, heads, bias)
+        observer.see(probs.unflatten(0, (-1, regions)))
+        return out
 
 
 class SelfAttnProcessor:
@@ -89,14 +122,17 @@ class SelfAttnProcessor:
         return attn.to_out[1](attn.to_out[0](out))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """``softmax(Q K^T / sqrt(d)) V`` for every head.
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None = None
+) -> Tensor:
+    """``softmax(Q K^T / sqrt(d) + bias) V`` for every head.
 
     On a CPU half precision is computed in fp32: the fused kernel is up to three
     times as fast there with a gradient, and no slower without.
 
     Args:
-        query: ``(rows, pixels, heads * d)``; ``key``, ``value``: ``(rows, tokens, heads * d)``.
+        query: ``(rows, pixels, heads * d)``; ``key``, ``value``: ``(rows, tokens, heads * d)``;
+            ``bias``: ``(rows, 1 or heads, pixels, tokens)``.
 
     Returns:
         ``(rows, pixels, heads * d)`` in the dtype of ``query``.
@@ -105,8 +141,27 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     if query.device.type == "cpu":
         query, key, value = query.float(), key.float(), value.float()
     query, key, value = _split(query, heads), _split(key, heads), _split(value, heads)
-    out = nn.functional.scaled_dot_product_attention(query, key, value)
+    if bias is not None:
+        bias = bias.to(query.dtype)
+    out = nn.functional.scaled_dot_product_attention(query, key, value, bias)
     return out.transpose(1, 2).flatten(2).to(dtype)
+
+
+def attend_openly(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """:func:`attend` in fp32, and its probabilities ``(rows, pixels, tokens)``, mean of the heads.
+
+    Differentiable in both.
+    """
+    dtype = query.dtype
+    query, key, value = (_split(x.float(), heads) for x in (query, key, value))
+    logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if bias is not None:
+        logits = logits + bias
+    probs = logits.softmax(-1)  # (rows, heads, pixels, tokens)
+    out = (probs @ value).transpose(1, 2).flatten(2).to(dtype)
+    return out, probs.mean(1)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -81,6 +81,11 @@ class TextConditioner:
         self.table = PlaceholderEmbedding(embeddings.token_embedding)
         embeddings.token_embedding = self.table
 
+    @property
+    def length(self) -> int:
+        """Tokens of every encoded prompt, padding counted."""
+        return int(self._base.tokenizer.model_max_length)
+
     def initial_vector(self, words: str) -> Tensor:
         """Mean base embedding of ``words``, ``(width,)``: where a new token starts."""
         ids = self._base.tokenizer(words, add_special_tokens=False).input_ids
@@ -94,7 +99,7 @@ class TextConditioner:
     def input_ids(self, prompts: Sequence[str]) -> Tensor:
         """``(batch, max_length)`` ids: start, words and placeholders, padding as the base pads."""
         tokenizer = self._base.tokenizer
-        length = tokenizer.model_max_length
+        length = self.length
         rows = []
         for prompt in prompts:
             ids: list[int] = []
@@ -112,6 +117,23 @@ class TextConditioner:
         hidden = self._base.text_encoder(self.input_ids(prompts))[0]
         assert isinstance(hidden, Tensor)
         return hidden
+
+    def positions(self, prompt: str, phrase: str) -> tuple[int, ...]:
+        """Where the tokens of ``phrase`` first stand in ``prompt``; start token counted.
+
+        Raises:
+            ValueError: the prompt, cut to the encoder's length, does not hold the phrase.
+        """
+        row = self.input_ids([prompt])[0].tolist()
+        wanted = self.input_ids([phrase])[0].tolist()
+        wanted = wanted[1 : wanted.index(self._base.tokenizer.eos_token_id)]
+        for start in range(1, len(row) - len(wanted) + 1):
+            if row[start : start + len(wanted)] == wanted:
+                return tuple(range(start, start + len(wanted)))
+        raise ValueError(
+            f"'{phrase}' is not in the first {len(row)} tokens of the prompt '{prompt}'; "
+            "shorten the scene, or name the product earlier"
+        )
 
     def token_count(self, prompt: str) -> int:
         """Ids of ``prompt`` without padding: for telling when a prompt would be cut."""

@@ -15,6 +15,7 @@ from catalog_pipeline.records import ArchiveRow, Pixels
 
 _THUMBNAIL_PX = 96
 _FIDELITY = "fidelity/"
+_FOUND = "found/"
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,14 @@ class GalleryProduct:
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One picture of the night and its manifest row."""
+    """One picture of the night and its manifest row.
+
+    ``held_back`` says in words why a picture in quarantine is there; empty otherwise.
+    """
 
     row: ArchiveRow
     pixels: Pixels
+    held_back: str = ""
 
 
 def render_gallery(
@@ -46,12 +51,15 @@ def render_gallery(
 
     Args:
         day: the night's date.
-        images: in any order; shown by number of products, products, prompt.
+        images: in any order; shown by number of products, products, prompt. Those held
+            back are in a folded section of their own.
         products: for each SKU that a row names; a SKU that is missing here is
             shown by its key alone.
     """
-    ordered = sorted(images, key=lambda image: _order(image.row))
-    named = sorted({sku for image in ordered for sku in image.row.skus})
+    everything = sorted(images, key=lambda image: _order(image.row))
+    ordered = [image for image in everything if not image.held_back]
+    held = [image for image in everything if image.held_back]
+    named = sorted({sku for image in everything for sku in image.row.skus})
     known = [products.get(sku, GalleryProduct(sku, sku)) for sku in named]
     shown = {product.sku: _product(number, product) for number, product in enumerate(known)}
     cards = [_card(number, image, shown) for number, image in enumerate(ordered)]
@@ -64,6 +72,7 @@ def render_gallery(
         day=day.isoformat(),
         weekday=day.strftime("%A"),
         cards=cards,
+        held_back=[_held_card(image, shown) for image in held],
         products=list(shown.values()),
         layouts=sorted({card["layout"] for card in cards}),
         current_count=len(current),
@@ -106,10 +115,31 @@ def _card(
         "picture_uri": picture_uri(image.pixels),
         "looks": looks,
         "share": min(shares) if shares else None,
+        "judged": _judged(row),
         "words": " ".join(words).casefold(),
         "details": _details(row),
         "scores": sorted(row.scores.items()),
     }
+
+
+def _held_card(image: GalleryImage, shown: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    row = image.row
+    return {
+        "row": row,
+        "picture_uri": picture_uri(image.pixels),
+        "names": ", ".join(shown[sku]["name"] for sku in row.skus),
+        "reason": image.held_back,
+        "judged": _judged(row),
+    }
+
+
+def _judged(row: ArchiveRow) -> str:
+    """``2 of 2 found, attempt 2``; empty for a picture that nobody judged."""
+    if row.verdict == "unscored":
+        return ""
+    found = sum(row.scores.get(_FOUND + sku, 0.0) > 0 for sku in row.skus)
+    tried = f"{row.attempts} attempts" if row.attempts > 1 else "1 attempt"
+    return f"{found} of {len(row.skus)} found, {tried}"
 
 
 def _look(product: Mapping[str, Any], fidelity: float | None) -> dict[str, Any]:
@@ -123,6 +153,7 @@ def _details(row: ArchiveRow) -> list[tuple[str, str]]:
     return [
         ("image id", row.image_id),
         ("seed", str(row.seed)),
+        ("verdict", f"{row.verdict}, {row.attempts} made"),
         ("sampler", f"{row.sampler}, {row.steps} steps, guidance {row.guidance:g}"),
         ("size", f"{row.width} × {row.height} px"),
         ("layout", row.layout),

@@ -1,4 +1,4 @@
-"""What a night shows: which products stand together, in which scene, on which side.
+"""How a night is drawn: which products stand together, in which scene, on which side.
 
 Every draw hashes a ``draw`` text (seed, day, collection) with the name of what is
 drawn, so that one product more or less leaves the other draws alone, and nothing
@@ -11,12 +11,12 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from catalog_pipeline.plan_settings import SceneTemplate
 from catalog_pipeline.records import Concept
-from catalog_pipeline.settings import GenerationSettings, SceneTemplate
 
 KINDS = {1: "singles", 2: "pairs", 3: "triples"}
 """What a picture of so many products is called."""
@@ -26,12 +26,15 @@ KINDS = {1: "singles", 2: "pairs", 3: "triples"}
 class Slot:
     """One picture to come: its products left to right, its scene, and its name for draws.
 
-    ``turn`` counts the pictures of the same products on the same night from 0.
+    ``turn`` counts the pictures of the same products on the same night from 0;
+    ``policy`` is the policy that asks for this one.
     """
 
     skus: tuple[str, ...]
     scene: SceneTemplate
+    layout: str
     turn: int
+    policy: str
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -39,47 +42,14 @@ class Slot:
         return (*sorted(self.skus), str(self.turn))
 
 
-def draw_slots(
-    by_sku: Mapping[str, Concept], settings: GenerationSettings, draw: str
-) -> tuple[list[Slot], list[str]]:
-    """Every picture that the policies ask for, and in words what they asked for in vain."""
-    policies = settings.policies
-    notes: list[str] = []
-    groups: list[tuple[str, ...]] = [
-        (sku,) for sku in by_sku for _ in range(policies.singles_per_sku)
-    ]
-    for size, count in ((2, policies.pairs), (3, policies.triples)):
-        if count == 0:
-            continue
-        eligible = _find_eligible(by_sku, size, policies.pair_rule)
-        if not eligible:
-            notes.append(
-                f"no {KINDS[size]} planned: {len(by_sku)} product(s) give no {size} that "
-                f"satisfy pair_rule {policies.pair_rule!r}"
-            )
-            continue
-        lonely = sorted(set(by_sku) - set(eligible))
-        if lonely:
-            notes.append(
-                f"in no {KINDS[size]} under pair_rule {policies.pair_rule!r}: {shorten(lonely)}"
-            )
-        groups += _draw_groups(eligible, size, count, policies.pair_rule, draw)
-    turns: Counter[tuple[str, ...]] = Counter()
-    slots = []
-    for group in groups:
-        turn = turns[group]
-        turns[group] += 1
-        scenes = _order_scenes(settings.scenes, draw, group)
-        skus = _order_sides(group, turn, draw)
-        slots.append(Slot(skus, scenes[turn % len(scenes)], turn))
-    if not slots:
-        notes.append("nothing planned: the policies ask for no pictures of these products")
-    return slots, notes
+def category_of(concept: Concept) -> str:
+    """The category on the product card, else the class noun."""
+    return concept.category or concept.class_noun
 
 
-def _find_eligible(by_sku: Mapping[str, Concept], size: int, rule: str) -> dict[str, str]:
+def find_eligible(by_sku: Mapping[str, Concept], size: int, rule: str) -> dict[str, str]:
     """SKU -> category of the products that can stand in a group of ``size``."""
-    categories = {sku: c.category or c.class_noun for sku, c in by_sku.items()}
+    categories = {sku: category_of(concept) for sku, concept in by_sku.items()}
     sizes = Counter(categories.values())
     if rule == "same_category":
         return {sku: category for sku, category in categories.items() if sizes[category] >= size}
@@ -87,29 +57,44 @@ def _find_eligible(by_sku: Mapping[str, Concept], size: int, rule: str) -> dict[
     return categories if kinds >= size else {}
 
 
-def _draw_groups(
-    categories: Mapping[str, str], size: int, count: int, rule: str, draw: str
+def partners_by_rule(
+    categories: Mapping[str, str], rule: str
+) -> Callable[[Sequence[str]], list[str]]:
+    """Group -> the SKUs that may join it under ``pair_rule``."""
+
+    def find(group: Sequence[str]) -> list[str]:
+        taken = {categories[sku] for sku in group}
+        return [
+            sku
+            for sku, category in categories.items()
+            if sku not in group
+            and (rule == "any" or (category in taken) == (rule == "same_category"))
+        ]
+
+    return find
+
+
+def draw_groups(
+    skus: Collection[str],
+    size: int,
+    count: int,
+    find_partners: Callable[[Sequence[str]], Sequence[str]],
+    rank: Mapping[str, int],
 ) -> list[tuple[str, ...]]:
     """``count`` groups of ``size`` SKUs, sorted within, every SKU about equally often.
 
     Greedy: the SKU shown least begins; beside it come those that stood beside it
-    least, of these the one shown least. Ties go by a hash that mixes the day in.
+    least, of these the one shown least. Ties go by ``rank``, hashes of the day.
+    Every SKU must have partners enough.
     """
-    rank = {sku: hash_number(draw, "rank", str(size), sku) for sku in categories}
     shown: Counter[str] = Counter()
     together: Counter[frozenset[str]] = Counter()
     groups = []
     for _ in range(count):
-        first = min(categories, key=lambda sku: (shown[sku], rank[sku]))
+        first = min(skus, key=lambda sku: (shown[sku], rank[sku]))
         group = [first]
         while len(group) < size:
-            taken = {categories[sku] for sku in group}
-            options = [
-                sku
-                for sku, category in categories.items()
-                if sku not in group
-                and (rule == "any" or (category in taken) == (rule == "same_category"))
-            ]
+            options = find_partners(group)
             meetings = {s: sum(together[frozenset((s, g))] for g in group) for s in options}
             salt = rank[first]
             group.append(min(options, key=lambda s: (meetings[s], shown[s], rank[s] ^ salt)))
@@ -119,23 +104,30 @@ def _draw_groups(
     return groups
 
 
-def _order_scenes(
+def order_scenes(
     scenes: Sequence[SceneTemplate], draw: str, group: tuple[str, ...]
 ) -> list[SceneTemplate]:
-    """A permutation of the scenes for one group; a heavier scene tends to come earlier.
+    """A permutation of the scenes for one group; a heavier scene tends to come earlier."""
+    named = {scene.name: scene for scene in scenes}
+    weights = {scene.name: scene.weight for scene in scenes}
+    return [named[name] for name in order_by_weight(weights, draw, "scene", *group)]
+
+
+def order_by_weight(weights: Mapping[str, float], draw: str, *what: str) -> list[str]:
+    """A permutation of the names of positive weight, drawn for ``what``.
 
     Weighted sampling without replacement (Efraimidis and Spirakis, 2006): sort by
     ``-log(u) / weight`` with ``u`` uniform in (0, 1).
     """
 
-    def arrival(scene: SceneTemplate) -> float:
-        uniform = (hash_number(draw, "scene", *group, scene.name) + 0.5) / 2**64
-        return -math.log(uniform) / scene.weight
+    def arrival(name: str) -> float:
+        uniform = (hash_number(draw, *what, name) + 0.5) / 2**64
+        return -math.log(uniform) / weights[name]
 
-    return sorted(scenes, key=arrival)
+    return sorted((name for name, weight in weights.items() if weight > 0), key=arrival)
 
 
-def _order_sides(group: tuple[str, ...], turn: int, draw: str) -> tuple[str, ...]:
+def order_sides(group: tuple[str, ...], turn: int, draw: str) -> tuple[str, ...]:
     """Who stands where: drawn once a group, then every turn moves one place on."""
     drawn = sorted(group, key=lambda sku: hash_number(draw, "side", *group, sku))
     shift = turn % len(drawn)

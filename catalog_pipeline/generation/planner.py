@@ -8,8 +8,9 @@ in which concepts are given does not matter, and nothing depends on Python's
    products exist; never on when a product was learned. Every draw is a hash of
    ``(settings.seed, day, collection, what is drawn)``, so that a product learned
    anew on the same day keeps its scenes, its partners and its seeds.
-2. *In which order*, and so what falls to a short budget, is decided by
-   ``Concept.task``: the pictures of the products learned last come first.
+2. *In which order*, and so what falls to a short budget, is decided by what
+   coverage still lacks, then by ``Concept.task``: the pictures of the products
+   learned last come first.
 3. A job id hashes what changes the picture and nothing else
    (:func:`identify_job`).
 """
@@ -19,17 +20,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from typing import Any
 
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.generation.draws import KINDS, Slot, draw_slots, hash_number, shorten
-from catalog_pipeline.records import Concept, NightPlan, Region, RenderJob
-from catalog_pipeline.settings import BudgetSettings, GenerationSettings
-
-_LAYOUTS = {1: "single", 2: "left_right", 3: "three_columns"}
+from catalog_pipeline.generation import budget as budgets
+from catalog_pipeline.generation.draws import Slot, hash_number
+from catalog_pipeline.generation.layouts import find_regions
+from catalog_pipeline.generation.policies import draw_slots
+from catalog_pipeline.plan_settings import BudgetSettings, CoverageSettings
+from catalog_pipeline.records import AttentionControl, Concept, NightPlan, RenderJob
+from catalog_pipeline.settings import AttentionSettings, GenerationSettings
 
 
 def plan_night(
@@ -41,6 +44,8 @@ def plan_night(
     adapter_version: str,
     concept_hashes: Mapping[str, str] | None = None,
     seconds_per_image: float | None = None,
+    shown: Mapping[str, int] | None = None,
+    elsewhere: Collection[str] = (),
 ) -> NightPlan:
     """Plan one night of one collection.
 
@@ -54,6 +59,9 @@ def plan_night(
             of the adapter version). A SKU that is missing here counts as changed
             with every ``adapter_version``.
         seconds_per_image: estimate that ``budget.max_minutes`` is divided by.
+        shown: published pictures by SKU in the ``coverage.nights - 1`` nights before;
+            a SKU that is missing here has had none.
+        elsewhere: what other collections know of the lists, ``policies.list_items``.
 
     Returns:
         Jobs in the order in which they are to be rendered, most important first;
@@ -66,33 +74,49 @@ def plan_night(
     _check_inputs(concepts, settings, collection)
     by_sku = {concept.sku: concept for concept in sorted(concepts, key=lambda c: c.sku)}
     draw = f"{settings.seed}|{day.isoformat()}|{collection}"
-    slots, notes = draw_slots(by_sku, settings, draw)
+    slots, notes = draw_slots(
+        by_sku,
+        settings,
+        draw,
+        collection=collection,
+        shown=shown or {},
+        elsewhere=elsewhere,
+    )
     slots.sort(key=lambda slot: _importance(slot, by_sku, draw))
     jobs = []
     for slot in slots:
-        shown = tuple(by_sku[sku] for sku in slot.skus)
+        named = tuple(by_sku[sku] for sku in slot.skus)
         job = RenderJob(
             job_id="",
             day=day,
             template=slot.scene.name,
-            prompt=f"{list_names([c.name for c in shown])} {slot.scene.text}",
+            prompt=f"{list_names([c.name for c in named])} {slot.scene.text}",
             scene=slot.scene.text,
             skus=slot.skus,
-            regions=split_layout(len(shown)),
-            layout=_LAYOUTS[len(shown)],
+            regions=find_regions(slot.layout, settings.layouts),
+            layout=slot.layout,
             seed=hash_number(draw, "seed", *slot.key) & 0x7FFFFFFF,
             sampler=settings.sampler,
             steps=settings.steps,
             guidance=settings.guidance,
-            width=settings.width,
+            width=choose_width(settings, len(slot.skus)),
             height=settings.height,
-            negative_prompt=settings.negative_prompt,
+            negative_prompt=_negative_prompt(slot, settings),
             collection=collection,
             adapter_version=adapter_version,
+            policy=slot.policy,
+            attention=choose_control(settings.attention, len(slot.skus)),
         )
-        jobs.append(replace(job, job_id=identify_job(job, shown, concept_hashes or {})))
+        jobs.append(replace(job, job_id=identify_job(job, named, concept_hashes or {})))
     whole = _seal(day, jobs, notes)
-    return join_plans(day, [whole], settings.budget, seconds_per_image=seconds_per_image)
+    return join_plans(
+        day,
+        [whole],
+        settings.budget,
+        seconds_per_image=seconds_per_image,
+        coverage=settings.policies.coverage,
+        shown=shown,
+    )
 
 
 def join_plans(
@@ -101,11 +125,21 @@ def join_plans(
     budget: BudgetSettings,
     *,
     seconds_per_image: float | None = None,
+    coverage: CoverageSettings | None = None,
+    shown: Mapping[str, int] | None = None,
 ) -> NightPlan:
     """One night from the plans of several collections, under one budget.
 
     Each plan keeps its own order; the plans are interleaved so that a short budget
-    takes the same share of every collection.
+    takes the same share of every collection. What ``coverage`` lacks comes first.
+
+    Args:
+        day: the night's date.
+        plans: of the collections, without a budget.
+        budget: of the whole night.
+        seconds_per_image: estimate that ``budget.max_minutes`` is divided by.
+        coverage: the least that every SKU is shown; default nothing.
+        shown: published pictures by SKU in the nights that ``coverage`` looks back on.
 
     Raises:
         GenerationError: a plan of another day, a job id twice, or ``max_minutes``
@@ -129,28 +163,18 @@ def join_plans(
             f"job id {repeated[0]} is planned more than once; every picture of a night "
             "needs its own id, so give a collection only once"
         )
-    limit, reason = _image_limit(budget, seconds_per_image)
+    wanted = coverage or CoverageSettings()
+    jobs = budgets.put_lacking_first(jobs, wanted, shown or {})
+    limit, reason = budgets.image_limit(budget, seconds_per_image)
     notes = [note for plan in plans for note in plan.notes]
     if limit is not None and limit < len(jobs):
-        notes.append(_explain_cut(jobs, limit, reason))
+        notes.append(budgets.explain_cut(jobs, limit, reason))
+        skus = sorted({sku for job in jobs for sku in job.skus})
         jobs = jobs[:limit]
+        deficits = budgets.find_deficits(jobs, skus, wanted, shown or {})
+        if deficits:
+            notes.append(budgets.explain_deficits(deficits, wanted))
     return _seal(day, jobs, notes)
-
-
-def split_layout(count: int) -> tuple[Region, ...]:
-    """Where the products of a picture stand: equal columns, left to right.
-
-    One product has the full image, two its halves, three its thirds.
-
-    Raises:
-        GenerationError: ``count`` is not 1, 2 or 3.
-    """
-    if count not in _LAYOUTS:
-        raise GenerationError(
-            f"no layout for {count} products; a picture shows one, two or three, "
-            "so split the scene into smaller ones"
-        )
-    return tuple(Region(i / count, 0.0, (i + 1) / count, 1.0) for i in range(count))
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -160,6 +184,16 @@ def list_names(names: Sequence[str]) -> str:
     """
     phrases = [_with_article(name.strip()) for name in names]
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+
+
+def choose_control(settings: AttentionSettings, products: int) -> AttentionControl:
+    """The control of a picture of so many products; one alone has nothing to keep apart."""
+    return AttentionControl(**settings.model_dump()) if products > 1 else AttentionControl()
+
+
+def choose_width(settings: GenerationSettings, products: int) -> int:
+    """Pixels, a multiple of 8: each product stands in nearly the room that it was learned in."""
+    return 8 * round(settings.width * (1 + settings.widening * (products - 1)) / 8)
 
 
 def identify_job(
@@ -189,38 +223,23 @@ def identify_job(
             "guidance": job.guidance,
             "size": [job.width, job.height],
             "negative_prompt": job.negative_prompt,
+            **({"attention": asdict(job.attention)} if job.attention != AttentionControl() else {}),
         }
     )[:32]
 
 
-def describe_plan(plan: NightPlan) -> dict[str, Any]:
-    """Counts for people, JSON-ready: jobs by template, layout, collection and SKU.
-
-    ``per_sku`` counts, for each SKU, the pictures of each layout that show it.
-    """
-    per_sku: dict[str, Counter[str]] = {}
-    for job in plan.jobs:
-        for sku in job.skus:
-            per_sku.setdefault(sku, Counter())[job.layout] += 1
-    return {
-        "day": plan.day.isoformat(),
-        "plan_hash": plan.plan_hash,
-        "jobs": len(plan.jobs),
-        "per_template": _counts(job.template for job in plan.jobs),
-        "per_layout": _counts(job.layout for job in plan.jobs),
-        "per_collection": _counts(job.collection for job in plan.jobs),
-        "per_sku": {sku: dict(sorted(counts.items())) for sku, counts in sorted(per_sku.items())},
-        "notes": list(plan.notes),
-    }
-
-
-# --- order, budget, hashes, words ---------------------------------------------------
+# --- order, hashes, words ------------------------------------------------------------
 
 
 def _importance(slot: Slot, by_sku: Mapping[str, Concept], draw: str) -> tuple[Any, ...]:
     """Sort key: the product learned last, then fewer products, then a draw of the day."""
     newest = max(by_sku[sku].task for sku in slot.skus)
     return (-newest, len(slot.skus), slot.turn, hash_number(draw, "order", *slot.key), slot.skus)
+
+
+def _negative_prompt(slot: Slot, settings: GenerationSettings) -> str:
+    own = slot.scene.negative_prompt
+    return settings.negative_prompt if own is None else own
 
 
 def _check_inputs(
@@ -251,47 +270,11 @@ def _check_inputs(
         )
 
 
-def _image_limit(budget: BudgetSettings, seconds_per_image: float | None) -> tuple[int | None, str]:
-    bounds: list[tuple[int, str]] = []
-    if budget.max_images is not None:
-        bounds.append((budget.max_images, f"max_images {budget.max_images}"))
-    if budget.max_minutes is not None:
-        if seconds_per_image is None or seconds_per_image <= 0:
-            raise GenerationError(
-                f"budget max_minutes {budget.max_minutes:g} needs a positive estimate of the "
-                f"seconds an image takes, got {seconds_per_image}; pass seconds_per_image or "
-                "use max_images"
-            )
-        images = int(budget.max_minutes * 60.0 / seconds_per_image)
-        bounds.append(
-            (images, f"max_minutes {budget.max_minutes:g} at {seconds_per_image:.2f} s an image")
-        )
-    return min(bounds) if bounds else (None, "")
-
-
-def _explain_cut(jobs: Sequence[RenderJob], limit: int, reason: str) -> str:
-    kept, dropped = jobs[:limit], jobs[limit:]
-    by_kind = Counter(KINDS[len(job.skus)] for job in dropped)
-    listed = ", ".join(f"{by_kind[kind]} {kind}" for kind in KINDS.values() if by_kind[kind])
-    unseen = sorted(
-        {sku for job in dropped for sku in job.skus} - {sku for job in kept for sku in job.skus}
-    )
-    note = (
-        f"budget ({reason}): {len(kept)} of {len(jobs)} pictures planned, dropped {listed}; "
-        "the products learned last came first"
-    )
-    return f"{note}; no picture of {shorten(unseen)}" if unseen else note
-
-
 def _with_article(name: str) -> str:
     head = name[:1].lower()
     if name.lower().startswith(("a ", "an ", "the ")) or not (head.isascii() and head.isalnum()):
         return name
     return f"{'an' if head in 'aeiou' else 'a'} {name}"
-
-
-def _counts(values: Any) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
 
 
 def _seal(day: date, jobs: Sequence[RenderJob], notes: Sequence[str]) -> NightPlan:

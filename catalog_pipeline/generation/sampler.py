@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from catalog_pipeline.diffusion.parts import install_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.records import Concept, Pixels, Region, RenderJob
+from catalog_pipeline.generation.attention_maps import select_tokens
+from catalog_pipeline.generation.guidance import GuidedBatch, make_control
+from catalog_pipeline.generation.scene_regions import (
+    name_concept,
+    opening_stages,
+    region_masks,
+    region_prompts,
+)
+from catalog_pipeline.records import AttentionControl, Concept, Pixels, RenderJob
 from catalog_pipeline.settings import AdapterSettings
 
 _RESIDENT_CONCEPTS = 256
@@ -44,19 +51,26 @@ class SceneSampler:
         """Content hash of the base that renders."""
         return self._engine.base.content_hash
 
-    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
+    def render(
+        self,
+        jobs: Sequence[RenderJob],
+        concepts: Mapping[str, Concept],
+        *,
+        strength: float = 1.0,
+    ) -> list[Pixels]:
         """One picture ``(height, width, 3)`` for each job, in order.
 
-        All jobs of a call share size, steps, guidance, sampler and number of
-        products. Batches are filled up to one fixed size, so a picture does not
-        depend on which jobs are rendered beside it.
+        All jobs of a call share size, steps, guidance, sampler, attention control and
+        number of products. Batches are filled up to one fixed size, so a picture does
+        not depend on which jobs are rendered beside it. ``strength`` multiplies the
+        step of the attention control.
 
         Raises:
             GenerationError: jobs that cannot share a batch, or an unknown SKU.
         """
         if not jobs:
             return []
-        plan = _shared_plan(jobs)
+        plan, control = _shared_plan(jobs)
         for job in jobs:
             for sku in job.skus:
                 self._load(sku, concepts)
@@ -64,14 +78,42 @@ class SceneSampler:
         for start in range(0, len(jobs), self._batch_size):
             chunk = list(jobs[start : start + self._batch_size])
             padded = chunk + [chunk[-1]] * (self._batch_size - len(chunk))
-            batch = [self._prompting(job, concepts) for job in padded]
-            latents = self._engine.sample(batch, [job.seed for job in padded], plan)
+            latents = self._sample(padded, concepts, plan, control, strength)
             pictures += self._engine.decode(latents)[: len(chunk)]
         return pictures
 
+    def _sample(
+        self,
+        jobs: Sequence[RenderJob],
+        concepts: Mapping[str, Concept],
+        plan: SamplingPlan,
+        control: AttentionControl,
+        strength: float,
+    ) -> Tensor:
+        """Latents of a full batch."""
+        batch = [self._prompting(job, concepts) for job in jobs]
+        seeds = [job.seed for job in jobs]
+        if len(jobs[0].skus) == 1:
+            return self._engine.sample(batch, seeds, plan)
+        named = [[name_concept(concepts[sku]) for sku in job.skus] for job in jobs]
+        side = self._engine.base.latent_factor
+        guided = GuidedBatch(
+            select_tokens(self._engine.text, [item.prompts for item in batch], named),
+            steps=plan.steps,
+            latent_height=plan.height // side,
+            latent_width=plan.width // side,
+            empty_half=plan.guidance > 1.0,
+        )
+        opening = opening_stages(batch, [job.scene for job in jobs], control, plan.steps)
+        return self._engine.sample(
+            batch, seeds, plan, make_control(guided, control, strength), opening
+        )
+
     def _prompting(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Prompting:
         named = [concepts[sku] for sku in job.skus]
-        masks = region_masks(job.regions) if len(job.regions) > 1 else None
+        masks = None
+        if len(job.regions) > 1:  # half the pixels a side: finer than every attention layer
+            masks = region_masks(job.regions, job.height // 2, job.width // 2)
         return Prompting(
             prompts=region_prompts(named, job.scene),
             slots=tuple(self._slot(concept.sku) for concept in named),
@@ -110,59 +152,19 @@ class SceneSampler:
                 self._engine.adapter.drop_slot(oldest)
 
 
-def region_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:
-    """The text that each region reads: its own product by identifier, the others by class noun.
-
-    Every region knows the whole scene, so the base places all products and keeps
-    one background; only its own region names a product's placeholder tokens, so
-    no region is asked for a neighbour's looks.
-    """
-    prompts = []
-    for own in range(len(concepts)):
-        phrases = [
-            f"a {concept.identifier}" if index == own else _with_article(concept.class_noun)
-            for index, concept in enumerate(concepts)
-        ]
-        listed = (
-            phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-        )
-        prefix = "a photo of " if len(phrases) == 1 else ""
-        prompts.append(f"{prefix}{listed} {scene}".strip())
-    return tuple(prompts)
-
-
-def _with_article(noun: str) -> str:
-    return ("an " if noun[:1] in "aeiou" else "a ") + noun
-
-
-def region_masks(regions: Sequence[Region], side: int = 64) -> Tensor:
-    """``(regions, side, side)`` masks that sum to 1: boxes first, then their nearest box elsewhere.
-
-    Raises:
-        GenerationError: a region that is empty or leaves the image.
-    """
-    centre = (torch.arange(side) + 0.5) / side
-    distances = []
-    for box in regions:
-        if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
-            raise GenerationError(
-                f"region {box} is not a box inside the image; expected 0 <= left < right <= 1"
-            )
-        outside_x = (box.left - centre).clamp(min=0) + (centre - box.right).clamp(min=0)
-        outside_y = (box.top - centre).clamp(min=0) + (centre - box.bottom).clamp(min=0)
-        distances.append(outside_y[:, None] ** 2 + outside_x[None, :] ** 2)
-    distance = torch.stack(distances)  # (regions, side, side)
-    nearest = (distance == distance.min(0).values).float()
-    return nearest / nearest.sum(0)
-
-
-def _shared_plan(jobs: Sequence[RenderJob]) -> SamplingPlan:
+def _shared_plan(jobs: Sequence[RenderJob]) -> tuple[SamplingPlan, AttentionControl]:
     kinds = {
-        (SamplingPlan(j.steps, j.guidance, j.width, j.height, j.sampler), len(j.skus)) for j in jobs
+        (
+            SamplingPlan(j.steps, j.guidance, j.width, j.height, j.sampler),
+            j.attention,
+            len(j.skus),
+        )
+        for j in jobs
     }
     if len(kinds) > 1:
         raise GenerationError(
-            f"jobs of {len(kinds)} different kinds in one batch; expected one size, solver and "
-            "number of products; group them before rendering"
+            f"jobs of {len(kinds)} different kinds in one batch; expected one size, solver, "
+            "attention control and number of products; group them before rendering"
         )
-    return next(iter(kinds))[0]
+    plan, control, _ = next(iter(kinds))
+    return plan, control

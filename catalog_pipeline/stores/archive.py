@@ -6,6 +6,7 @@
     manifest/dt=YYYY-MM-DD/part-0.parquet             compare-and-swap
     _versions/manifest/dt=YYYY-MM-DD/<hash>.parquet   immutable copy of every manifest
     _staging/dt=YYYY-MM-DD/<shard>.parquet            rendered, not yet published
+    quarantine/dt=YYYY-MM-DD/part-0.parquet           held back; see picture_quarantine
 
 The order image -> staging -> version copy -> manifest makes a crash harmless: a row
 never names a missing picture, a reader never meets half a night, a rerun finds what
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain
 
-from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow, ManifestReport
 from catalog_pipeline.stores.archive_keys import (
     IMAGE_PREFIX,
@@ -31,12 +32,14 @@ from catalog_pipeline.stores.archive_keys import (
     staging_folder,
     version_key,
 )
-from catalog_pipeline.stores.batches import each_of, missing_keys
+from catalog_pipeline.stores.batches import each_of
 from catalog_pipeline.stores.content import put_content
 from catalog_pipeline.stores.contention import until_won
 from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
 from catalog_pipeline.stores.manifest_merge import check_days, merged_rows, rows_by_image_id
 from catalog_pipeline.stores.manifest_states import ManifestState, state_as_of
+from catalog_pipeline.stores.picture_quarantine import PictureQuarantine
+from catalog_pipeline.stores.pictures import check_pictures, read_picture
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
 __all__ = ["ImageArchive", "ManifestState", "image_key"]
@@ -47,6 +50,7 @@ class ImageArchive:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self.quarantine = PictureQuarantine(objects)
 
     def put_image(self, png: bytes) -> tuple[str, str]:
         """Store a PNG file; returns its key and SHA-256. Idempotent.
@@ -65,13 +69,7 @@ class ImageArchive:
             ObjectNotFoundError: no such picture.
             IntegrityError: the bytes do not hash to the key's digest.
         """
-        data = self._objects.read(key).data
-        if image_key(sha256_hex(data)) != key:
-            raise IntegrityError(
-                f"{self._objects.uri(key)} is corrupted: it hashes to {sha256_hex(data)[:12]}; "
-                "delete it and render the night again"
-            )
-        return data
+        return read_picture(self._objects, key)
 
     def stage(self, day: date, shard: str, rows: Sequence[ArchiveRow]) -> None:
         """Note rendered pictures of ``day``; a shard written twice is replaced."""
@@ -90,19 +88,24 @@ class ImageArchive:
         return [newest[image_id] for image_id in sorted(newest)]
 
     def clear_staging(self, day: date) -> None:
-        """Drop the shards whose every row is published, or overtaken by a newer one; keep others.
+        """Drop the shards whose every row is settled (:meth:`settled_shards`); keep others.
 
         A shard that another run stages during a publication is therefore not lost.
         """
         each_of(self._objects, self._objects.delete, self.settled_shards(day))
 
     def settled_shards(self, day: date) -> list[str]:
-        """The keys of the shards whose every row is published, or overtaken by a newer one."""
+        """The keys of the shards whose every row is settled.
+
+        A row is settled once it is published or held back in quarantine, or overtaken by
+        a newer row of the same picture there.
+        """
         published = {row.image_id: row for row in self.read_day(day)}
+        held = {row.image_id: row for row in self.quarantine.read_day(day)}
         return [
             key
             for key, rows in self._shards(day).items()
-            if all(_is_settled(row, published.get(row.image_id)) for row in rows)
+            if all(_is_settled(r, published.get(r.image_id), held.get(r.image_id)) for r in rows)
         ]
 
     def read_day(self, day: date) -> list[ArchiveRow]:
@@ -142,7 +145,7 @@ class ImageArchive:
             after = merged_rows(before, given, wanted)
             changed = [row for key, row in after.items() if row is not before.get(key)]
             if changed:
-                self._check_pictures(changed)
+                check_pictures(self._objects, changed)
                 self._write(day, list(after.values()), stored)
             return ManifestReport(
                 day=day,
@@ -216,21 +219,25 @@ class ImageArchive:
         return self._objects.read(version_key(day, version)).data
 
     def verify_day(self, day: date) -> list[str]:
-        """What is wrong with the manifest of ``day`` and its pictures, in words; ``[]`` is good.
+        """What is wrong with a night and its pictures, in words; ``[]`` is good.
 
-        Reads every picture of the day.
+        Reads every picture of the day, those in quarantine included. A night whose every
+        picture is held back needs no manifest.
         """
         try:
             stored = self._read(day)
-            if stored.token is None:
+            held = self.quarantine.read_day(day)
+            if stored.token is None and not held:
                 return [f"{day} has no manifest; publish the night"]
-            self._read_version(day, stored.digest)
+            if stored.token is not None:
+                self._read_version(day, stored.digest)
         except StoreError as error:
             return [str(error)]
-        strangers = [row for row in stored.rows if row.day != day]
+        rows = {(row.image_id, row.path): row for row in (*stored.rows, *held)}
+        strangers = [row for row in rows.values() if row.day != day]
         return [
             *(f"row {row.image_id} lies under {day}, but is of {row.day}" for row in strangers),
-            *chain(*each_of(self._objects, self._picture_problems, stored.rows)),
+            *chain(*each_of(self._objects, self._picture_problems, list(rows.values()))),
         ]
 
     def manifest_glob(self) -> str:
@@ -284,17 +291,6 @@ class ImageArchive:
             return None  # another publication cleared it after the listing
         return decode_manifest(data, self._objects.uri(key))[0]
 
-    def _check_pictures(self, rows: Sequence[ArchiveRow]) -> None:
-        named = {row.path for row in rows if row.path == image_key(row.sha256)}
-        stored = named.difference(missing_keys(self._objects, named))
-        for row in rows:
-            if row.path not in stored:
-                raise ObjectNotFoundError(
-                    f"row {row.image_id} names the picture {row.path!r}, expected "
-                    f"{image_key(row.sha256)!r} to be stored; delete {staging_folder(row.day)!r} "
-                    "and render the night again"
-                )
-
     def _picture_problems(self, row: ArchiveRow) -> list[str]:
         if row.path != image_key(row.sha256):
             return [f"row {row.image_id} names {row.path!r}, expected {image_key(row.sha256)!r}"]
@@ -317,10 +313,11 @@ class _Manifest:
     token: str | None
 
 
-def _is_settled(staged: ArchiveRow, published: ArchiveRow | None) -> bool:
-    if published is None:
-        return False
-    return published.sha256 == staged.sha256 or published.created_utc >= staged.created_utc
+def _is_settled(staged: ArchiveRow, published: ArchiveRow | None, held: ArchiveRow | None) -> bool:
+    home, other = (held, published) if staged.verdict == "failed" else (published, held)
+    if home is not None and home.sha256 == staged.sha256 and home.verdict == staged.verdict:
+        return True
+    return any(row is not None and row.created_utc >= staged.created_utc for row in (home, other))
 
 
 def _was_superseded(row: ArchiveRow | None) -> bool:

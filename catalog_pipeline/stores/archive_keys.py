@@ -11,6 +11,7 @@ IMAGE_PREFIX = "images/sha256="
 MANIFEST_PREFIX = "manifest/dt="
 VERSIONS_PREFIX = f"_versions/{MANIFEST_PREFIX}"
 STAGING_PREFIX = "_staging/dt="
+QUARANTINE_PREFIX = "quarantine/dt="
 
 
 def image_key(sha256: str) -> str:
@@ -21,6 +22,11 @@ def image_key(sha256: str) -> str:
 def manifest_key(day: date) -> str:
     """The published manifest of ``day``."""
     return f"{MANIFEST_PREFIX}{day.isoformat()}/part-0.parquet"
+
+
+def quarantine_key(day: date) -> str:
+    """The pictures of ``day`` that are held back."""
+    return f"{QUARANTINE_PREFIX}{day.isoformat()}/part-0.parquet"
 
 
 def version_key(day: date, version: str) -> str:

@@ -164,8 +164,8 @@ def remove(objects: ObjectStore, items: Sequence[Garbage], before: datetime) -> 
 def find_images(objects: ObjectStore, archive: ImageArchive, before: datetime) -> list[Garbage]:
     """Pictures last written before ``before`` that no row names.
 
-    Rows count when they are published, staged, or in a state of a manifest that was
-    replaced after ``before``.
+    Rows count when they are published, staged, in quarantine, or in a state of a manifest
+    that was replaced after ``before``.
 
     Raises:
         IntegrityError: a manifest cannot be read, so nobody knows what it names.
@@ -174,6 +174,9 @@ def find_images(objects: ObjectStore, archive: ImageArchive, before: datetime) -
     if not images:
         return []
     named = {row.path for day in archive.staged_days() for row in archive.staged(day)}
+    # Staged rows move to quarantine or manifest: looked at in this order, none is missed.
+    held = archive.quarantine
+    named |= {row.path for day in held.days() for row in held.read_day(day)}
     named |= {row.path for day in archive.days() for row in archive.read_day(day)}
     for info in objects.scan(VERSIONS_PREFIX):
         if info.modified_utc >= before:

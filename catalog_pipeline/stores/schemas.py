@@ -20,23 +20,27 @@ import pyarrow.parquet as pq
 from catalog_pipeline.errors import IntegrityError, StoreError
 from catalog_pipeline.records import ArchiveRow, IndexRow, SkuStatus
 
-SCHEMA_VERSION = 1
-"""Raised whenever a column is added, removed or changes its meaning."""
+INDEX_SCHEMA_VERSION = 1
+"""Raised whenever a column of the index is added, removed or changes its meaning."""
+
+MANIFEST_SCHEMA_VERSION = 2
+"""Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``."""
 
 _Record = TypeVar("_Record", IndexRow, ArchiveRow)
 
 _UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 
-def _schema(name: str, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
+def _schema(name: str, version: int, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
     return pa.schema(
         [pa.field(column, kind, nullable=False) for column, kind in columns],
-        metadata={"schema_name": name, "schema_version": str(SCHEMA_VERSION)},
+        metadata={"schema_name": name, "schema_version": str(version)},
     )
 
 
 INDEX_SCHEMA = _schema(
     "catalog_index",
+    INDEX_SCHEMA_VERSION,
     [
         ("sku", pa.string()),
         ("collection", pa.string()),
@@ -57,6 +61,7 @@ INDEX_SCHEMA = _schema(
 
 MANIFEST_SCHEMA = _schema(
     "image_manifest",
+    MANIFEST_SCHEMA_VERSION,
     [
         ("image_id", pa.string()),
         ("path", pa.string()),
@@ -80,14 +85,24 @@ MANIFEST_SCHEMA = _schema(
         ("superseded", pa.bool_()),
         ("created_utc", _UTC_MICROSECONDS),
         ("schema_version", pa.int32()),
+        ("attempts", pa.int32()),
+        ("verdict", pa.string()),
     ],
 )
 """``manifest/dt=.../part-0.parquet``; grain: one row per ``image_id``, sorted by it.
+
+The column ``schema_version`` is that of the program that made the row; the file's own
+is in its metadata. ``quarantine/dt=.../part-0.parquet`` has the same schema.
 
 ``dt`` of the path is a partition column; the file's own date is ``day``, so that
 no reader meets one column twice. There is no partition on SKU: hive readers would
 turn ``00123`` into 123.
 """
+
+_ADDED: Mapping[str, Mapping[str, tuple[int, Any]]] = {
+    "image_manifest": {"attempts": (2, 1), "verdict": (2, "unscored")}
+}
+"""Schema -> column -> the version that brought it, and its value in older files."""
 
 
 def encode_index(rows: Sequence[IndexRow]) -> bytes:
@@ -127,6 +142,8 @@ def encode_manifest(rows: Sequence[ArchiveRow], previous: str = "") -> bytes:
 
 def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], str]:
     """Rows and ``previous`` of :func:`encode_manifest`; ``what`` names the file in errors.
+
+    Rows of a version 1 file have one attempt and the verdict ``unscored``.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.
@@ -188,8 +205,12 @@ def _decode(
         file = pq.ParquetFile(io.BytesIO(data))
         stamps = file.schema_arrow.metadata or {}
         metadata = {key.decode(): value.decode() for key, value in stamps.items()}
-        _check_schema(metadata, file.schema_arrow.names, schema, what)
-        table = file.read().select(schema.names).cast(schema)
+        added = _check_schema(metadata, file.schema_arrow.names, schema, what)
+        table = file.read()
+        for name, value in added.items():
+            column = pa.array([value] * table.num_rows, schema.field(name).type)
+            table = table.append_column(name, column)
+        table = table.select(schema.names).cast(schema)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(
@@ -206,19 +227,23 @@ def _decode(
 
 def _check_schema(
     metadata: Mapping[str, str], columns: Sequence[str], schema: pa.Schema, what: str
-) -> None:
+) -> dict[str, Any]:
+    """The columns that are younger than the file, with the value that its rows have."""
     wanted = schema.metadata[b"schema_name"].decode()
+    newest = int(schema.metadata[b"schema_version"])
     found, version = metadata.get("schema_name"), metadata.get("schema_version", "")
     if found != wanted or not version.isdigit():
         raise IntegrityError(
             f"{what} has schema {found!r} version {version!r}; expected {wanted!r}, version "
-            f"1 to {SCHEMA_VERSION}"
+            f"1 to {newest}"
         )
-    if int(version) > SCHEMA_VERSION:
+    if int(version) > newest:
         raise StoreError(
             f"{what} was written with schema version {version}; this program reads up to "
-            f"{SCHEMA_VERSION}: upgrade catalog-pipeline"
+            f"{newest}: upgrade catalog-pipeline"
         )
-    missing = [name for name in schema.names if name not in columns]
+    young = {name: v for name, (since, v) in _ADDED.get(wanted, {}).items() if since > int(version)}
+    missing = [name for name in schema.names if name not in columns and name not in young]
     if missing:
         raise IntegrityError(f"{what} lacks the column(s) {', '.join(missing)}")
+    return {name: value for name, value in young.items() if name not in columns}

@@ -128,11 +128,13 @@ class _CleanUp:
 
 
 def _versions_in_use(home: Home) -> Iterator[str]:
-    """Adapter versions that a stored plan, a staged row or a published row names."""
+    """Adapter versions that a stored plan or a staged, held back or published row names."""
     for key in home.objects.list(_PLANS):
         plan, _ = decode_plan(home.objects.read(key).data, home.objects.uri(key))
         yield from {job.adapter_version for job in plan.jobs}
     for day in home.archive.staged_days():
         yield from {row.adapter_version for row in home.archive.staged(day)}
+    for day in home.archive.quarantine.days():
+        yield from {row.adapter_version for row in home.archive.quarantine.read_day(day)}
     for day in home.archive.days():
         yield from {row.adapter_version for row in home.archive.read_day(day)}

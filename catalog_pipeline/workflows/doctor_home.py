@@ -162,26 +162,36 @@ def _lease(home: Home, store: AdapterStore) -> Iterator[Finding]:
 
 
 def _archive(home: Home) -> Iterator[Finding]:
-    days = home.archive.days()
+    held = home.archive.quarantine
+    days = sorted({*home.archive.days(), *held.days()})
     pictures = set(home.archive.image_keys())
     named: set[str] = set()
+    held_back = 0
     problems = [
         problem for day in days[-NIGHTS_READ_IN_FULL:] for problem in home.archive.verify_day(day)
     ]
     for day in days:
         try:
-            paths = {row.path for row in home.archive.read_day(day)}
+            waiting = held.read_day(day)
+            paths = {row.path for row in (*home.archive.read_day(day), *waiting)}
         except StoreError as error:
             if day not in days[-NIGHTS_READ_IN_FULL:]:
                 problems.append(str(error))
             continue
         named |= paths
+        held_back += sum(not row.superseded for row in waiting)
         if day not in days[-NIGHTS_READ_IN_FULL:]:
             problems += [f"{path} of {day} is not stored" for path in sorted(paths - pictures)]
     for problem in problems:
         yield Finding("error", f"archive: {problem}", "restore it, or render the night again")
     if not problems:
         yield Finding("ok", f"archive: {len(days)} nights, {len(named)} pictures, all in place", "")
+    if held_back:
+        yield Finding(
+            "ok",
+            f"archive: {held_back} pictures in quarantine did not pass the quality gate",
+            "see them with `catalog-pipeline gallery`; docs/operations.md says what to do",
+        )
     for day in home.archive.staged_days():
         yield from _staged(home, day, named)
     if pictures - named:
@@ -191,7 +201,8 @@ def _archive(home: Home) -> Iterator[Finding]:
 def _staged(home: Home, day: date, named: set[str]) -> Iterator[Finding]:
     staged = home.archive.staged(day)
     named |= {row.path for row in staged}
-    published = {row.image_id for row in home.archive.read_day(day)}
+    settled = (*home.archive.read_day(day), *home.archive.quarantine.read_day(day))
+    published = {row.image_id for row in settled}
     waiting = [row for row in staged if row.image_id not in published]
     if waiting:
         yield Finding(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.generation.planner import split_layout
+from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.records import AdapterVersion, Concept, Features, RenderJob
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import decode_memory

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.quality_gate import why_failed
 from catalog_pipeline.workflows.report_pages import photos_to_show, write_page
 
 if TYPE_CHECKING:
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 def write_gallery(settings: Settings, day: date) -> Path:
     """Write ``reports/gallery-<day>.html`` under the home and return its path.
 
-    The page holds every published picture of the day, superseded ones included
-    (hidden at first). Written anew each time, atomically; where state lives in a
-    bucket, the page is stored there as well.
+    The page holds every published picture of the day, superseded ones included (hidden at
+    first), and, folded away, those in quarantine with the reason. Written anew each time,
+    atomically; where state lives in a bucket, the page is stored there as well.
 
     Raises:
         GenerationError: nothing was published for this day.
@@ -34,14 +36,19 @@ def write_gallery(settings: Settings, day: date) -> Path:
 
     home = open_home(settings)
     rows = home.archive.read_day(day)
-    if not rows:
+    held = [row for row in home.archive.quarantine.read_day(day) if not row.superseded]
+    if not rows and not held:
         known = ", ".join(night.isoformat() for night in home.archive.days()[-5:]) or "none"
         raise GenerationError(
             f"no picture has been published for {day.isoformat()}; latest nights: {known}; "
             f"run `catalog-pipeline generate --day {day.isoformat()}` first"
         )
-    images = [GalleryImage(row, decode_png(home.archive.read_image(row.path))) for row in rows]
-    products = {product.sku: product for product in _products(settings, home, rows)}
+    good = [(row, "") for row in rows if row.verdict != FAILED]
+    images = [
+        GalleryImage(row, decode_png(home.archive.read_image(row.path)), reason)
+        for row, reason in (*good, *((row, why_failed(row)) for row in held))
+    ]
+    products = {p.sku: p for p in _products(settings, home, [image.row for image in images])}
     page = render_gallery(day, images, products)
     return write_page(settings, home, f"gallery-{day.isoformat()}.html", page.encode())
 

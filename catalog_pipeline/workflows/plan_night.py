@@ -7,10 +7,9 @@ as it is, byte for byte, and once it differs a new plan takes its place.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from datetime import date
 from typing import Any
 
@@ -21,18 +20,25 @@ from catalog_pipeline.errors import (
     StoreError,
 )
 from catalog_pipeline.generation import planner
-from catalog_pipeline.records import AdapterVersion, NightPlan, Region, RenderJob, SkuStatus
-from catalog_pipeline.settings import BudgetSettings, GenerationSettings, Settings
+from catalog_pipeline.generation.policies import list_items
+from catalog_pipeline.plan_settings import BudgetSettings
+from catalog_pipeline.records import AttentionControl, NightPlan, Region, RenderJob
+from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.contention import until_won
 from catalog_pipeline.stores.contract import StoredObject
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.night_inputs import (
+    ASSUMED_SECONDS_PER_IMAGE,
+    REPORTS_PREFIX,
+    NightInputs,
+    count_shown,
+    hash_concepts,
+    measured_seconds_per_image,
+    read_inputs,
+)
 
-PLAN_SCHEMA_VERSION = 1
-
-ASSUMED_SECONDS_PER_IMAGE = 3.0
-"""Speed a ``max_minutes`` budget starts from before any night was measured."""
-
-_REPORTS = "reports/render/"
+PLAN_SCHEMA_VERSION = 2
+"""Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``."""
 
 
 def plan_night(settings: Settings, day: date) -> NightPlan:
@@ -40,37 +46,29 @@ def plan_night(settings: Settings, day: date) -> NightPlan:
 
     Every collection with a promoted version is planned from that version's concepts,
     retired SKUs left out, and all share the budget. Idempotency key: the day with
-    the generation settings (``batch_size`` aside), the versions and the SKUs shown; a
-    call with the same ones writes nothing. Atomic: readers see the old plan or the
-    new one.
+    the generation settings (``batch_size`` and ``quality`` aside), the versions and the
+    SKUs shown; a call with the same ones writes nothing. Atomic: readers see the old
+    plan or the new one.
+
+    What coverage counts, the manifests of the nights before, is read when a plan is
+    made; a stored plan does not change because an earlier night did.
 
     Raises:
         GenerationError: no collection has learned a product that is not retired.
     """
     home = open_home(settings)
-    inputs = _read_inputs(home, settings.generation, day)
+    inputs = read_inputs(home, settings.generation, day)
     key = plan_key(day)
 
     def attempt() -> NightPlan:
-        stored = _read_stored(home, key)
-        plan = _plan_in_force(home, inputs, stored)
+        stored = read_stored(home, key)
+        plan = plan_in_force(home, inputs, stored)[0]
         data = encode_plan(plan, inputs.content_hash)
         if stored is None or stored.data != data:
             home.objects.compare_and_swap(key, data, stored.version if stored else None)
         return plan
 
     return until_won(attempt, key)
-
-
-def preview_night(settings: Settings, day: date) -> NightPlan:
-    """The plan that :func:`plan_night` would put in force; writes nothing.
-
-    Raises:
-        GenerationError: no collection has learned a product that is not retired.
-    """
-    home = open_home(settings)
-    inputs = _read_inputs(home, settings.generation, day)
-    return _plan_in_force(home, inputs, _read_stored(home, plan_key(day)))
 
 
 def read_plan(settings: Settings, day: date) -> NightPlan:
@@ -97,7 +95,7 @@ def find_plan(settings: Settings, day: date) -> NightPlan | None:
     """
     home = open_home(settings)
     objects, key = home.objects, plan_key(day)
-    stored = _read_stored(home, key)
+    stored = read_stored(home, key)
     if stored is None:
         return None
     plan, _ = decode_plan(stored.data, objects.uri(key))
@@ -157,7 +155,7 @@ def decode_plan(data: bytes, what: str) -> tuple[NightPlan, str]:
 
 def report_key(day: date) -> str:
     """What the last rendering run of a day measured: ``reports/render/dt=YYYY-MM-DD.json``."""
-    return f"{_REPORTS}dt={day.isoformat()}.json"
+    return f"{REPORTS_PREFIX}dt={day.isoformat()}.json"
 
 
 def _decode_job(content: Mapping[str, Any]) -> RenderJob:
@@ -167,132 +165,67 @@ def _decode_job(content: Mapping[str, Any]) -> RenderJob:
             "day": date.fromisoformat(content["day"]),
             "skus": tuple(content["skus"]),
             "regions": tuple(Region(**region) for region in content["regions"]),
+            "attention": AttentionControl(**content.get("attention", {})),
         }
     )
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What a plan is made from; ``content_hash`` is stored beside the plan."""
-
-    day: date
-    settings: GenerationSettings
-    versions: Mapping[str, AdapterVersion]
-    retired: set[str]
-
-    @property
-    def content_hash(self) -> str:
-        return _hash_inputs(self.day, self.settings, self.versions, self.retired)
-
-
-def _read_inputs(home: Home, settings: GenerationSettings, day: date) -> _Inputs:
-    retired = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
-    return _Inputs(day, settings, _read_heads(home), retired)
-
-
-def _read_stored(home: Home, key: str) -> StoredObject | None:
+def read_stored(home: Home, key: str) -> StoredObject | None:
+    """The stored plan under ``key``, not decoded; ``None`` when there is none."""
     try:
         return home.objects.read(key)
     except ObjectNotFoundError:
         return None
 
 
-def _plan_in_force(home: Home, inputs: _Inputs, stored: StoredObject | None) -> NightPlan:
-    """The stored plan while it is of the same inputs, else a new one."""
+def plan_in_force(
+    home: Home, inputs: NightInputs, stored: StoredObject | None
+) -> tuple[NightPlan, bool]:
+    """The stored plan while it is of the same inputs, else a new one; and whether it is stored."""
     if stored is not None:
         kept, kept_inputs = decode_plan(stored.data, home.objects.uri(plan_key(inputs.day)))
         if kept_inputs == inputs.content_hash:
-            return kept
-    return _plan_all(home, inputs.settings, inputs.day, inputs.versions, inputs.retired)
+            return kept, True
+    return _plan_all(home, inputs), False
 
 
-def _read_heads(home: Home) -> dict[str, AdapterVersion]:
-    heads: dict[str, AdapterVersion] = {}
-    for collection in home.collections():
-        version = home.adapters(collection).current()
-        if version is not None:
-            heads[collection] = version
-    return heads
-
-
-def _plan_all(
-    home: Home,
-    settings: GenerationSettings,
-    day: date,
-    versions: Mapping[str, AdapterVersion],
-    retired: set[str],
-) -> NightPlan:
+def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
+    settings = inputs.settings
     unlimited = settings.model_copy(
         update={"budget": BudgetSettings(max_images=None, max_minutes=None)}
     )
-    plans = []
-    for collection, version in versions.items():
-        shown = [concept for concept in version.concepts if concept.sku not in retired]
-        if shown:
-            plan = planner.plan_night(
-                day,
-                shown,
-                unlimited,
-                collection=collection,
-                adapter_version=version.version,
-                concept_hashes=_hash_concepts(version),
-            )
-            plans.append(plan)
+    shown, problems = count_shown(home, inputs)
+    on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
+    items = {name: list_items({c.sku: c for c in found}) for name, found in on_sale.items()}
+    plans = [
+        planner.plan_night(
+            inputs.day,
+            concepts,
+            unlimited,
+            collection=name,
+            adapter_version=inputs.versions[name].version,
+            concept_hashes=hash_concepts(inputs.versions[name]),
+            shown=shown,
+            elsewhere=set().union(*(items[other] for other in items if other != name)),
+        )
+        for name, concepts in on_sale.items()
+    ]
     if not plans:
         raise GenerationError(
-            f"nothing to plan for {day.isoformat()}: {len(versions)} collection(s) under "
-            f"{home.objects.uri('collections')} have learned products, and none is on sale; "
+            f"nothing to plan for {inputs.day.isoformat()}: {len(inputs.versions)} collection(s) "
+            f"under {home.objects.uri('collections')} have learned products, and none is on sale; "
             "learn at least one SKU first (catalog-pipeline learn)"
         )
+    if problems:
+        plans[0] = replace(plans[0], notes=(*problems, *plans[0].notes))
     seconds = None
     if settings.budget.max_minutes is not None:
-        seconds = _estimate_seconds_per_image(home, settings)
-    return planner.join_plans(day, plans, settings.budget, seconds_per_image=seconds)
-
-
-def _hash_concepts(version: AdapterVersion) -> dict[str, str]:
-    """SKU -> hash of the weights that draw it: the base, the shared part, its own part."""
-    hashes = {}
-    for concept in version.concepts:
-        part = version.parts.get(f"concept/{concept.sku}")
-        if part is not None:
-            weights = [version.base_model_hash, version.parts.get("shared", ""), part]
-            hashes[concept.sku] = hashlib.sha256(json.dumps(weights).encode()).hexdigest()
-    return hashes
-
-
-def _hash_inputs(
-    day: date,
-    settings: GenerationSettings,
-    versions: Mapping[str, AdapterVersion],
-    retired: set[str],
-) -> str:
-    content = {
-        "day": day.isoformat(),
-        "generation": settings.model_dump(mode="json", exclude={"batch_size"}),
-        "collections": {
-            collection: {
-                "version": version.version,
-                "skus": sorted(c.sku for c in version.concepts if c.sku not in retired),
-            }
-            for collection, version in versions.items()
-        },
-    }
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _estimate_seconds_per_image(home: Home, settings: GenerationSettings) -> float:
-    """What the latest night of the same size and steps measured, else the assumed speed."""
-    like = {"steps": settings.steps, "width": settings.width, "height": settings.height}
-    for key in reversed(home.objects.list(_REPORTS)):
-        try:
-            report = json.loads(home.objects.read(key).data)
-            alike = all(report[name] == value for name, value in like.items())
-            if alike and "seconds_per_image" in report:
-                return float(report["seconds_per_image"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"{home.objects.uri(key)} is not a rendering report ({error}); delete it"
-            ) from error
-    return ASSUMED_SECONDS_PER_IMAGE
+        seconds = measured_seconds_per_image(home, settings) or ASSUMED_SECONDS_PER_IMAGE
+    return planner.join_plans(
+        inputs.day,
+        plans,
+        settings.budget,
+        seconds_per_image=seconds,
+        coverage=settings.policies.coverage,
+        shown=shown,
+    )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import Protocol
+
+_STEPS_REMEMBERED = 20
+_MINUTE, _HOUR = 60.0, 3600.0
 
 
 class ProgressSink(Protocol):
@@ -32,3 +37,43 @@ class SilentProgress:
 
     def finish(self, task: str) -> None:
         """Ignore the end of ``task``."""
+
+
+class Pace:
+    """How long a task still takes, by the speed of its last steps.
+
+    Counting begins with the first step: what a rerun finds finished is told at once, and
+    would make the rest look quick.
+    """
+
+    def __init__(self, total: int) -> None:
+        """``total`` steps; 0 when that is not known, and then nothing is foretold."""
+        self.total = total
+        self.done = 0
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_STEPS_REMEMBERED)
+
+    def advance(self, count: int, now: float | None = None) -> None:
+        """``count`` more steps were done at ``now`` (default: this moment, monotonic)."""
+        self.done += count
+        self._seen.append((time.monotonic() if now is None else now, self.done))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the end at this pace; ``None`` before there is a pace."""
+        if not self._seen or not self.total:
+            return None
+        (first_time, first), (last_time, last) = self._seen[0], self._seen[-1]
+        if last <= first or last_time <= first_time:
+            return None
+        return max(0, self.total - self.done) * (last_time - first_time) / (last - first)
+
+    def __str__(self) -> str:
+        """``about 4 min left``; empty while nobody knows, and at the end."""
+        seconds = self.seconds_left
+        if not seconds:
+            return ""
+        if seconds < 2 * _MINUTE:
+            return f"about {seconds:.0f} s left"
+        if seconds < 2 * _HOUR:
+            return f"about {seconds / _MINUTE:.0f} min left"
+        return f"about {seconds / _HOUR:.1f} h left"

@@ -1,84 +1,72 @@
-"""Render what is still missing of a night's plan, batch by batch.
+"""Render what is still missing of a night's plan.
 
-A batch is finished once its pictures are stored and its rows staged; whatever
-happens later, it is not rendered again. The order within a batch is: sample, score,
-store the PNGs, stage the rows under a name made of the batch's job ids.
+A picture is finished once it is stored and its row staged; whatever happens later, it is
+not rendered again. The order within a batch is: sample, judge, store the PNGs of those
+that are good enough or have no attempt left, stage their rows, try the others again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date
+from typing import TYPE_CHECKING
 
-from catalog_pipeline.errors import (
-    GenerationError,
-    IntegrityError,
-    ObjectNotFoundError,
-)
-from catalog_pipeline.records import (
-    AdapterVersion,
-    ArchiveRow,
-    Concept,
-    Pixels,
-    RenderJob,
-    RenderReport,
-)
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
+from catalog_pipeline.records import ArchiveRow, RenderJob, RenderReport
+from catalog_pipeline.settings import GenerationSettings, QualitySettings, Settings
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.schemas import SCHEMA_VERSION
+from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night_sheet import SHEET_IMAGES, draw_night_sheet
-from catalog_pipeline.workflows.picture_scores import PictureScorer
+from catalog_pipeline.workflows.picture_scores import OpenJudge, shipped_judge
 from catalog_pipeline.workflows.plan_night import find_plan, plan_night, report_key
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from catalog_pipeline.workflows.quality_gate import (
+    FOUND_FIRST,
+    last_of_round,
+    pass_rates,
+    skus_to_retake,
+)
+from catalog_pipeline.workflows.render_batches import NightRun, OpenSampler, Sampler, Task
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
 
-_log = logging.getLogger(__name__)
-
-
-class Sampler(Protocol):
-    """What renders jobs of one collection and version: :class:`generation.SceneSampler`."""
-
-    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
-        """One picture for each job; all jobs of one size, steps and guidance."""
-        ...
-
-
-OpenSampler = Callable[[Settings, str, str | None], tuple[Sampler, AdapterVersion]]
-"""``(settings, collection, version)`` -> the sampler of that version and its record."""
+__all__ = ["OpenSampler", "Sampler", "render_night"]
 
 
 def render_night(
     settings: Settings,
     day: date,
     *,
+    retry_quarantined: bool = False,
     progress: ProgressSink | None = None,
     open_sampler: OpenSampler | None = None,
     encoder: FeatureEncoder | None = None,
+    open_judge: OpenJudge | None = None,
 ) -> RenderReport:
     """Render every job of the night's plan whose picture is not there yet, and stage its row.
 
-    A day without a plan is planned first. A job is done when a staged or published
-    row names a picture that is stored and hashes to its name; everything else is
-    rendered by the version that the plan names. A batch that fails is tried again
-    job by job; jobs that fail alone are reported, and the others go on. Idempotent:
-    a call with nothing missing opens no model and writes nothing. A crash loses the
-    batch in work, never a finished one.
+    A day without a plan is planned first. A job is done when a staged, published or held
+    back row names a picture that is stored and hashes to its name; everything else is
+    rendered by the version that the plan names. A picture that the judge does not pass is
+    made again, with another seed and stronger attention guidance, up to
+    ``quality.attempts`` times; the best attempt is kept, and publishing holds back what
+    has failed. A batch that the model fails on is tried again job by job; jobs that fail
+    alone are reported, and the others go on. Idempotent: a call with nothing missing opens
+    no model and writes nothing. A crash loses the pictures in work, never a finished one.
 
     Args:
-        settings: where the home is, batch size, model.
+        settings: where the home is, batch size, model, quality gate.
         day: the night.
+        retry_quarantined: make further attempts at the pictures that are held back.
         progress: told of every batch.
         open_sampler: opens the model; default ``workflows.models.open_sampler``.
         encoder: measures the pictures; default the shipped image encoder.
+        open_judge: judges the pictures; default the shipped reflection score.
 
     Raises:
         GenerationError: there is no plan and nothing to plan from.
@@ -86,121 +74,98 @@ def render_night(
     """
     started = time.monotonic()
     sink = progress or SilentProgress()
-    home = open_home(settings)
+    home, quality = open_home(settings), settings.generation.quality
     jobs = (find_plan(settings, day) or plan_night(settings, day)).jobs
-    known = {row.image_id: row for row in (*home.archive.read_day(day), *home.archive.staged(day))}
-    done = {
-        job.job_id
-        for job in jobs
-        if job.job_id in known and _is_stored(home.archive, known[job.job_id])
-    }
-    missing = [job for job in jobs if job.job_id not in done]
-    task = f"render {day.isoformat()}"
-    sink.start(task, len(jobs))
-    if done:
-        sink.advance(task, len(done), "already there")
-    run = _Run(settings, home, day, known, open_sampler, encoder)
+    known = _known_rows(home.archive, day)
+    missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
+    reused = len(jobs) - len(missing)
+    name = f"render {day.isoformat()}"
+    sink.start(name, len(jobs))
+    if reused:
+        sink.advance(name, reused, "already there")
+    run = NightRun(
+        settings=settings,
+        home=home,
+        day=day,
+        known=known,
+        open_sampler=open_sampler or _shipped_sampler(),
+        open_judge=(open_judge or shipped_judge) if quality.gate else None,
+        advance=lambda count, note: sink.advance(name, count, note),
+        encoder=encoder,
+    )
     try:
-        for batch in _batches(missing, settings.generation.batch_size):
-            run.render(batch)
-            sink.advance(task, len(batch))
+        run.render(missing)
     finally:
-        sink.finish(task)
-    if missing:
-        _write_report(home, day, missing[0], run)
+        sink.finish(name)
     staged = home.archive.staged(day)
-    known.update((row.image_id, row) for row in staged)
-    shown = [known[job.job_id] for job in jobs if job.job_id not in run.failures]
-    return RenderReport(
+    known = _newest((*known.values(), *staged))
+    rows = [known[job.job_id] for job in jobs if job.job_id in known]
+    rates = pass_rates(rows)
+    shown = [row for row in rows if row.verdict != FAILED and row.image_id not in run.failures]
+    report = RenderReport(
         day=day,
         rows=tuple(staged),
         rendered=run.rendered,
-        reused=len(done),
+        reused=reused,
         failed=tuple(run.failures),
         seconds=time.monotonic() - started,
         contact_sheet_png=_draw_sheet(home.archive, shown[:SHEET_IMAGES]),
+        attempts=run.attempts,
+        quarantined=tuple(row.image_id for row in rows if row.verdict == FAILED),
+        pass_rates=rates,
+        retake=skus_to_retake(rates, quality),
     )
+    if missing:
+        _write_report(home, settings.generation, report, run)
+    return report
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """What renders and measures one version; ``key`` is (collection, version)."""
-
-    key: tuple[str, str]
-    sampler: Sampler
-    version: AdapterVersion
-    scorer: PictureScorer
+def _known_rows(archive: ImageArchive, day: date) -> dict[str, ArchiveRow]:
+    """Published, held back and staged rows; of two for one picture the newer."""
+    held = archive.quarantine.read_day(day)
+    return _newest((*archive.read_day(day), *held, *archive.staged(day)))
 
 
-@dataclass
-class _Run:
-    """One rendering run: the opened models, and what came of the jobs."""
+def _newest(rows: Iterable[ArchiveRow]) -> dict[str, ArchiveRow]:
+    newest: dict[str, ArchiveRow] = {}
+    for row in rows:
+        known = newest.get(row.image_id)
+        if known is None or known.created_utc <= row.created_utc:
+            newest[row.image_id] = row
+    return newest
 
-    settings: Settings
-    home: Home
-    day: date
-    known: Mapping[str, ArchiveRow]
-    open_sampler: OpenSampler | None
-    encoder: FeatureEncoder | None
-    rendered: int = 0
-    busy_seconds: float = 0.0
-    failures: dict[str, str] = field(default_factory=dict)
-    _opened: _Opened | None = None
 
-    def render(self, batch: Sequence[RenderJob]) -> None:
-        """Render, score, store and stage ``batch``; jobs of one collection and version."""
-        opened = self._open(batch[0].collection, batch[0].adapter_version)
-        started = time.monotonic()
-        try:
-            pictures = _sample(opened, batch)
-        except Exception as error:
-            # Whatever a model raises on one batch must not cost the rest of the night.
-            reason = f"{type(error).__name__}: {error}"
-        else:
-            self._keep(batch, pictures, opened)
-            self.rendered += len(batch)
-            self.busy_seconds += time.monotonic() - started
-            return
-        # Outside the handler, so that the failed batch's tensors are free again.
-        if len(batch) > 1:
-            _log.warning("a batch of %d failed (%s); trying one by one", len(batch), reason)
-            for job in batch:
-                self.render([job])
-        else:
-            _log.warning("job %s failed: %s", batch[0].job_id, reason)
-            self.failures[batch[0].job_id] = reason
+def _missing(
+    archive: ImageArchive,
+    jobs: Sequence[RenderJob],
+    known: Mapping[str, ArchiveRow],
+    quality: QualitySettings,
+    retry_quarantined: bool,
+) -> list[Task]:
+    tasks = []
+    for job in jobs:
+        row = known.get(job.job_id)
+        stored = row is not None and _is_stored(archive, row)
+        if not stored or (retry_quarantined and row is not None and row.verdict == FAILED):
+            tasks.append(_task(job, row, stored, quality))
+    return tasks
 
-    def _keep(
-        self, batch: Sequence[RenderJob], pictures: Sequence[Pixels], opened: _Opened
-    ) -> None:
-        from catalog_pipeline.evaluation.contact_sheet import encode_png
 
-        scores = opened.scorer.score(batch, pictures)
-        rows = []
-        for job, picture, score in zip(batch, pictures, scores, strict=True):
-            path, sha256 = self.home.archive.put_image(encode_png(picture))
-            made = _moment_after(self.known.get(job.job_id))
-            rows.append(_make_row(job, opened.version, path, sha256, score, made))
-        names = "\n".join(job.job_id for job in batch)
-        shard = hashlib.sha256(names.encode()).hexdigest()[:32]
-        self.home.archive.stage(self.day, shard, rows)
+def _task(job: RenderJob, row: ArchiveRow | None, stored: bool, quality: QualitySettings) -> Task:
+    """What is to be done for ``job``: from its first attempt, or where ``row`` left off.
 
-    def _open(self, collection: str, version: str) -> _Opened:
-        """The tools of a version; only the last one opened is held in memory."""
-        if self._opened is None or self._opened.key != (collection, version):
-            self._opened = None
-            opener = self.open_sampler or _shipped_sampler()
-            sampler, record = opener(self.settings, collection, version)
-            scorer = PictureScorer(self.home.adapters(collection), record, self._open_encoder)
-            self._opened = _Opened((collection, version), sampler, record, scorer)
-        return self._opened
-
-    def _open_encoder(self) -> FeatureEncoder:
-        if self.encoder is None:
-            from catalog_pipeline.evaluation.features import open_encoder
-
-            self.encoder = open_encoder()
-        return self.encoder
+    A lost picture that had passed is made again by the attempt that made it; further
+    attempts at one that is held back (and ``stored``) have numbers of their own.
+    """
+    if row is None or not quality.gate:
+        return Task(job, 1, last_of_round(quality, 1) if quality.gate else 1)
+    passed = row.verdict == "passed"
+    if not passed and not (row.verdict == FAILED and stored):
+        return Task(job, 1, last_of_round(quality, 1))
+    first = row.attempts if passed else row.attempts + 1
+    found = {k: value for k, value in row.scores.items() if k.startswith(FOUND_FIRST)}
+    held = None if passed else row
+    return Task(job, first, last_of_round(quality, first), held, first_found=found)
 
 
 def _shipped_sampler() -> OpenSampler:
@@ -217,98 +182,29 @@ def _is_stored(archive: ImageArchive, row: ArchiveRow) -> bool:
     return True
 
 
-def _batches(jobs: Sequence[RenderJob], size: int) -> list[list[RenderJob]]:
-    """Jobs in batches that one call of a sampler can take, the plan's order kept within.
+def _write_report(
+    home: Home, settings: GenerationSettings, report: RenderReport, run: NightRun
+) -> None:
+    """Leave the measured speed for the next ``max_minutes`` budget, and what came of the jobs.
 
-    Versions follow one another, so that each is opened once.
+    ``seconds_per_image`` is of a picture that was kept, its further attempts included.
     """
-    groups: dict[tuple[object, ...], list[RenderJob]] = {}
-    for job in jobs:
-        shape = (job.width, job.height, job.steps, job.guidance, job.sampler, job.negative_prompt)
-        version = (job.collection, job.adapter_version)
-        groups.setdefault((*version, len(job.regions), *shape), []).append(job)
-    opened: dict[tuple[object, ...], int] = {}
-    for key in groups:
-        opened.setdefault(key[:2], len(opened))
-    return [
-        group[start : start + size]
-        for key, group in sorted(groups.items(), key=lambda item: opened[item[0][:2]])
-        for start in range(0, len(group), size)
-    ]
-
-
-def _sample(opened: _Opened, batch: Sequence[RenderJob]) -> list[Pixels]:
-    concepts = {concept.sku: concept for concept in opened.version.concepts}
-    pictures = opened.sampler.render(batch, concepts)
-    shapes = [picture.shape for picture in pictures]
-    expected = [(job.height, job.width, 3) for job in batch]
-    if shapes != expected:
-        raise GenerationError(
-            f"the sampler gave pictures of shape {shapes} for {len(batch)} jobs, "
-            f"expected {expected}"
-        )
-    return pictures
-
-
-def _moment_after(replaced: ArchiveRow | None) -> datetime:
-    """Now, but never before the row that is replaced: of two rows of a picture the later counts.
-
-    A clock that was set back would let the row of a lost picture win over its successor.
-    """
-    now = datetime.now(UTC)
-    if replaced is None:
-        return now
-    return max(now, replaced.created_utc + timedelta(microseconds=1))
-
-
-def _make_row(
-    job: RenderJob,
-    version: AdapterVersion,
-    path: str,
-    sha256: str,
-    scores: Mapping[str, float],
-    created_utc: datetime,
-) -> ArchiveRow:
-    return ArchiveRow(
-        image_id=job.job_id,
-        path=path,
-        sha256=sha256,
-        day=job.day,
-        job_id=job.job_id,
-        prompt=job.prompt,
-        skus=job.skus,
-        layout=job.layout,
-        seed=job.seed,
-        sampler=job.sampler,
-        steps=job.steps,
-        guidance=job.guidance,
-        width=job.width,
-        height=job.height,
-        base_model_hash=version.base_model_hash,
-        collection=job.collection,
-        adapter_version=version.version,
-        memory_version=version.memory_version,
-        scores=scores,
-        superseded=False,
-        created_utc=created_utc,
-        schema_version=SCHEMA_VERSION,
-    )
-
-
-def _write_report(home: Home, day: date, like: RenderJob, run: _Run) -> None:
-    """Leave the measured speed for the next ``max_minutes`` budget, and why jobs failed."""
     content: dict[str, object] = {
-        "day": day.isoformat(),
-        "rendered": run.rendered,
+        "day": report.day.isoformat(),
+        "rendered": report.rendered,
+        "attempts": report.attempts,
+        "quarantined": list(report.quarantined),
+        "pass_rates": [asdict(rate) for rate in report.pass_rates],
+        "retake": list(report.retake),
         "failures": run.failures,
-        "steps": like.steps,
-        "width": like.width,
-        "height": like.height,
+        "steps": settings.steps,
+        "width": settings.width,
+        "height": settings.height,
     }
-    if run.rendered:
-        content["seconds_per_image"] = run.busy_seconds / run.rendered
+    if report.rendered:
+        content["seconds_per_image"] = run.busy_seconds / report.rendered
     data = json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
-    home.objects.put(report_key(day), data)
+    home.objects.put(report_key(report.day), data)
 
 
 def _draw_sheet(archive: ImageArchive, rows: Sequence[ArchiveRow]) -> bytes:

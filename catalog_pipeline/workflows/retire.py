@@ -167,7 +167,8 @@ class _Retirement:
             yield f"plan of {day} now has {len(plan.jobs)} images"
         except GenerationError:
             # Nothing is left to plan. A published night keeps its plan: its rows answer to it.
-            if not self.home.archive.read_day(day):
+            archive = self.home.archive
+            if not archive.read_day(day) and not archive.quarantine.read_day(day):
                 self.home.objects.delete(plan_key(day))
                 yield f"plan of {day} dropped, nothing else is learned"
 

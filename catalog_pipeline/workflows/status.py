@@ -25,11 +25,12 @@ def collect_status(settings: Settings) -> dict[str, Any]:
         StoreError: something that is needed cannot be read.
     """
     home = open_home(settings)
+    days = sorted({*home.archive.days(), *home.archive.quarantine.days()})
     return {
         "home": home.objects.uri("catalog").removesuffix("/catalog"),
         "index": _index(home),
         "collections": {name: _collection(home, name) for name in home.collections()},
-        "nights": [_night(home, day) for day in reversed(home.archive.days()[-NIGHTS_SHOWN:])],
+        "nights": [_night(home, day) for day in reversed(days[-NIGHTS_SHOWN:])],
         "staged": [
             {"day": day.isoformat(), "rows": len(home.archive.staged(day))}
             for day in home.archive.staged_days()
@@ -74,6 +75,7 @@ def _night(home: Home, day: Any) -> dict[str, Any]:
         "day": day.isoformat(),
         "rows": len(rows),
         "superseded": len(rows) - len(current),
+        "quarantined": sum(not row.superseded for row in home.archive.quarantine.read_day(day)),
         "skus": len({sku for row in current for sku in row.skus}),
         "adapter_versions": sorted({row.adapter_version for row in current}),
     }

@@ -32,15 +32,16 @@ def verify(
     """Read and hash a night, or everything; changes nothing.
 
     Of a night: its manifest and each earlier state, every picture against the SHA-256 of
-    its row, and the record, pages and parts of every version that a row names. Without
-    ``day``: every night, and every published version of every collection.
+    its row, those in quarantine included, and the record, pages and parts of every version
+    that a row names. Without ``day``: every night, and every published version of every
+    collection.
 
     Raises:
         ObjectNotFoundError: ``day`` was never published.
         StoreError: the home cannot be listed.
     """
     home = open_home(settings)
-    published = home.archive.days()
+    published = sorted({*home.archive.days(), *home.archive.quarantine.days()})
     if day is not None and day not in published:
         known = f"{published[0]} to {published[-1]}" if published else "none"
         raise ObjectNotFoundError(f"{day} has no manifest; expected one of the nights ({known})")
@@ -79,14 +80,14 @@ class _Verification:
         archive = self.home.archive
         self.problems += archive.verify_day(day)
         try:
-            rows = archive.read_day(day)
+            rows = [*archive.read_day(day), *archive.quarantine.read_day(day)]
             history = archive.history(day)
         except StoreError as error:
             self.problems.append(f"{day}: {error}")
             return
         self.pictures += len({row.path for row in rows})
         self.states += len(history)
-        if history[0].previous:
+        if history and history[0].previous:
             self.problems.append(
                 f"{day}: state {history[0].version[:12]} follows {history[0].previous[:12]}, which "
                 "is not stored; restore _versions/ from a backup"

@@ -70,7 +70,9 @@ def write_products(data: Path, root: Path, real: int, household: int = HOUSEHOLD
     meta = json.loads((data / "photos" / "meta.json").read_text("utf-8"))
     for name, entry in sorted(meta.items())[:real]:
         sku = name.replace("_", "-")
-        _product(root / sku, sorted((data / "photos" / name).glob("*.jpg")), entry["class_noun"])
+        write_product(
+            root / sku, sorted((data / "photos" / name).glob("*.jpg")), entry["class_noun"]
+        )
         kinds[sku] = "photo"
     renders = data / "household_catalog"
     catalog = json.loads((renders / "catalog.json").read_text("utf-8")) if household else []
@@ -79,12 +81,12 @@ def write_products(data: Path, root: Path, real: int, household: int = HOUSEHOLD
     for product in catalog[::stride][:household]:
         sku = f"household-{int(product['id']):04d}"
         views = [renders / "views" / view for view in product["views"]]
-        _product(root / sku, views, product["name"].lower(), {"ja": product["name_ja"]})
+        write_product(root / sku, views, product["name"].lower(), {"ja": product["name_ja"]})
         kinds[sku] = "household"
     return kinds
 
 
-def _product(
+def write_product(
     folder: Path, photos: list[Path], noun: str, names: dict[str, str] | None = None
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,9 @@ class FlatSampler:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
+    def render(
+        self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept], *, strength: float = 1.0
+    ) -> list[Pixels]:
         """One flat picture for each job, its colour from the job's id."""
         if (self._settings.home / BROKEN_SAMPLER_FILE).exists():
             raise RuntimeError("the graphics card fell off")

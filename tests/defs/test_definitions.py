@@ -31,6 +31,7 @@ CHECKS = """
 archive/image_manifest:manifest_rows_match_files blocking
 archive/summary:archive_has_unique_image_ids
 catalog/photo_set:photo_set_is_usable
+generation/images:named_products_are_found
 generation/images:night_is_complete
 learning/concept:no_forgetting_regression
 learning/concept:prior_intact

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -9,7 +10,9 @@ import pytest
 
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs.archive.summary import query_archive, repeated_image_ids
+from catalog_pipeline.defs.generation.assets import found_check
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
+from catalog_pipeline.records import RenderReport, SkuPassRate
 from tests.defs.scratch_line import Line
 
 DAY = "2026-02-03"
@@ -53,6 +56,7 @@ def test_a_night_is_planned_rendered_published_and_counted(
     assert result.success
     assert {check.check_name: check.passed for check in result.get_asset_check_evaluations()} == {
         "memory_head_is_consistent": True,
+        "named_products_are_found": True,
         "night_is_complete": True,
         "manifest_rows_match_files": True,
         "archive_has_unique_image_ids": True,
@@ -171,3 +175,29 @@ def test_the_refresh_schedule_asks_once_a_night(line: Line, instance: dg.Dagster
     request = schedule_tick(instance, "nightly_catalog_refresh", when)
     assert isinstance(request, dg.RunRequest)
     assert request.run_key == DAY
+
+
+def test_the_check_names_the_products_to_photograph_again() -> None:
+    rates = (SkuPassRate("00123", 4, 1, 0), SkuPassRate("mug_b", 4, 4, 3))
+    report = RenderReport(
+        day=date(2026, 2, 3),
+        rows=(),
+        rendered=8,
+        reused=0,
+        failed=(),
+        seconds=1.0,
+        quarantined=("a", "b", "c"),
+        pass_rates=rates,
+        retake=("00123",),
+    )
+    result = found_check(report)
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "3 pictures held back; take other photos of 00123" in (result.description or "")
+    assert result.metadata["quarantined"].value == 3
+    table = result.metadata["pass_rates"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [dict(record.data) for record in table.records] == [
+        {"sku": "00123", "pictures": 4, "found": 0.25, "found_at_once": 0.0, "retake": True},
+        {"sku": "mug_b", "pictures": 4, "found": 1.0, "found_at_once": 0.75, "retake": False},
+    ]
+    assert found_check(replace(report, retake=())).passed

@@ -52,6 +52,7 @@ GENERATION: dict[str, Any] = {
     "width": 16,
     "height": 16,
     "batch_size": 2,
+    "quality": {"gate": False},
 }
 
 _ENDS_WITH_ITS_PARENT = '"$@" & read -r _; kill -9 0'

@@ -19,7 +19,7 @@ from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.leases import LeaseRecord, hold_lease
 from catalog_pipeline.stores.objects import ObjectStore, S3ObjectStore
 from catalog_pipeline.stores.processes import own_process
-from catalog_pipeline.workflows import render_night
+from catalog_pipeline.workflows import render_batches
 from catalog_pipeline.workflows.first_sight import FIRST_SIGHT_KEY
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.publish_manifest import publish_manifest
@@ -156,7 +156,7 @@ def test_a_picture_rendered_anew_after_the_clock_was_set_back_counts(
     lost = home.archive.read_day(DAY)[0]
     home.objects.delete(lost.path)
     # Another machine draws the same job a little differently, an hour "earlier".
-    set_clock(monkeypatch, render_night, -HOUR)
+    set_clock(monkeypatch, render_batches, -HOUR)
     monkeypatch.setattr("tests.workflows.painted_night.colour_of", lambda sku: other_colour(sku))
     report = studio.render()
     assert report.rendered == 1

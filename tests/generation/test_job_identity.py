@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.planner import (
     identify_job,
-    split_layout,
 )
 from tests.generation.plans import DAY, concepts, ids, plan, policy
 

@@ -10,7 +10,8 @@ import torch
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.generation.sampler import SceneSampler, region_masks, region_prompts
+from catalog_pipeline.generation.sampler import SceneSampler
+from catalog_pipeline.generation.scene_regions import region_masks, region_prompts
 from catalog_pipeline.records import Concept, Region, RenderJob
 from catalog_pipeline.settings import AdapterSettings
 
@@ -129,10 +130,10 @@ def test_every_region_knows_the_scene_but_only_its_own_product():
 
 
 def test_masks_sum_to_one_everywhere_and_follow_their_boxes():
-    masks = region_masks(HALVES, 8)
+    masks = region_masks(HALVES, 8, 8)
     assert torch.equal(masks.sum(0), torch.ones(8, 8))
     assert torch.equal(masks[0], torch.tensor([1.0] * 4 + [0.0] * 4).expand(8, 8))
-    corner = region_masks((Region(0, 0, 0.25, 0.25), Region(0.75, 0.75, 1, 1)), 8)
+    corner = region_masks((Region(0, 0, 0.25, 0.25), Region(0.75, 0.75, 1, 1)), 8, 8)
     assert torch.allclose(corner.sum(0), torch.ones(8, 8))
     assert corner[0, 0, 0] == 1
     assert corner[1, 7, 7] == 1

@@ -1,17 +1,20 @@
 """Files that earlier schemas wrote still open, with every value in place.
 
-The files are never rewritten: a later schema adds a folder beside the others. Schema 2
-differs from schema 1 in version records, whose concepts lie in pages.
+The files are never rewritten: a later schema adds a folder beside the others. ``schema_2``
+differs from ``schema_1`` in version records, whose concepts lie in pages; ``schema_3`` from
+``schema_2`` in the manifest (version 2: attempts and verdict), and it has a quarantine.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexRow, SkuStatus
@@ -23,8 +26,8 @@ from catalog_pipeline.stores.objects import LocalObjectStore
 from catalog_pipeline.stores.versions import encode_version
 
 GOLDEN = Path(__file__).parent / "golden"
-SCHEMAS = ("schema_1", "schema_2")
-WRITTEN_NOW = "schema_2"
+SCHEMAS = ("schema_1", "schema_2", "schema_3")
+WRITTEN_NOW = "schema_3"
 NIGHT = date(2026, 3, 1)
 MOMENT = datetime(2026, 3, 1, 2, 30, 0, 123456, tzinfo=UTC)
 
@@ -96,9 +99,9 @@ def golden_version(memory_part: str) -> AdapterVersion:
     )
 
 
-def golden_row(path: str, sha256: str) -> ArchiveRow:
-    """The one row of the night."""
-    return ArchiveRow(
+def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
+    """The one row of the night; manifests of version 1 had neither attempts nor a verdict."""
+    row = ArchiveRow(
         image_id="job-1",
         path=path,
         sha256=sha256,
@@ -122,6 +125,9 @@ def golden_row(path: str, sha256: str) -> ArchiveRow:
         created_utc=MOMENT,
         schema_version=1,
     )
+    if schema != "schema_3":
+        return row
+    return replace(row, schema_version=2, attempts=2, verdict="passed")
 
 
 @pytest.fixture(params=SCHEMAS)
@@ -178,13 +184,39 @@ def test_a_version_keeps_its_name_in_a_newer_schema(home: LocalObjectStore) -> N
     assert len(store.page_names()) == 1
 
 
-def test_the_night_opens(home: LocalObjectStore) -> None:
+def test_the_night_opens(home: LocalObjectStore, request: pytest.FixtureRequest) -> None:
+    schema = request.node.callspec.params["home"]
     archive = ImageArchive(home)
     assert archive.days() == [NIGHT]
     assert archive.verify_day(NIGHT) == []
     (row,) = archive.read_day(NIGHT)
-    assert row == golden_row(row.path, row.sha256)
+    assert row == golden_row(row.path, row.sha256, schema=schema)
+    if schema != "schema_3":
+        assert (row.attempts, row.verdict) == (1, "unscored")
     versions = archive.versions(NIGHT)
     assert len(versions) == 2
     assert [row.superseded for row in archive.read_version(NIGHT, versions[0])] == [False]
     assert not archive.publish_day(NIGHT, [row], []).changed
+
+
+@pytest.mark.parametrize("home", ["schema_3"], indirect=True)
+def test_the_quarantine_opens(home: LocalObjectStore) -> None:
+    archive = ImageArchive(home)
+    (row,) = archive.quarantine.read_day(NIGHT)
+    kept = golden_row(row.path, row.sha256, schema="schema_3")
+    assert row == replace(
+        kept, image_id="job-2", job_id="job-2", superseded=False, attempts=3, verdict="failed"
+    )
+
+
+@pytest.mark.parametrize("home", ["schema_2"], indirect=True)
+def test_a_manifest_that_takes_up_old_rows_is_of_the_new_version(home: LocalObjectStore) -> None:
+    archive = ImageArchive(home)
+    (old,) = archive.read_day(NIGHT)
+    new = replace(old, image_id="job-9", job_id="job-9", attempts=3, verdict="passed")
+    archive.publish_day(NIGHT, [new], ["job-9"])
+    data = home.read(f"manifest/dt={NIGHT}/part-0.parquet").data
+    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"2"
+    assert archive.read_day(NIGHT) == [old, replace(new, superseded=False)]
+    assert archive.verify_day(NIGHT) == []
+    assert len(archive.history(NIGHT)) == 3

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import date, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import duckdb
@@ -23,13 +25,15 @@ from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.objects import LocalObjectStore, ObjectStore, S3ObjectStore
 from catalog_pipeline.stores.schemas import (
     INDEX_SCHEMA,
+    INDEX_SCHEMA_VERSION,
     MANIFEST_SCHEMA,
-    SCHEMA_VERSION,
+    MANIFEST_SCHEMA_VERSION,
     decode_manifest,
     encode_manifest,
 )
 from tests.stores.store_processes import NIGHT, Location
 
+GOLDEN = Path(__file__).parent / "golden"
 Rendered = Callable[..., ArchiveRow]
 NEXT_NIGHT = NIGHT + timedelta(days=1)
 
@@ -110,9 +114,12 @@ def test_pyarrow_reads_a_bucket(s3_settings: S3Settings, rendered: Rendered) -> 
 
 
 def test_the_published_schemas_list_the_records_fields() -> None:
-    for record, schema in ((IndexRow, INDEX_SCHEMA), (ArchiveRow, MANIFEST_SCHEMA)):
+    for record, schema, version in (
+        (IndexRow, INDEX_SCHEMA, INDEX_SCHEMA_VERSION),
+        (ArchiveRow, MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION),
+    ):
         assert [field.name for field in fields(record)] == schema.names
-        assert schema.metadata[b"schema_version"] == b"%d" % SCHEMA_VERSION
+        assert schema.metadata[b"schema_version"] == b"%d" % version
     assert "dt" not in MANIFEST_SCHEMA.names
 
 
@@ -127,8 +134,8 @@ def test_another_schema_is_never_read_as_this_one(make_row: Rendered) -> None:
 
     rows, previous = decode_manifest(written(table), "x")
     assert (rows, previous) == ([make_row("a")], "")
-    with pytest.raises(StoreError, match=r"x was written with schema version 2; .* upgrade"):
-        decode_manifest(written(table, schema_version="2"), "x")
+    with pytest.raises(StoreError, match=r"x was written with schema version 3; .* upgrade"):
+        decode_manifest(written(table, schema_version="3"), "x")
     with pytest.raises(IntegrityError, match="x has schema 'catalog_index'"):
         decode_manifest(written(table, schema_name="catalog_index"), "x")
     with pytest.raises(IntegrityError, match="x lacks the column"):
@@ -143,3 +150,18 @@ def test_every_date_and_extreme_survives(make_row: Rendered) -> None:
     )
     assert decode_manifest(encode_manifest([row]), "x")[0] == [row]
     assert decode_manifest(encode_manifest([]), "x") == ([], "")
+
+
+def test_manifests_of_both_versions_are_read_by_name(tmp_path: Path) -> None:
+    for schema, day in (("schema_1", "2026-03-01"), ("schema_3", "2026-03-02")):
+        folder = tmp_path / f"manifest/dt={day}"
+        folder.mkdir(parents=True)
+        (file,) = (GOLDEN / schema / "manifest").glob("*/part-0.parquet")
+        shutil.copy(file, folder)
+    glob = str(tmp_path / "manifest/*/*.parquet")
+    by_name = f"read_parquet('{glob}', hive_partitioning = true, union_by_name = true)"
+    found = duckdb.sql(f"select dt, verdict from {by_name} order by dt").fetchall()
+    assert [verdict for _, verdict in found] == [None, "passed"]
+    newest = ds.dataset(tmp_path / "manifest/dt=2026-03-02").schema
+    table = ds.dataset(tmp_path / "manifest", schema=newest).to_table(columns=["attempts"])
+    assert sorted(table["attempts"].to_pylist(), key=str) == [2, None]

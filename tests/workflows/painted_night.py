@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
     Features,
     Pixels,
+    Region,
     RenderJob,
     RenderReport,
 )
@@ -22,6 +24,7 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.picture_scores import crop_region
 from catalog_pipeline.workflows.render_night import render_night
 
 DAY = date(2025, 3, 14)
@@ -53,18 +56,29 @@ class Painter:
     power_cut_at: int | None = None
     refuses: frozenset[str] = frozenset()
     largest_batch: int = 99
+    power_cut_at_strength: float = 99.0
+    refuses_at_strength: float = 99.0
+    forgets: Mapping[str, int] = field(default_factory=dict)
+    strengths: list[float] = field(default_factory=list)
 
-    def render(self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept]) -> list[Pixels]:
-        if len(self.batches) == self.power_cut_at:
+    def render(
+        self,
+        jobs: Sequence[RenderJob],
+        concepts: Mapping[str, Concept],
+        *,
+        strength: float = 1.0,
+    ) -> list[Pixels]:
+        if len(self.batches) == self.power_cut_at or strength >= self.power_cut_at_strength:
             raise PowerCutError
         if len(jobs) > self.largest_batch:
             raise MemoryError(f"{len(jobs)} pictures do not fit")
         shapes = {(j.width, j.height, j.steps, j.guidance, len(j.regions)) for j in jobs}
         assert len(shapes) == 1
         assert {j.adapter_version for j in jobs} == {self.version.version}
-        if any(job.job_id in self.refuses for job in jobs):
+        if any(job.job_id in self.refuses for job in jobs) or strength >= self.refuses_at_strength:
             raise RuntimeError("a NaN in the latents")
         self.batches.append([job.job_id for job in jobs])
+        self.strengths.append(strength)
         return [self._paint(job, concepts) for job in jobs]
 
     def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
@@ -73,8 +87,15 @@ class Painter:
             assert concepts[sku].sku == sku
             columns = slice(round(region.left * job.width), round(region.right * job.width))
             picture[:, columns] = colour_of(sku)
+            if self._forgets(job, sku):
+                picture[:, columns] = 255 - colour_of(sku)
         grain = np.random.default_rng(job.seed).integers(0, 30, picture.shape, dtype=np.uint8)
         return picture + grain
+
+    def _forgets(self, job: RenderJob, sku: str) -> bool:
+        """Whether ``sku`` is missing: in the first so many attempts at each of its pairs."""
+        made = sum(job.job_id in batch for batch in self.batches)  # this attempt included
+        return len(job.skus) > 1 and made <= self.forgets.get(sku, 0)
 
 
 class ColourEncoder:
@@ -87,6 +108,43 @@ class ColourEncoder:
         means = np.stack([image.reshape(-1, 3).mean(axis=0) - 128.0 for image in images])
         features = means / np.linalg.norm(means, axis=1, keepdims=True)
         return np.asarray(features, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ColourVerdict:
+    """Which of the named products have their colour in their region."""
+
+    found: Mapping[str, bool]
+
+    @property
+    def passed(self) -> bool:
+        return all(self.found.values())
+
+    def to_scores(self) -> dict[str, float]:
+        share = sum(self.found.values()) / len(self.found)
+        return {"reflection": share, **{f"found/{sku}": float(f) for sku, f in self.found.items()}}
+
+
+@dataclass
+class ColourJudge:
+    """Finds a product where no bank is clearly nearer to its region than its own."""
+
+    banks: Mapping[str, Features]
+    classes: Mapping[str, str]
+    encoder: FeatureEncoder
+
+    def judge(
+        self, pictures: Sequence[Pixels], named: Sequence[Sequence[tuple[str, Region]]]
+    ) -> list[ColourVerdict]:
+        return [
+            ColourVerdict({sku: self._finds(sku, crop_region(picture, r)) for sku, r in regions})
+            for picture, regions in zip(pictures, named, strict=True)
+        ]
+
+    def _finds(self, sku: str, crop: Pixels) -> bool:
+        (feature,) = self.encoder.encode([crop])
+        likeness = {name: float((bank @ feature).mean()) for name, bank in self.banks.items()}
+        return likeness[sku] > 0.5 and likeness[sku] > max(likeness.values()) - 0.1
 
 
 @dataclass
@@ -135,7 +193,9 @@ class Studio:
             store.promote(version.version, expected=expected, fence=lease.fence)
         return version
 
-    def render(self, day: date = DAY, **painter: Any) -> RenderReport:
+    def render(
+        self, day: date = DAY, *, retry_quarantined: bool = False, **painter: Any
+    ) -> RenderReport:
         def open_sampler(
             settings: Settings, collection: str, version: str | None
         ) -> tuple[Painter, AdapterVersion]:
@@ -144,7 +204,14 @@ class Studio:
             self.painters.append(Painter(record, **painter))
             return self.painters[-1], record
 
-        return render_night(self.settings, day, open_sampler=open_sampler, encoder=ColourEncoder())
+        return render_night(
+            self.settings,
+            day,
+            retry_quarantined=retry_quarantined,
+            open_sampler=open_sampler,
+            encoder=ColourEncoder(),
+            open_judge=ColourJudge,
+        )
 
     def painted(self) -> list[str]:
         """Every job painted since this was last asked, and forgets the painters."""

@@ -210,6 +210,7 @@ def test_the_status_is_plain_json(settings: Settings, home: Home) -> None:
             "day": "2026-03-01",
             "rows": 1,
             "superseded": 1,
+            "quarantined": 0,
             "skus": 0,
             "adapter_versions": [],
         }

@@ -26,6 +26,7 @@ from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.plan_night import (
     ASSUMED_SECONDS_PER_IMAGE,
+    PLAN_SCHEMA_VERSION,
     plan_key,
     plan_night,
     read_plan,
@@ -38,6 +39,7 @@ from tests.workflows.painted_night import (
     NIGHT,
     SIDE,
     ColourEncoder,
+    ColourJudge,
     Painter,
     PowerCutError,
     Studio,
@@ -128,7 +130,7 @@ def test_an_altered_plan_is_refused(studio: Studio) -> None:
     objects.put(plan_key(DAY), good[: len(good) // 2])
     with pytest.raises(IntegrityError, match="is not a plan"):
         read_plan(studio.settings, DAY)
-    newer = good.replace(b'"schema_version": 1', b'"schema_version": 2')
+    newer = good.replace(b'"schema_version": %d' % PLAN_SCHEMA_VERSION, b'"schema_version": 99')
     objects.put(plan_key(DAY), newer)
     with pytest.raises(StoreError, match="upgrade catalog-pipeline"):
         plan_night(studio.settings, DAY)
@@ -154,7 +156,10 @@ def test_a_night_is_rendered_scored_and_staged(studio: Studio) -> None:
             (job.prompt, job.skus, job.seed, job.layout)
         )
         assert (row.adapter_version, row.base_model_hash) == (version.version, "base")
-        assert set(row.scores) == {"min_fidelity", *(f"fidelity/{sku}" for sku in job.skus)}
+        kinds = ("fidelity", "found", "found_first")
+        expected = {f"{kind}/{sku}" for kind in kinds for sku in job.skus}
+        assert set(row.scores) == {"min_fidelity", "reflection", *expected}
+        assert (row.attempts, row.verdict, row.schema_version) == (1, "passed", 2)
         assert row.scores["min_fidelity"] > 0.8
     assert all(len(batch) <= 2 for painter in studio.painters for batch in painter.batches)
     assert len(report.contact_sheet_png) < 100_000
@@ -178,9 +183,14 @@ def test_products_that_changed_places_score_low(studio: Studio) -> None:
         return Swapping(record), record
 
     (row,) = render_night(
-        swapped.settings, DAY, open_sampler=open_swapping, encoder=ColourEncoder()
+        swapped.settings,
+        DAY,
+        open_sampler=open_swapping,
+        encoder=ColourEncoder(),
+        open_judge=ColourJudge,
     ).rows
     assert row.scores["min_fidelity"] < 0.5
+    assert (row.verdict, row.attempts) == ("failed", 3)
 
 
 def test_a_power_cut_costs_the_batch_in_work_only(studio: Studio) -> None:
@@ -293,7 +303,8 @@ def test_a_product_without_memory_has_no_score(studio: Studio) -> None:
     bare = replace(bare, version=version_hash(bare))
     store.publish(bare)
     store.rollback(bare.version)
-    assert all(row.scores == {} for row in studio.render().rows)
+    rows = studio.render().rows
+    assert all((row.scores, row.verdict, row.attempts) == ({}, "unscored", 1) for row in rows)
 
 
 def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:

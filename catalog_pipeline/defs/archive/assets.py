@@ -54,6 +54,7 @@ def image_manifest(
             "dagster/row_count": report.rows,
             "added": report.added,
             "superseded": report.superseded,
+            "quarantined": report.quarantined,
             "changed": report.changed,
             "versions": len(archive.versions(day)),
             "manifest": location(report.path),

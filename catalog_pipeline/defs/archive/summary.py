@@ -74,10 +74,17 @@ def open_manifests(settings: Settings) -> "duckdb.DuckDBPyConnection":
     if keys and settings.archive.s3 is None:
         # A view cannot hold a prepared parameter, so the path is quoted by hand.
         glob = home.archive.manifest_glob().replace("'", "''")
-        connection.execute(f"create view manifest as select * from read_parquet('{glob}')")
+        connection.execute(
+            f"create view manifest as select * from read_parquet('{glob}', union_by_name=true)"
+        )
         return connection
+    # Manifests of schema 1 lack two columns, which are null then.
     tables = [pq.read_table(io.BytesIO(home.objects.read(key).data)) for key in keys]
-    rows = pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table()
+    rows = (
+        pa.concat_tables(tables, promote_options="default")
+        if tables
+        else MANIFEST_SCHEMA.empty_table()
+    )
     connection.register("manifest", rows)
     return connection
 

@@ -1,7 +1,7 @@
 """``generation/plan`` and ``generation/images``."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -12,7 +12,7 @@ from catalog_pipeline.defs.metadata import location, picture, table
 from catalog_pipeline.defs.partitions import day_partitions
 from catalog_pipeline.defs.progress import LogProgress
 from catalog_pipeline.defs.resources import PipelineResource
-from catalog_pipeline.records import NightPlan
+from catalog_pipeline.records import NightPlan, RenderReport
 
 PLAN_KEY = dg.AssetKey(["generation", "plan"])
 IMAGES_KEY = dg.AssetKey(["generation", "images"])
@@ -76,7 +76,13 @@ def _plan_metadata(night: NightPlan) -> dict[str, Any]:
             asset=IMAGES_KEY,
             description="Every job of the plan has its picture; a warning names those that have "
             "none, and the night is published without them.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "named_products_are_found",
+            asset=IMAGES_KEY,
+            description="Every product is found in enough of the night's pictures that name it; "
+            "a warning names the products to take other photos of.",
+        ),
     ],
 )
 def images(
@@ -84,8 +90,10 @@ def images(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """The night's pictures: content-addressed PNGs, and their rows staged beside the archive.
 
-    A rerun renders only what is neither staged nor published. A night of which nothing
-    could be rendered fails; one of which some pictures failed goes on without them.
+    A rerun renders only what is neither staged, published nor held back. A picture that
+    does not show every product that it names is tried again; what still fails is held back
+    in quarantine. A night of which nothing could be rendered fails; one of which some
+    pictures failed goes on without them.
     """
     from catalog_pipeline.workflows.render_night import render_night
 
@@ -97,6 +105,8 @@ def images(
         "rendered": report.rendered,
         "reused": report.reused,
         "failed": len(failed),
+        "quarantined": len(report.quarantined),
+        "attempts": report.attempts,
         "seconds": round(report.seconds, 1),
     }
     if report.rendered:
@@ -122,6 +132,44 @@ def images(
                     "day": day.isoformat(),
                     "failed": dg.MetadataValue.md("\n".join(f"- {job}" for job in failed)),
                 },
-            )
+            ),
+            found_check(report),
         ],
+    )
+
+
+def found_check(report: RenderReport) -> dg.AssetCheckResult:
+    """``named_products_are_found``, over the whole night's judged pictures."""
+    held, retake = len(report.quarantined), ", ".join(report.retake)
+    judged = f"{report.day}: {len(report.pass_rates)} products judged, {held} pictures held back"
+    rows: list[Mapping[str, str | int | float | bool | None]] = [
+        {
+            "sku": rate.sku,
+            "pictures": rate.pictures,
+            "found": round(rate.rate, 3),
+            "found_at_once": round(rate.first_rate, 3),
+            "retake": rate.sku in report.retake,
+        }
+        for rate in report.pass_rates
+    ]
+    return dg.AssetCheckResult(
+        check_name="named_products_are_found",
+        passed=not report.retake,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{judged}; take other photos of {retake}" if retake else judged,
+        metadata={
+            "day": report.day.isoformat(),
+            "quarantined": held,
+            "retake": retake or "none",
+            "pass_rates": table(
+                rows,
+                {
+                    "sku": "string",
+                    "pictures": "int",
+                    "found": "float",
+                    "found_at_once": "float",
+                    "retake": "bool",
+                },
+            ),
+        },
     )

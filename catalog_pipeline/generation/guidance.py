@@ -1,0 +1,227 @@
+"""Guiding a batch so that every concept appears, once, in its own region.
+
+Three ways, chosen by :class:`~catalog_pipeline.records.AttentionControl`: ``gradient``
+moves the latents down the gradient of the concept attention artist and of orthogonal
+attention; ``reweight`` raises attention in the processor and needs no gradient;
+``none`` samples as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from catalog_pipeline.diffusion.adapter import resize_masks
+from catalog_pipeline.diffusion.regional import AttentionObserver
+from catalog_pipeline.diffusion.sampling import Conditioning, DiffusionEngine, SamplingControl
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.generation.attention_maps import MapRecorder, fit_masks, found_regions
+from catalog_pipeline.generation.concept_attention import dynamic_attend_loss, unmix_loss
+from catalog_pipeline.generation.orthogonal_attention import binding_loss, orthogonal_loss
+from catalog_pipeline.records import AttentionControl
+
+_LOSS_SCALE = 1024.0
+"""Keeps half-precision gradients above underflow; the step is normalised, so it cancels."""
+
+
+@dataclass(frozen=True)
+class GuidedBatch:
+    """What is guided.
+
+    Attributes:
+        selection: ``(batch, concepts, groups, tokens)`` of ``select_tokens``.
+        steps: denoising steps of the plan.
+        latent_height, latent_width: of the latents.
+        empty_half: whether predictions hold the empty half of guidance, before the other.
+    """
+
+    selection: Tensor
+    steps: int
+    latent_height: int
+    latent_width: int
+    empty_half: bool = True
+
+    @property
+    def max_pixels(self) -> int:
+        """Attention layers above it are not read: half the latents' side, 16 x 16 of 32 x 32.
+
+        Fine maps follow edges, coarse ones follow objects. Attend-and-Excite reads 16 x 16
+        of 64 x 64 latents, a quarter of the side; there this takes 32 x 32 in as well.
+        """
+        return (self.latent_height * self.latent_width) // 4
+
+
+def make_control(
+    batch: GuidedBatch, control: AttentionControl, strength: float
+) -> SamplingControl | None:
+    """The way that ``control.method`` names.
+
+    Raises:
+        GenerationError: an unknown method.
+    """
+    if control.method == "none":
+        return None
+    if control.method == "gradient":
+        return AttentionGuide(batch, control, strength)
+    if control.method == "reweight":
+        return AttentionBoost(batch, control, strength)
+    raise GenerationError(
+        f"attention method {control.method!r} is unknown; expected gradient, reweight or none"
+    )
+
+
+class AttentionGuide:
+    """The gradient way; a :class:`~catalog_pipeline.diffusion.sampling.SamplingControl`.
+
+    In the first ``guided_share`` of the steps, before each of them, and at most
+    ``1 + refinements`` times::
+
+        L = w_u L_unmix + w_a L_attend + w_o L_orth + w_b L_bind
+        z <- z - step_size * (1 - index / (2 * guided steps)) * g / rms(g),   g = dL/dz
+
+    for the images whose loss is above ``threshold``; the others stay as they are, so
+    that a picture does not depend on its neighbours in the batch. The step falls to
+    half, as in Attend-and-Excite; it is normalised, so that it means the same on every
+    base, precision and prediction type. The pass ends where the encoder of the UNet
+    does, reads the conditional prompts only and differentiates no text.
+    """
+
+    def __init__(
+        self, batch: GuidedBatch, control: AttentionControl, strength: float = 1.0
+    ) -> None:
+        self._batch = batch
+        self._control = control
+        self._step_size = control.step_size * strength
+        self._guided_steps = round(control.guided_share * batch.steps)
+        self.losses: list[Tensor] = []
+
+    def before_step(
+        self,
+        engine: DiffusionEngine,
+        latents: Tensor,
+        timestep: Tensor,
+        index: int,
+        given: Conditioning,
+    ) -> Tensor:
+        """The latents, moved where a concept is weak or strays; same shape."""
+        if index >= self._guided_steps:
+            return latents
+        size = self._step_size * (1 - index / (2 * self._guided_steps))
+        for _ in range(1 + self._control.refinements):
+            loss, gradient = self._look(engine, latents, timestep, given)
+            self.losses.append(loss)
+            moved = loss > self._control.threshold
+            if not bool(moved.any()):
+                break
+            rms = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
+            latents = latents - size * moved[:, None, None, None] * gradient / rms
+        return latents
+
+    def observer(self, index: int) -> AttentionObserver | None:
+        """The predictions themselves are not watched."""
+        del index
+        return None
+
+    def _look(
+        self, engine: DiffusionEngine, latents: Tensor, timestep: Tensor, given: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """``(batch,)`` losses and their gradient, of the shape of ``latents``."""
+        recorder = MapRecorder(self._batch.selection.to(latents.device), self._batch.max_pixels)
+        with torch.enable_grad():
+            latents = latents.detach().requires_grad_(True)
+            engine.probe(latents, timestep, given, recorder)
+            maps = recorder.maps(self._batch.latent_height / self._batch.latent_width)
+            loss = self._loss(maps, given.masks)
+            (gradient,) = torch.autograd.grad((loss * _LOSS_SCALE).sum(), latents)
+        return loss.detach(), gradient
+
+    def _loss(self, maps: Tensor, masks: Tensor | None) -> Tensor:
+        """The weighed sum, ``(batch,)``; ``maps`` is ``(batch, concepts, groups, h, w)``."""
+        control = self._control
+        if masks is None:
+            regions = found_regions(maps)
+        else:
+            own = masks[:, : maps.shape[1]]  # the background's region comes last
+            regions = fit_masks(own, *maps.shape[-2:]).to(maps)
+        concepts = maps.mean(2)
+        terms: tuple[tuple[float, Callable[[], Tensor]], ...] = (
+            (control.unmix_weight, lambda: unmix_loss(concepts, regions)),
+            (
+                control.attend_weight,
+                lambda: dynamic_attend_loss(concepts, regions, control.attend_floor),
+            ),
+            (control.orthogonal_weight, lambda: orthogonal_loss(maps)),
+            (control.binding_weight, lambda: binding_loss(maps)),
+        )
+        total = maps.new_zeros(len(maps))
+        for weight, term in terms:
+            if weight:
+                total = total + weight * term()
+        return total
+
+
+class AttentionBoost:
+    """The gradient-free way: attention to a concept's own words is raised in its region.
+
+    In the first ``guided_share`` of the steps, to the logits of prompt ``i`` at pixel
+    ``p`` and token ``t`` of concept ``i``::
+
+        l(p, t) <- l(p, t) + step_size * (1 - index / guided steps) * m_i(p)
+
+    **Our reconstruction** after paint-with-words of eDiff-I (arXiv:2211.01324), with a
+    linear fall in place of its function of sigma.
+    """
+
+    def __init__(
+        self, batch: GuidedBatch, control: AttentionControl, strength: float = 1.0
+    ) -> None:
+        self._selection = (batch.selection > 0).any(2).float()  # (batch, concepts, tokens)
+        self._masks: Tensor | None = None
+        self._step_size = control.step_size * strength
+        self._guided_steps = round(control.guided_share * batch.steps)
+        self._size = 0.0
+        self._empty_half = batch.empty_half
+
+    def before_step(
+        self,
+        engine: DiffusionEngine,
+        latents: Tensor,
+        timestep: Tensor,
+        index: int,
+        given: Conditioning,
+    ) -> Tensor:
+        """The latents as they are."""
+        del engine, timestep, index
+        self._masks = given.masks
+        return latents
+
+    def observer(self, index: int) -> AttentionObserver | None:
+        """This object, in the guided steps."""
+        if index >= self._guided_steps:
+            return None
+        self._size = self._step_size * (1 - index / self._guided_steps)
+        return self
+
+    def wants(self, pixels: int) -> bool:
+        """No map is recorded."""
+        del pixels
+        return False
+
+    def see(self, probs: Tensor) -> None:
+        """Never called."""
+
+    def bias(self, pixels: int) -> Tensor:
+        """``(rows, regions, pixels, tokens)``: nothing for the empty half, which is first."""
+        selection = self._selection[:, :, None]  # (batch, concepts, 1, tokens)
+        if self._masks is None:  # one prompt names them all: they are raised everywhere
+            raised = selection.expand(-1, -1, pixels, -1).amax(1, keepdim=True)
+        else:
+            masks = resize_masks(self._masks, pixels)  # (batch, regions, pixels)
+            background = masks.shape[1] - selection.shape[1]
+            selection = nn.functional.pad(selection, (0, 0, 0, 0, 0, background))
+            raised = masks[..., None] * selection.to(masks)
+        raised = raised * self._size
+        return torch.cat([torch.zeros_like(raised), raised]) if self._empty_half else raised

@@ -1,0 +1,141 @@
+"""What each region of a scene is told, and in which order over the denoising steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from catalog_pipeline.diffusion.sampling import Prompting, Stage
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.generation.attention_maps import NamedConcept
+from catalog_pipeline.records import AttentionControl, Concept, Region
+
+_MASK_SIDE = 64
+
+
+def name_concept(concept: Concept) -> NamedConcept:
+    """How prompts say a learned concept: its placeholder tokens before its class noun."""
+    return NamedConcept(" ".join(concept.placeholder_tokens), concept.class_noun)
+
+
+def opening_stages(
+    batch: Sequence[Prompting], scenes: Sequence[str], control: AttentionControl, steps: int
+) -> tuple[Stage, ...]:
+    """What the first steps are told, where it differs from ``batch``: composition comes first.
+
+    Where things stand is settled in the first steps. A learned concept's slot, trained
+    on pictures of one product, then pulls towards one product in the middle, and two
+    such pulls give one thing with two halves. So the slots are silent for
+    ``silent_share`` of the steps (the base composes well), and for ``apart_share`` a
+    strip of bare background lies between the regions. **Our own.** Numbers:
+    docs/benchmarks/generation.md.
+
+    Args:
+        batch: what the later steps are told, of two regions or more.
+        scenes: the scene of each image, which the strip shows.
+        control: shares and the strip's width.
+        steps: denoising steps in all.
+    """
+    silent = _count(control.silent_share, steps)
+    apart = _count(control.apart_share, steps) if control.gap > 0 else 0
+    parted = [
+        part_regions(item, scene, control.gap) if apart else item
+        for item, scene in zip(batch, scenes, strict=True)
+    ]
+    stages = []
+    for start, end, told in (
+        (0, min(silent, apart), _silence(parted)),
+        (apart, silent, _silence(batch)),
+        (silent, apart, parted),
+    ):
+        if end > start:
+            stages.append(Stage(end - start, told))
+    return tuple(stages)
+
+
+def _count(share: float, steps: int) -> int:
+    """Steps in ``share`` of them; at least one where the share is not 0."""
+    return max(1, round(share * steps)) if share > 0 else 0
+
+
+def _silence(batch: Sequence[Prompting]) -> list[Prompting]:
+    return [replace(item, slots=(None,) * len(item.slots)) for item in batch]
+
+
+def part_regions(item: Prompting, scene: str, gap: float) -> Prompting:
+    """``item`` with one region more, last: a strip of background along every inner border.
+
+    The strip has half of ``gap`` on both sides of a border. It reads "an empty scene"
+    in the words that concepts were trained beside (``learning/augmentation.py``).
+    """
+    assert item.masks is not None
+    strip = _inner_borders(item.masks, gap)
+    masks = torch.cat([item.masks * (1 - strip), strip[None]])
+    return replace(
+        item,
+        prompts=(*item.prompts, f"an empty scene {scene}"),
+        slots=(*item.slots, None),
+        masks=masks,
+    )
+
+
+def _inner_borders(masks: Tensor, gap: float) -> Tensor:
+    """``(h, w)`` in {0, 1}: what is nearer than ``gap / 2`` to a pixel of another region."""
+    height, width = masks.shape[-2:]
+    reach = (round(gap / 2 * height), round(gap / 2 * width))
+    window = (2 * reach[0] + 1, 2 * reach[1] + 1)
+    # A region dilated by the reach, and of that what belongs to others.
+    dilated = torch.nn.functional.max_pool2d(masks[:, None], window, stride=1, padding=reach)[:, 0]
+    return ((dilated > 0.5) & (masks < 0.5)).any(0).float()
+
+
+def region_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:
+    """The text that each region reads: its own product by identifier, the others by class noun.
+
+    Every region knows the whole scene, so the base places all products and keeps
+    one background; only its own region names a product's placeholder tokens, so
+    no region is asked for a neighbour's looks.
+    """
+    prompts = []
+    for own in range(len(concepts)):
+        phrases = [
+            f"a {concept.identifier}" if index == own else _with_article(concept.class_noun)
+            for index, concept in enumerate(concepts)
+        ]
+        listed = (
+            phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+        )
+        prefix = "a photo of " if len(phrases) == 1 else ""
+        prompts.append(f"{prefix}{listed} {scene}".strip())
+    return tuple(prompts)
+
+
+def _with_article(noun: str) -> str:
+    return ("an " if noun[:1] in "aeiou" else "a ") + noun
+
+
+def region_masks(
+    regions: Sequence[Region], height: int = _MASK_SIDE, width: int = _MASK_SIDE
+) -> Tensor:
+    """``(regions, height, width)`` masks, 1 together: the boxes, elsewhere the nearest box.
+
+    Raises:
+        GenerationError: a region that is empty or leaves the image.
+    """
+    rows = ((torch.arange(height) + 0.5) / height)[:, None]
+    columns = ((torch.arange(width) + 0.5) / width)[None, :]
+    distances = []
+    for box in regions:
+        if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
+            raise GenerationError(
+                f"region {box} is not a box inside the image; expected 0 <= left < right <= 1"
+            )
+        outside_x = (box.left - columns).clamp(min=0) + (columns - box.right).clamp(min=0)
+        outside_y = (box.top - rows).clamp(min=0) + (rows - box.bottom).clamp(min=0)
+        distances.append(outside_y**2 + outside_x**2)
+    distance = torch.stack(distances)  # (regions, height, width)
+    nearest = (distance == distance.min(0).values).float()
+    return nearest / nearest.sum(0)

@@ -1,0 +1,134 @@
+"""What a night is planned from: served versions, products on sale, pictures shown, speed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from catalog_pipeline.errors import IntegrityError
+from catalog_pipeline.records import AdapterVersion, Concept, SkuStatus
+from catalog_pipeline.settings import GenerationSettings
+from catalog_pipeline.workflows.home import Home
+
+ASSUMED_SECONDS_PER_IMAGE = 3.0
+"""Speed a ``max_minutes`` budget starts from before any night was measured."""
+
+REPORTS_PREFIX = "reports/render/"
+
+
+@dataclass(frozen=True)
+class NightInputs:
+    """What a plan is made from; ``content_hash`` is stored beside the plan."""
+
+    day: date
+    settings: GenerationSettings
+    versions: Mapping[str, AdapterVersion]
+    retired: frozenset[str]
+
+    @property
+    def content_hash(self) -> str:
+        """Of the day, the settings that change a plan, the versions and the products on sale."""
+        return _hash_inputs(self.day, self.settings, self.versions, self.retired)
+
+    def on_sale(self, collection: str) -> list[Concept]:
+        """The learned products of ``collection`` that are not retired."""
+        return [c for c in self.versions[collection].concepts if c.sku not in self.retired]
+
+
+def read_inputs(home: Home, settings: GenerationSettings, day: date) -> NightInputs:
+    """The promoted version of every collection, and which SKUs are retired."""
+    retired = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
+    return NightInputs(day, settings, _read_heads(home), frozenset(retired))
+
+
+def count_shown(home: Home, inputs: NightInputs) -> tuple[dict[str, int], list[str]]:
+    """Published pictures by SKU in the ``coverage.nights - 1`` nights before, and what went wrong.
+
+    Superseded pictures do not count. One manifest is read a night, none when neither
+    coverage nor best-sellers ask for it. A night without a manifest counts as 0, and so
+    does one whose manifest is damaged, with a note that says so.
+    """
+    policies = inputs.settings.policies
+    shown: Counter[str] = Counter()
+    problems: list[str] = []
+    if not policies.coverage.images and not policies.best_sellers.items:
+        return {}, problems
+    for back in range(1, policies.coverage.nights):
+        night = inputs.day - timedelta(days=back)
+        try:
+            rows = home.archive.read_day(night)
+        except IntegrityError as error:
+            problems.append(f"coverage: the night of {night} counts as empty, because {error}")
+            continue
+        shown.update(
+            sku
+            for row in rows
+            if not row.superseded and row.verdict != "failed"
+            for sku in row.skus
+        )
+    return dict(shown), problems
+
+
+def measured_seconds_per_image(home: Home, settings: GenerationSettings) -> float | None:
+    """What the latest night of the same size and steps measured; ``None`` before any such.
+
+    Raises:
+        IntegrityError: a rendering report is damaged.
+    """
+    like = {"steps": settings.steps, "width": settings.width, "height": settings.height}
+    for key in reversed(home.objects.list(REPORTS_PREFIX)):
+        try:
+            report = json.loads(home.objects.read(key).data)
+            alike = all(report[name] == value for name, value in like.items())
+            if alike and "seconds_per_image" in report:
+                return float(report["seconds_per_image"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(
+                f"{home.objects.uri(key)} is not a rendering report ({error}); delete it"
+            ) from error
+    return None
+
+
+def hash_concepts(version: AdapterVersion) -> dict[str, str]:
+    """SKU -> hash of the weights that draw it: the base, the shared part, its own part."""
+    hashes = {}
+    for concept in version.concepts:
+        part = version.parts.get(f"concept/{concept.sku}")
+        if part is not None:
+            weights = [version.base_model_hash, version.parts.get("shared", ""), part]
+            hashes[concept.sku] = hashlib.sha256(json.dumps(weights).encode()).hexdigest()
+    return hashes
+
+
+def _read_heads(home: Home) -> dict[str, AdapterVersion]:
+    heads: dict[str, AdapterVersion] = {}
+    for collection in home.collections():
+        version = home.adapters(collection).current()
+        if version is not None:
+            heads[collection] = version
+    return heads
+
+
+def _hash_inputs(
+    day: date,
+    settings: GenerationSettings,
+    versions: Mapping[str, AdapterVersion],
+    retired: frozenset[str],
+) -> str:
+    content = {
+        "day": day.isoformat(),
+        "generation": settings.model_dump(mode="json", exclude={"batch_size", "quality"}),
+        "collections": {
+            collection: {
+                "version": version.version,
+                "skus": sorted(c.sku for c in version.concepts if c.sku not in retired),
+            }
+            for collection, version in versions.items()
+        },
+    }
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,194 @@
+"""The generation benchmark: scenes of two and three learned products, six methods, same seeds.
+
+    python -m tests.benchmarks.generation learn --data DIR [--learned HOME]
+    python -m tests.benchmarks.generation run --data DIR [--suite NAME ...] [--gate]
+    python -m tests.benchmarks.generation rejudge [--suite NAME ...]
+    python -m tests.benchmarks.generation report [--out docs/benchmarks]
+
+``learn`` makes a home of 24 learned products with the ordinary workflows, ``run`` paints and
+judges every unfinished cell, ``rejudge`` judges the pictures kept again (after a change of the
+judge), ``report`` writes the tables. Stop each whenever you like; it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+
+from catalog_pipeline.settings import Settings, load_settings
+from tests.benchmarks.generation.scenes import SUITES, draw_scenes
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+REAL_PRODUCTS = 12
+HOUSEHOLD = (170, 311, 496, 554)
+"""Numbers in the household catalog: a chair, a dispenser, a bar table, a christmas tree."""
+EVERYTHING = (*SUITES, "speed", "detector")
+QUICK = {"pairs": 4, "triples": 2, "same_class": 2, "swaps": 2}
+QUICK_PRODUCTS = ("MUG-ZIGZAG-01", "MUG-HEARTS-01", "BACKPACK-STAR-01", "ROBOT-STAR-01")
+QUICK_LEARNING = {"steps": 30, "gate_min_fidelity_share": -1.0, "gate_max_forgetting": 9.0}
+SPEED_ROUNDS = 5
+
+log = logging.getLogger("bench")
+
+
+def main() -> None:
+    """Learn, run, judge again, or write the report."""
+    options = make_parser().parse_args()
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stdout
+    )
+    commands = {"learn": learn, "run": run, "rejudge": judge_again, "report": report}
+    commands[options.command](options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.generation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    build = REPOSITORY / "build" / "generation"
+    common.add_argument("--home", type=Path, default=build, help="where results are kept")
+    common.add_argument("--learned", type=Path, help="a learned home (default: HOME/home)")
+    common.add_argument("--quick", action="store_true", help="few scenes, to see that it runs")
+    common.add_argument("--suite", nargs="+", choices=EVERYTHING, default=list(EVERYTHING))
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    learner = commands.add_parser("learn", parents=[common], help="learn the 24 products")
+    learner.add_argument("--data", type=Path, required=True, help="photos/ and household_catalog/")
+    runner = commands.add_parser("run", parents=[common], help="paint and judge")
+    runner.add_argument("--data", type=Path, help="of the suite detector: folder with photos/")
+    runner.add_argument("--methods", nargs="+", default=(), help="default: all of them")
+    runner.add_argument("--count", type=int, help="scenes a set, in place of its own number")
+    runner.add_argument("--gate", action="store_true", help="also repaint what `ours` failed")
+    runner.add_argument("--threads", type=int, default=2, help="of the suite speed")
+    commands.add_parser("rejudge", parents=[common], help="judge the pictures kept again")
+    reporter = commands.add_parser("report", parents=[common], help="write tables and sheets")
+    reporter.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
+    reporter.add_argument("--note", default="", help="what a reader of the tables must know")
+    return parser
+
+
+def learned_settings(options: argparse.Namespace) -> Settings:
+    """The settings of the learned home."""
+    home: Path = (options.learned or options.home / "home").resolve()
+    return load_settings(home / "config", home)
+
+
+def learn(options: argparse.Namespace) -> None:
+    """Write the products and learn whatever is not learned yet."""
+    from catalog_pipeline.workflows.learn_concepts import learn_concepts
+    from catalog_pipeline.workflows.refresh_index import refresh_index
+    from catalog_pipeline.workflows.sample_catalog import write_sample_catalog
+    from tests.benchmarks.first_light import write_products
+
+    home: Path = (options.learned or options.home / "home").resolve()
+    changes = {"catalogs": {"root": "products", "settle_seconds": 0}}
+    if options.quick:
+        changes["learning"] = QUICK_LEARNING
+    (home / "config").mkdir(parents=True, exist_ok=True)
+    for shipped in sorted((REPOSITORY / "assets_config").glob("*.yaml")):
+        content = yaml.safe_load(shipped.read_text("utf-8")) or {}
+        text = yaml.safe_dump({**content, **changes.get(shipped.stem, {})}, sort_keys=False)
+        (home / "config" / shipped.name).write_text(text, "utf-8")
+    products = home / "products"
+    write_sample_catalog(products, QUICK_PRODUCTS if options.quick else None)
+    if not options.quick:
+        write_products(options.data, products, REAL_PRODUCTS, household=0)
+        write_household(options.data / "household_catalog", products)
+    settings = learned_settings(options)
+    refresh_index(settings)
+    for outcome in learn_concepts(settings):
+        log.info("%s %s %s", outcome.sku, outcome.status, outcome.reason)
+
+
+def write_household(renders: Path, products: Path) -> None:
+    """The four household products, as folders of views with a card."""
+    from tests.benchmarks.first_light import write_product
+
+    for product in json.loads((renders / "catalog.json").read_text("utf-8")):
+        if (number := int(product["id"])) in HOUSEHOLD:
+            views = [renders / "views" / view for view in product["views"]]
+            folder, noun = products / f"household-{number:04d}", product["name"].lower()
+            write_product(folder, views, noun, {"ja": product["name_ja"]})
+
+
+def run(options: argparse.Namespace) -> None:
+    """Every unfinished cell of the chosen suites."""
+    from tests.benchmarks.generation.cells import run_suite
+    from tests.benchmarks.generation.detector import PER_KIND, measure_detector
+    from tests.benchmarks.generation.judging import open_judge
+    from tests.benchmarks.generation.methods import METHODS, Workbench
+    from tests.benchmarks.generation.speed import measure_speed
+
+    home: Path = options.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    bench = Workbench(learned_settings(options))
+    quality = bench.settings.generation.quality
+    gate = (quality.attempts, quality.strength_factor) if options.gate else None
+    for suite in options.suite:
+        log.info("suite %s", suite)
+        if suite == "speed":
+            measure_speed(home, bench, 1 if options.quick else SPEED_ROUNDS, options.threads)
+        elif suite == "detector":
+            if options.data is None:
+                raise SystemExit("the suite detector needs real photos: give --data DIR")
+            out = home / "detector"
+            measure_detector(options.data, home, out, per_kind=2 if options.quick else PER_KIND)
+        else:
+            count = options.count or (QUICK if options.quick else SUITES)[suite]
+            scenes = draw_scenes(suite, bench.classes, count)
+            judge = open_judge(suite, bench)
+            if suite == "swaps":
+                calibrate_colours(home, judge, options.quick)
+            methods = tuple(options.methods) or tuple(METHODS)
+            run_suite(
+                home, suite, scenes, methods, bench, judge, None if suite == "swaps" else gate
+            )
+
+
+def calibrate_colours(home: Path, judge: object, quick: bool) -> None:
+    """How often the judge of colours is right, once a home."""
+    from tests.benchmarks.generation.colours import ColourJudge, calibrate
+
+    target = home / "colour_judge.json"
+    if not target.exists() and isinstance(judge, ColourJudge):
+        figures = calibrate(judge, 6 if quick else 100)
+        target.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        log.info("judge of colours: %s", figures)
+
+
+def judge_again(options: argparse.Namespace) -> None:
+    """New verdicts on the pictures kept."""
+    from tests.benchmarks.generation.cells import rejudge
+    from tests.benchmarks.generation.judging import open_judge
+    from tests.benchmarks.generation.methods import Workbench
+
+    home: Path = options.home.resolve()
+    bench = Workbench(learned_settings(options))
+    for suite in (name for name in options.suite if name in SUITES):
+        judge = open_judge(suite, bench)
+        if suite == "swaps":
+            (home / "colour_judge.json").unlink(missing_ok=True)
+            calibrate_colours(home, judge, options.quick)
+        log.info("%s: %d verdicts changed", suite, rejudge(home, suite, judge))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Tables, figures and sheets."""
+    from tests.benchmarks.generation.report import write_report
+
+    products = learned_settings(options).catalog_root
+    write_report(options.home.resolve(), options.out, products, options.note)
+    log.info("written: %s", options.out / "generation.md")
+
+
+if __name__ == "__main__":
+    main()

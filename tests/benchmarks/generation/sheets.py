@@ -1,0 +1,76 @@
+"""Contact sheets: photos at the left, then the methods on the same seeds, with their verdicts.
+
+The bar under a picture has a piece for each named product, left to right: green found, orange
+swapped or duplicated, red missing. The judge drew it; the eye decides whether it is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_jpeg
+from catalog_pipeline.records import Pixels
+from tests.benchmarks.generation.results import Row
+
+SHEET_BYTES = 280_000
+SHOWN = ("plain", "attend_and_excite", "regional", "ours")
+_CELL_PX, _BAR_PX = 104, 9
+_COLORS = {"found": (32, 150, 70), "missing": (214, 40, 40)}
+_OTHERWISE = (242, 150, 20)
+_TEXT = {"fill": (30, 34, 42), "spacing": 2}
+
+
+def draw_sheet(rows: Mapping[str, Row], products: Path | None, scenes: int) -> bytes:
+    """A JPEG: a line of at most ``scenes`` scenes each, under a line of titles.
+
+    Args:
+        rows: the methods' rows of one suite.
+        products: folder of the products' photos; ``None`` writes the things' names instead.
+        scenes: how many of the set are shown, from its beginning.
+    """
+    shown = [rows[name] for name in (*SHOWN, "gate") if name in rows]
+    first = shown[0]
+    things = len(first.scenes[0].things)
+    labels = ["product" if products else "named"] * things + [row.title for row in shown]
+    lines = [[_written(label, _CELL_PX // 4) for label in labels]]
+    for index, scene in enumerate(first.scenes[:scenes]):
+        named = [_photo(products, thing) for thing in scene.things]
+        lines.append([*named, *(_marked(row, index) for row in shown)])
+    return encode_jpeg(contact_sheet(lines, cell_px=_CELL_PX + _BAR_PX), SHEET_BYTES, quality=85)
+
+
+def _marked(row: Row, index: int) -> Pixels:
+    """The picture with its verdict below it."""
+    image = Image.fromarray(row.pictures[index]).resize((_CELL_PX, _CELL_PX))
+    cell = np.full((_CELL_PX + _BAR_PX, _CELL_PX, 3), 255, np.uint8)
+    cell[:_CELL_PX] = np.asarray(image)
+    verdicts = [row.verdicts[index]["found"][thing] for thing in row.scenes[index].things]
+    edges = np.linspace(0, _CELL_PX, len(verdicts) + 1).round().astype(int)
+    for verdict, left, right in zip(verdicts, edges[:-1], edges[1:], strict=True):
+        cell[_CELL_PX + 2 :, left + 1 : right - 1] = _COLORS.get(verdict, _OTHERWISE)
+    return cell
+
+
+def _photo(products: Path | None, thing: str) -> Pixels:
+    """The first photo of a product, cut-outs on white."""
+    if products is None:
+        return _written(thing, _CELL_PX)
+    kinds = {".jpg", ".jpeg", ".png", ".webp"}
+    photo = min(p for p in (products / thing).iterdir() if p.suffix.lower() in kinds)
+    with Image.open(photo) as image:
+        opaque = image.convert("RGBA")
+        paper = Image.new("RGBA", opaque.size, "white")
+        return np.asarray(Image.alpha_composite(paper, opaque).convert("RGB"))
+
+
+def _written(text: str, height: int) -> Pixels:
+    """A cell that holds words."""
+    image = Image.new("RGB", (_CELL_PX, height), "white")
+    lines: Sequence[str] = text.split(" ") if height == _CELL_PX else [text]
+    font = ImageFont.load_default(size=12)
+    ImageDraw.Draw(image).multiline_text((4, 6), "\n".join(lines), font=font, **_TEXT)
+    return np.asarray(image)

@@ -1,0 +1,48 @@
+"""A night with hard pictures: those in which product ``a`` stands beside another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from catalog_pipeline.records import ArchiveRow, RenderJob
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.plan_night import plan_night, read_plan
+from catalog_pipeline.workflows.publish_manifest import publish_manifest
+from tests.workflows.painted_night import DAY, NIGHT, Studio
+
+FORGOTTEN = "a"
+ALWAYS = {FORGOTTEN: 99}
+ONCE = {FORGOTTEN: 1}
+
+
+def hard_studio(make_settings: Callable[..., Settings]) -> Studio:
+    """Three products; those pictures in which ``a`` stands with another are the hard ones."""
+    made = Studio(make_settings(generation=NIGHT))
+    made.learn("a", "b", "c")
+    plan_night(made.settings, DAY)
+    return made
+
+
+def hard_jobs(studio: Studio) -> dict[str, RenderJob]:
+    jobs = read_plan(studio.settings, DAY).jobs
+    found = {j.job_id: j for j in jobs if FORGOTTEN in j.skus and len(j.skus) > 1}
+    assert 2 <= len(found) < len(jobs)
+    return found
+
+
+def held(studio: Studio) -> dict[str, ArchiveRow]:
+    rows = open_home(studio.settings).archive.quarantine.read_day(DAY)
+    return {row.image_id: row for row in rows}
+
+
+def published(studio: Studio) -> dict[str, ArchiveRow]:
+    return {row.image_id: row for row in open_home(studio.settings).archive.read_day(DAY)}
+
+
+def published_night(studio: Studio) -> Studio:
+    """A published night of which every picture of ``a`` and another product is held back."""
+    studio.render(forgets=ALWAYS)
+    publish_manifest(studio.settings, DAY)
+    studio.painted()
+    return studio
