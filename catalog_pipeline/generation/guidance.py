@@ -36,6 +36,7 @@ class GuidedBatch:
         steps: denoising steps of the plan.
         latent_height, latent_width: of the latents.
         empty_half: whether predictions hold the empty half of guidance, before the other.
+        first_step: where the guided steps begin; the selection is of the texts from there on.
     """
 
     selection: Tensor
@@ -43,6 +44,13 @@ class GuidedBatch:
     latent_height: int
     latent_width: int
     empty_half: bool = True
+    first_step: int = 0
+
+    def progress(self, index: int, share: float) -> float | None:
+        """How far step ``index`` is in the guided steps, in [0, 1); ``None`` outside of them."""
+        guided = round(share * self.steps)
+        done = index - self.first_step
+        return done / guided if 0 <= done < guided else None
 
     @property
     def max_pixels(self) -> int:
@@ -76,11 +84,11 @@ def make_control(
 class AttentionGuide:
     """The gradient way; a :class:`~catalog_pipeline.diffusion.sampling.SamplingControl`.
 
-    In the first ``guided_share`` of the steps, before each of them, and at most
-    ``1 + refinements`` times::
+    In ``guided_share`` of the steps, the first ones with slots, before each of them and
+    at most ``1 + refinements`` times, with ``progress`` from 0 to 1 over these steps::
 
         L = w_u L_unmix + w_a L_attend + w_o L_orth + w_b L_bind
-        z <- z - step_size * (1 - index / (2 * guided steps)) * g / rms(g),   g = dL/dz
+        z <- z - step_size * (1 - progress / 2) * g / rms(g),   g = dL/dz
 
     for the images whose loss is above ``threshold``; the others stay as they are, so
     that a picture does not depend on its neighbours in the batch. The step falls to
@@ -95,7 +103,6 @@ class AttentionGuide:
         self._batch = batch
         self._control = control
         self._step_size = control.step_size * strength
-        self._guided_steps = round(control.guided_share * batch.steps)
         self.losses: list[Tensor] = []
 
     def before_step(
@@ -107,9 +114,10 @@ class AttentionGuide:
         given: Conditioning,
     ) -> Tensor:
         """The latents, moved where a concept is weak or strays; same shape."""
-        if index >= self._guided_steps:
+        progress = self._batch.progress(index, self._control.guided_share)
+        if progress is None:
             return latents
-        size = self._step_size * (1 - index / (2 * self._guided_steps))
+        size = self._step_size * (1 - progress / 2)
         for _ in range(1 + self._control.refinements):
             loss, gradient = self._look(engine, latents, timestep, given)
             self.losses.append(loss)
@@ -166,10 +174,10 @@ class AttentionGuide:
 class AttentionBoost:
     """The gradient-free way: attention to a concept's own words is raised in its region.
 
-    In the first ``guided_share`` of the steps, to the logits of prompt ``i`` at pixel
-    ``p`` and token ``t`` of concept ``i``::
+    In ``guided_share`` of the steps, as in :class:`AttentionGuide`, to the logits of prompt
+    ``i`` at pixel ``p`` and token ``t`` of concept ``i``::
 
-        l(p, t) <- l(p, t) + step_size * (1 - index / guided steps) * m_i(p)
+        l(p, t) <- l(p, t) + step_size * (1 - progress) * m_i(p)
 
     **Our reconstruction** after paint-with-words of eDiff-I (arXiv:2211.01324), with a
     linear fall in place of its function of sigma.
@@ -181,9 +189,9 @@ class AttentionBoost:
         self._selection = (batch.selection > 0).any(2).float()  # (batch, concepts, tokens)
         self._masks: Tensor | None = None
         self._step_size = control.step_size * strength
-        self._guided_steps = round(control.guided_share * batch.steps)
+        self._batch = batch
+        self._guided_share = control.guided_share
         self._size = 0.0
-        self._empty_half = batch.empty_half
 
     def before_step(
         self,
@@ -200,9 +208,10 @@ class AttentionBoost:
 
     def observer(self, index: int) -> AttentionObserver | None:
         """This object, in the guided steps."""
-        if index >= self._guided_steps:
+        progress = self._batch.progress(index, self._guided_share)
+        if progress is None:
             return None
-        self._size = self._step_size * (1 - index / self._guided_steps)
+        self._size = self._step_size * (1 - progress)
         return self
 
     def wants(self, pixels: int) -> bool:
@@ -224,4 +233,4 @@ class AttentionBoost:
             selection = nn.functional.pad(selection, (0, 0, 0, 0, 0, background))
             raised = masks[..., None] * selection.to(masks)
         raised = raised * self._size
-        return torch.cat([torch.zeros_like(raised), raised]) if self._empty_half else raised
+        return torch.cat([torch.zeros_like(raised), raised]) if self._batch.empty_half else raised

@@ -15,8 +15,10 @@ from catalog_pipeline.generation.guidance import GuidedBatch, make_control
 from catalog_pipeline.generation.scene_regions import (
     name_concept,
     opening_stages,
+    own_prompts,
     region_masks,
     region_prompts,
+    silent_steps,
 )
 from catalog_pipeline.records import AttentionControl, Concept, Pixels, RenderJob
 from catalog_pipeline.settings import AdapterSettings
@@ -95,7 +97,8 @@ class SceneSampler:
         seeds = [job.seed for job in jobs]
         if len(jobs[0].skus) == 1:
             return self._engine.sample(batch, seeds, plan)
-        named = [[name_concept(concepts[sku]) for sku in job.skus] for job in jobs]
+        shown = [[concepts[sku] for sku in job.skus] for job in jobs]
+        named = [[name_concept(concept) for concept in row] for row in shown]
         side = self._engine.base.latent_factor
         guided = GuidedBatch(
             select_tokens(self._engine.text, [item.prompts for item in batch], named),
@@ -103,8 +106,11 @@ class SceneSampler:
             latent_height=plan.height // side,
             latent_width=plan.width // side,
             empty_half=plan.guidance > 1.0,
+            first_step=silent_steps(control, plan.steps),
         )
-        opening = opening_stages(batch, [job.scene for job in jobs], control, plan.steps)
+        scenes = [job.scene for job in jobs]
+        composing = [region_prompts(row, s) for row, s in zip(shown, scenes, strict=True)]
+        opening = opening_stages(batch, composing, scenes, control, plan.steps)
         return self._engine.sample(
             batch, seeds, plan, make_control(guided, control, strength), opening
         )
@@ -115,7 +121,7 @@ class SceneSampler:
         if len(job.regions) > 1:  # half the pixels a side: finer than every attention layer
             masks = region_masks(job.regions, job.height // 2, job.width // 2)
         return Prompting(
-            prompts=region_prompts(named, job.scene),
+            prompts=own_prompts(named, job.scene),
             slots=tuple(self._slot(concept.sku) for concept in named),
             masks=masks,
             negative_prompt=job.negative_prompt,

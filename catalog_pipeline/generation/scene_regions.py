@@ -22,33 +22,40 @@ def name_concept(concept: Concept) -> NamedConcept:
 
 
 def opening_stages(
-    batch: Sequence[Prompting], scenes: Sequence[str], control: AttentionControl, steps: int
+    batch: Sequence[Prompting],
+    composing: Sequence[tuple[str, ...]],
+    scenes: Sequence[str],
+    control: AttentionControl,
+    steps: int,
 ) -> tuple[Stage, ...]:
     """What the first steps are told, where it differs from ``batch``: composition comes first.
 
     Where things stand is settled in the first steps. A learned concept's slot, trained
     on pictures of one product, then pulls towards one product in the middle, and two
-    such pulls give one thing with two halves. So the slots are silent for
-    ``silent_share`` of the steps (the base composes well), and for ``apart_share`` a
-    strip of bare background lies between the regions. **Our own.** Numbers:
-    docs/benchmarks/generation.md.
+    such pulls give one thing with two halves. So for ``silent_share`` of the steps the
+    slots are silent and every region is told of all products (the base composes well);
+    after them each is told of its own alone, or the neighbour would be drawn twice.
+    For ``apart_share`` a strip of bare background lies between the regions. **Our
+    own.** Numbers: docs/benchmarks/generation.md.
 
     Args:
         batch: what the later steps are told, of two regions or more.
+        composing: the texts of each image's regions in the silent steps.
         scenes: the scene of each image, which the strip shows.
         control: shares and the strip's width.
         steps: denoising steps in all.
     """
-    silent = _count(control.silent_share, steps)
+    silent = silent_steps(control, steps)
     apart = _count(control.apart_share, steps) if control.gap > 0 else 0
-    parted = [
-        part_regions(item, scene, control.gap) if apart else item
-        for item, scene in zip(batch, scenes, strict=True)
+    parted = _part(batch, scenes, control.gap) if apart else list(batch)
+    quiet = [
+        replace(item, prompts=texts, slots=(None,) * len(item.slots))
+        for item, texts in zip(batch, composing, strict=True)
     ]
     stages = []
     for start, end, told in (
-        (0, min(silent, apart), _silence(parted)),
-        (apart, silent, _silence(batch)),
+        (0, min(silent, apart), _part(quiet, scenes, control.gap) if apart else quiet),
+        (apart, silent, quiet),
         (silent, apart, parted),
     ):
         if end > start:
@@ -56,13 +63,18 @@ def opening_stages(
     return tuple(stages)
 
 
+def silent_steps(control: AttentionControl, steps: int) -> int:
+    """How many of the first steps the base alone composes."""
+    return _count(control.silent_share, steps)
+
+
 def _count(share: float, steps: int) -> int:
     """Steps in ``share`` of them; at least one where the share is not 0."""
     return max(1, round(share * steps)) if share > 0 else 0
 
 
-def _silence(batch: Sequence[Prompting]) -> list[Prompting]:
-    return [replace(item, slots=(None,) * len(item.slots)) for item in batch]
+def _part(batch: Sequence[Prompting], scenes: Sequence[str], gap: float) -> list[Prompting]:
+    return [part_regions(item, scene, gap) for item, scene in zip(batch, scenes, strict=True)]
 
 
 def part_regions(item: Prompting, scene: str, gap: float) -> Prompting:
@@ -90,6 +102,11 @@ def _inner_borders(masks: Tensor, gap: float) -> Tensor:
     # A region dilated by the reach, and of that what belongs to others.
     dilated = torch.nn.functional.max_pool2d(masks[:, None], window, stride=1, padding=reach)[:, 0]
     return ((dilated > 0.5) & (masks < 0.5)).any(0).float()
+
+
+def own_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:
+    """The text of each region, which names its own product alone, as in training."""
+    return tuple(f"a photo of a {concept.identifier} {scene}".strip() for concept in concepts)
 
 
 def region_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:

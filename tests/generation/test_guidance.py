@@ -127,6 +127,26 @@ def test_pictures_below_the_threshold_stay_as_they_are(engine):
     assert torch.equal(sample(engine, replace(GRADIENT, guided_share=0.0)), plain)
 
 
+def test_nothing_is_guided_before_the_first_step_with_slots(engine):
+    batch = GuidedBatch(torch.zeros(1, 2, 2, 77), 10, 4, 4, first_step=2)
+    assert [batch.progress(i, 0.4) for i in range(8)] == [
+        None,
+        None,
+        0,
+        0.25,
+        0.5,
+        0.75,
+        None,
+        None,
+    ]
+    later = guided_batch(engine, [prompting()])
+    guide = AttentionGuide(replace(later, first_step=1), GRADIENT)
+    latents = engine.initial_noise([1], PLAN)
+    told = given(engine, [prompting()])
+    assert guide.before_step(engine, latents, torch.tensor(900), 0, told) is latents
+    assert guide.before_step(engine, latents, torch.tensor(700), 1, told) is not latents
+
+
 def test_strength_makes_the_step_longer(engine):
     plain = sample(engine, AttentionControl())
     moves = [

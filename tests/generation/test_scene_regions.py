@@ -15,12 +15,13 @@ HALVES = (Region(0, 0, 0.5, 1), Region(0.5, 0, 1, 1))
 
 
 def pair() -> Prompting:
-    return Prompting(("a mug and a clock", "a mug and a clock"), ("A", "B"), region_masks(HALVES))
+    return Prompting(("a photo of a mug", "a photo of a clock"), ("A", "B"), region_masks(HALVES))
 
 
 def plan_of(**changes: float) -> list[tuple[int, int, bool]]:
     """Steps, regions and whether slots are silent, of every stage of ten steps."""
-    stages = opening_stages([pair()], ["on grass"], AttentionControl(**changes), 10)
+    composing = [("a mug and a clock", "a mug and a clock")]
+    stages = opening_stages([pair()], composing, ["on grass"], AttentionControl(**changes), 10)
     return [
         (stage.steps, len(stage.batch[0].prompts), stage.batch[0].slots[0] is None)
         for stage in stages
@@ -37,6 +38,14 @@ def test_silence_comes_first_and_the_strip_lasts_its_share():
     assert plan_of(silent_share=0.5, apart_share=0.2, gap=0.1) == [(2, 3, True), (3, 2, True)]
     assert plan_of(silent_share=0.3) == [(3, 2, True)]
     assert plan_of(apart_share=1.0, gap=0.1) == [(10, 3, False)]
+
+
+def test_silent_steps_are_told_of_all_products_and_later_ones_of_their_own():
+    control = AttentionControl(silent_share=0.2, apart_share=1.0, gap=0.1)
+    composing = [("a mug and a clock", "a mug and a clock")]
+    silent, parted = opening_stages([pair()], composing, ["on grass"], control, 10)
+    assert silent.batch[0].prompts == (*composing[0], "an empty scene on grass")
+    assert parted.batch[0].prompts == (*pair().prompts, "an empty scene on grass")
 
 
 def test_a_small_share_is_one_step():
