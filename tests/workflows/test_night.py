@@ -150,7 +150,8 @@ def test_a_night_is_rendered_scored_and_staged(studio: Studio) -> None:
     for row in report.rows:
         job = jobs[row.image_id]
         with Image.open(io.BytesIO(archive.read_image(row.path))) as picture:
-            assert picture.size == (SIDE, SIDE)
+            assert picture.size == (job.width, job.height)
+            assert job.width == SIDE * (2 + len(job.skus) - 1) // 2
             assert picture.info == {}
         assert (row.prompt, row.skus, row.seed, row.layout) == (
             (job.prompt, job.skus, job.seed, job.layout)
