@@ -137,7 +137,11 @@ class Workbench:
         self, method: Method, scenes: Sequence[Scene], strength: float
     ) -> list[Pixels]:
         known = {name: self.concept(name) for scene in scenes for name in scene.things}
-        jobs = [self._job(scene, self.control(method)) for scene in scenes]
+        control = self.control(method)
+        if control.silent_share and not set(known) & set(self.learned):
+            # Nothing has a slot: the base composes to the end, colours told region by region.
+            control = replace(control, silent_share=1.0)
+        jobs = [self._job(scene, control) for scene in scenes]
         stronger = {} if strength == 1.0 else {"strength": strength}
         return self.sampler.render(jobs, known, **stronger)
 
