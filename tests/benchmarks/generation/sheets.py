@@ -18,7 +18,7 @@ from tests.benchmarks.generation.results import Row
 
 SHEET_BYTES = 280_000
 SHOWN = ("plain", "attend_and_excite", "regional", "ours")
-_CELL_PX, _BAR_PX = 104, 9
+_CELL_PX, _BAR_PX = 136, 9
 _COLORS = {"found": (32, 150, 70), "missing": (214, 40, 40)}
 _OTHERWISE = (242, 150, 20)
 _TEXT = {"fill": (30, 34, 42), "spacing": 2}
@@ -45,9 +45,11 @@ def draw_sheet(rows: Mapping[str, Row], products: Path | None, scenes: int) -> b
 
 def _marked(row: Row, index: int) -> Pixels:
     """The picture with its verdict below it."""
-    image = Image.fromarray(row.pictures[index]).resize((_CELL_PX, _CELL_PX))
+    picture = row.pictures[index]
+    height = round(_CELL_PX * picture.shape[0] / picture.shape[1])
+    image = Image.fromarray(picture).resize((_CELL_PX, height))
     cell = np.full((_CELL_PX + _BAR_PX, _CELL_PX, 3), 255, np.uint8)
-    cell[:_CELL_PX] = np.asarray(image)
+    cell[_CELL_PX - height : _CELL_PX] = np.asarray(image)  # on the bar, wide ones lower
     verdicts = [row.verdicts[index]["found"][thing] for thing in row.scenes[index].things]
     edges = np.linspace(0, _CELL_PX, len(verdicts) + 1).round().astype(int)
     for verdict, left, right in zip(verdicts, edges[:-1], edges[1:], strict=True):
