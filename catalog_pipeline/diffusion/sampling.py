@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -176,12 +177,12 @@ class DiffusionEngine:
         """
         latents = self.initial_noise(seeds, plan)
         stages = [*opening, Stage(plan.steps, batch)]
-        encoded = [self._encode_stage(stage, plan) for stage in stages]
-        told = [e for e, stage in zip(encoded, stages, strict=True) for _ in range(stage.steps)]
         scheduler = make_scheduler(self.base, plan)
         latents = latents * scheduler.init_noise_sigma
-        for index, step in enumerate(scheduler.timesteps):
-            given, doubled_given = told[min(index, len(told) - 1)]
+        for index, (step, told) in enumerate(
+            zip(scheduler.timesteps, self._told(stages, plan), strict=False)
+        ):
+            given, doubled_given = told
             if control is not None:
                 latents = control.before_step(self, latents, step, index, given)
                 self.context.observer = control.observer(index)
@@ -200,6 +201,14 @@ class DiffusionEngine:
                 prediction = free + plan.guidance * (conditional - free)
             latents = scheduler.step(prediction, step, latents, return_dict=False)[0]
         return latents
+
+    def _told(
+        self, stages: Sequence[Stage], plan: SamplingPlan
+    ) -> Iterator[tuple[Conditioning, Conditioning]]:
+        """What each step is told; a stage is encoded when it begins, the last one has no end."""
+        for stage in stages[:-1]:
+            yield from repeat(self._encode_stage(stage, plan), stage.steps)
+        yield from repeat(self._encode_stage(stages[-1], plan))
 
     def _encode_stage(self, stage: Stage, plan: SamplingPlan) -> tuple[Conditioning, Conditioning]:
         """The conditional half alone, and with the empty half before it where there is guidance."""

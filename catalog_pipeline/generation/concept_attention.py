@@ -10,7 +10,6 @@ pixel. Losses are ``(batch,)``, dimensionless.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from catalog_pipeline.generation.attention_maps import smooth
@@ -64,8 +63,3 @@ def dynamic_attend_loss(maps: Tensor, masks: Tensor, floor: float) -> Tensor:
     strength = strengths(maps, masks)
     target = strength.detach().amax(1, keepdim=True).clamp(min=floor)
     return (1 - strength / target).clamp(min=0).amax(1)
-
-
-def weakest_concept(maps: Tensor, masks: Tensor) -> Tensor:
-    """Index of the concept that is attended least, ``(batch,)``."""
-    return torch.argmin(strengths(maps, masks), dim=1)

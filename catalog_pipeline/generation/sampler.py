@@ -98,21 +98,32 @@ class SceneSampler:
         if len(jobs[0].skus) == 1:
             return self._engine.sample(batch, seeds, plan)
         shown = [[concepts[sku] for sku in job.skus] for job in jobs]
+        scenes = [job.scene for job in jobs]
+        composing = [region_prompts(row, s) for row, s in zip(shown, scenes, strict=True)]
+        opening = opening_stages(batch, composing, scenes, control, plan.steps)
+        guide = None
+        if control.method != "none":
+            guided = self._guided_batch(batch, shown, plan, control)
+            guide = make_control(guided, control, strength)
+        return self._engine.sample(batch, seeds, plan, guide, opening)
+
+    def _guided_batch(
+        self,
+        batch: Sequence[Prompting],
+        shown: Sequence[Sequence[Concept]],
+        plan: SamplingPlan,
+        control: AttentionControl,
+    ) -> GuidedBatch:
+        """Where the words of the products ``shown`` stand in what ``batch`` is told."""
         named = [[name_concept(concept) for concept in row] for row in shown]
         side = self._engine.base.latent_factor
-        guided = GuidedBatch(
+        return GuidedBatch(
             select_tokens(self._engine.text, [item.prompts for item in batch], named),
             steps=plan.steps,
             latent_height=plan.height // side,
             latent_width=plan.width // side,
             empty_half=plan.guidance > 1.0,
             first_step=silent_steps(control, plan.steps),
-        )
-        scenes = [job.scene for job in jobs]
-        composing = [region_prompts(row, s) for row, s in zip(shown, scenes, strict=True)]
-        opening = opening_stages(batch, composing, scenes, control, plan.steps)
-        return self._engine.sample(
-            batch, seeds, plan, make_control(guided, control, strength), opening
         )
 
     def _prompting(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Prompting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ class NoCheckpoint:
         """Nothing is kept."""
 
 
-class TaskSequence:
+class TaskSequence(ABC):
     """A method's tasks so far; subclasses say which slots they train and read.
 
     The seed of a task depends on ``(workshop.seed, sku)`` alone, and each step draws
@@ -46,13 +47,13 @@ class TaskSequence:
 
     # --- for subclasses --------------------------------------------------------
 
+    @abstractmethod
     def _slots(self) -> Sequence[str]:
         """The slots that hold what was learned; the members of compounds, not these."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _slot_of(self, prompt: str, concept: Concept | None) -> str | None:
         """The slot that ``prompt`` passes through."""
-        raise NotImplementedError
 
     def _extra_state(self) -> dict[str, Tensor]:
         """What the method carries besides slots and token rows."""
@@ -60,6 +61,7 @@ class TaskSequence:
 
     def _restore_extra(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`_extra_state`; slots and tokens are already in place."""
+        del state  # nothing is carried beside them
 
     # --- tasks -----------------------------------------------------------------
 
