@@ -87,9 +87,12 @@ def write_contact_sheet(
         cells.append([*(photo.pixels for photo in photos), *alone])
         captions.append(f"{photo_set.sku.name}: {len(photos)} photos, then rendered alone")
     together = [picture(row) for row in rows if len(row.skus) > 1]
-    width = max(len(row) for row in cells)
-    for start in range(0, len(together), width):
-        cells.append(together[start : start + width])
+    # Such pictures are wider: as many in a row as fill the width of those above.
+    columns = max(len(row) for row in cells)
+    widest = max((pixels.shape[1] / pixels.shape[0] for pixels in together), default=1.0)
+    columns = max(1, int(columns / max(1.0, widest)))
+    for start in range(0, len(together), columns):
+        cells.append(together[start : start + columns])
         captions.append("rendered together" if start == 0 else "")
     sheet = contact_sheet(cells, captions=captions, cell_px=_SHEET_CELL_PX)
     target.write_bytes(encode_png(sheet))

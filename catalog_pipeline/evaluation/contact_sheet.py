@@ -16,6 +16,8 @@ _CAPTION_PX = 18
 _PAPER = (255, 255, 255)
 _INK = (60, 64, 72)
 _SMALLEST_SIDE_PX = 16
+_WIDEST = 2.5
+"""Width by height of a cell, at most."""
 
 
 def contact_sheet(
@@ -24,12 +26,15 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     cell_px: int = 128,
 ) -> Pixels:
-    """Lay pictures out in rows of square cells; each picture keeps its proportions.
+    """Lay pictures out in rows; each picture keeps its proportions.
+
+    The cells of a row are square, or, where its pictures are all of one size and
+    wider than high (scenes of several products), as wide as they.
 
     Args:
         rows: pictures of any size; rows may differ in length, and may be empty.
         captions: one line of text above each row; longer text is cut with an ellipsis.
-        cell_px: side of a cell.
+        cell_px: height of a cell.
 
     Returns:
         One RGB picture, at least one cell large.
@@ -39,10 +44,11 @@ def contact_sheet(
     """
     if captions is not None and len(captions) != len(rows):
         raise ValueError(f"got {len(captions)} captions for {len(rows)} rows; expected one a row")
-    columns = max([1, *(len(row) for row in rows)])
+    widths = [_cell_width(row, cell_px) for row in rows]
     header = _CAPTION_PX if captions is not None else 0
     pitch = header + cell_px + _GAP_PX
-    width = columns * (cell_px + _GAP_PX) - _GAP_PX
+    lengths = [len(row) * (cell + _GAP_PX) for row, cell in zip(rows, widths, strict=True)]
+    width = max([cell_px + _GAP_PX, *lengths]) - _GAP_PX
     sheet = Image.new("RGB", (width, max(1, len(rows)) * pitch - _GAP_PX), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     for line, row in enumerate(rows):
@@ -51,8 +57,8 @@ def contact_sheet(
             text = _shortened(captions[line], draw, font, width - 4)
             draw.text((2, top + 2), text, fill=_INK, font=font)
         for column, pixels in enumerate(row):
-            cell = _fitted(pixels, cell_px)
-            left = column * (cell_px + _GAP_PX) + (cell_px - cell.width) // 2
+            cell = _fitted(pixels, widths[line], cell_px)
+            left = column * (widths[line] + _GAP_PX) + (widths[line] - cell.width) // 2
             sheet.paste(cell, (left, top + header + (cell_px - cell.height) // 2))
     return np.asarray(sheet)
 
@@ -102,9 +108,17 @@ def _encode(pixels: Pixels, max_bytes: int | None, **options: object) -> bytes:
         image = image.resize(side, Image.Resampling.LANCZOS)
 
 
-def _fitted(pixels: Pixels, cell_px: int) -> Image.Image:
+def _cell_width(row: Sequence[Pixels], cell_px: int) -> int:
+    shapes = {pixels.shape for pixels in row}
+    if len(shapes) != 1:
+        return cell_px
+    height, width, _ = shapes.pop()
+    return round(cell_px * min(_WIDEST, max(1.0, width / height)))
+
+
+def _fitted(pixels: Pixels, cell_width: int, cell_height: int) -> Image.Image:
     image = Image.fromarray(pixels)
-    scale = cell_px / max(image.size)
+    scale = min(cell_width / image.width, cell_height / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 

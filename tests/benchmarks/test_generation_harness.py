@@ -130,8 +130,8 @@ def test_every_method_paints_learned_products_and_things_of_the_base(bench) -> N
     for method in METHODS.values():
         for scenes in (PAIR, things):
             pictures = bench.render(method, scenes)
-            width = 24 if scenes is PAIR else 16  # two learned products have half as much again
-            assert [p.shape for p in pictures] == [(16, width, 3)] * len(scenes)
+            # two things have half as much room again
+            assert [p.shape for p in pictures] == [(16, 24, 3)] * len(scenes)
             again = bench.render(method, scenes[:1])
             assert np.array_equal(again[0], pictures[0]), method.name
     assert bench.classes == {"A": "mug", "B": "alarm clock"}
@@ -143,10 +143,12 @@ def test_things_of_the_base_are_painted_as_the_bare_base_would(bench) -> None:
     (scene,) = draw_scenes("swaps", {}, 1)
     (painted,) = bench.render(METHODS["regional"], [scene])
     concepts = [bench.concept(thing) for thing in scene.things]
-    masks = region_masks(split_layout(2), 8, 8)
+    plan = bench.plan_of(scene)
+    assert plan.width > plan.height
+    masks = region_masks(split_layout(2), plan.height // 2, plan.width // 2)
     bare = Prompting(own_prompts(concepts, scene.text), (None, None), masks)
     assert all(t in prompt for t, prompt in zip(scene.things, bare.prompts, strict=True))
-    latents = bench.engine.sample([bare] * 8, [scene.seed] * 8, bench.plan)
+    latents = bench.engine.sample([bare] * 8, [scene.seed] * 8, plan)
     assert np.array_equal(painted, bench.engine.decode(latents)[0])
 
 

@@ -27,6 +27,17 @@ def test_pictures_stand_in_their_cells_whole_and_unstretched():
     assert (sheet[42:, 42:] == 255).all()
 
 
+def test_a_row_of_wide_pictures_of_one_size_has_wide_cells():
+    red, blue = flat((255, 0, 0)), flat((0, 0, 255), 20, 30)
+    sheet = contact_sheet([[red, red, red], [blue, blue]], cell_px=40)
+    assert sheet.shape == (82, 124, 3)
+    assert (sheet[42:, :60] == (0, 0, 255)).all()
+    assert (sheet[42:, 62:122] == (0, 0, 255)).all()
+    panorama = contact_sheet([[flat((0, 0, 255), 20, 200)]], cell_px=40)
+    assert panorama.shape == (40, 100, 3)
+    assert (panorama[15:25] == (0, 0, 255)).all()
+
+
 def test_captions_take_a_strip_above_each_row():
     plain = contact_sheet([[flat((9, 9, 9))]], cell_px=40)
     titled = contact_sheet([[flat((9, 9, 9))]], captions=["a very long name " * 9], cell_px=40)

@@ -154,6 +154,12 @@ def _squared(part: Pixels) -> Pixels:
     return square
 
 
+def _widened(pixels: Pixels) -> Pixels:
+    """Half as wide again: the outer columns of the ground drawn out to both sides."""
+    side = pixels.shape[1] // 4
+    return np.pad(pixels, ((0, 0), (side, side), (0, 0)), mode="edge")
+
+
 def studio_scene(
     rng: np.random.Generator, nouns: Sequence[str] = ()
 ) -> tuple[Pixels, tuple[str, str]]:
@@ -176,6 +182,8 @@ def studio_scene(
 def calibrate(judge: ColourJudge, scenes: int = 100, seed: int = 1) -> dict[str, float]:
     """Accuracy on studio scenes, each judged with its own words and with the colours exchanged.
 
+    The scenes are as wide as the judged pictures of two things are.
+
     ``things``: things judged rightly; ``pictures``: pictures in which both are, with either
     wording; ``false_swaps``: swaps seen in true pictures; ``order``: nouns on the right side.
     """
@@ -184,7 +192,7 @@ def calibrate(judge: ColourJudge, scenes: int = 100, seed: int = 1) -> dict[str,
     for number in range(scenes):
         pixels, things = studio_scene(rng)
         (first, one), (second, other) = (thing.split(" ", 1) for thing in things)
-        look = judge.look(pixels)
+        look = judge.look(_widened(pixels))
         told = {"found": things, "swapped": (f"{second} {one}", f"{first} {other}")}
         for truth, words in told.items():
             words = words if number % 2 else words[::-1]

@@ -123,25 +123,15 @@ class Workbench:
         return self.engine.decode(latents)[: len(scenes)]
 
     def plan_of(self, scene: Scene) -> SamplingPlan:
-        """The same for every method: scenes of learned products have the settings' width.
-
-        Base-only scenes stay square, which is what their colour judge is calibrated on.
-        """
-        learned = sum(name in self.learned for name in scene.things)
-        if not learned:
-            return self.plan
+        """The same for every method: as wide as the settings make a night's scene of so many."""
         settings = self.settings.generation.model_copy(update={"width": self.plan.width})
-        return replace(self.plan, width=choose_width(settings, learned))
+        return replace(self.plan, width=choose_width(settings, len(scene.things)))
 
     def _render_regional(
         self, method: Method, scenes: Sequence[Scene], strength: float
     ) -> list[Pixels]:
         known = {name: self.concept(name) for scene in scenes for name in scene.things}
-        control = self.control(method)
-        if control.silent_share and not set(known) & set(self.learned):
-            # Nothing has a slot: the base composes to the end, colours told region by region.
-            control = replace(control, silent_share=1.0)
-        jobs = [self._job(scene, control) for scene in scenes]
+        jobs = [self._job(scene, self.control(method)) for scene in scenes]
         stronger = {} if strength == 1.0 else {"strength": strength}
         return self.sampler.render(jobs, known, **stronger)
 
