@@ -109,10 +109,10 @@ def _encode(pixels: Pixels, max_bytes: int | None, **options: object) -> bytes:
 
 
 def _cell_width(row: Sequence[Pixels], cell_px: int) -> int:
-    shapes = {pixels.shape for pixels in row}
-    if len(shapes) != 1:
+    sizes = {Image.fromarray(pixels).size for pixels in row}
+    if len(sizes) != 1:
         return cell_px
-    height, width, _ = shapes.pop()
+    width, height = sizes.pop()
     return round(cell_px * min(_WIDEST, max(1.0, width / height)))
 
 
