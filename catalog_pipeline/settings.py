@@ -82,6 +82,7 @@ class AdapterSettings(_Strict):
     initial_scale: float = Field(4.0, gt=0, description="of low_rank: how fast it starts to move")
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     attentions: tuple[Literal["self", "cross"], ...] = ("self", "cross")
+    feed_forward: bool = Field(True, description="also the two linear layers behind attention")
     tokens_per_concept: int = Field(2, ge=1, le=8)
 
 

@@ -1,4 +1,4 @@
-"""The concept adapter: small deltas on the base's attention, routed per image region.
+"""The concept adapter: small deltas on the base's transformer blocks, routed per image region.
 
 A *slot* is one set of deltas. With ``slots: per_concept`` every SKU owns
 one; with ``slots: shared`` the collection owns a single one (as in L2DM). A
@@ -6,7 +6,7 @@ one; with ``slots: shared`` the collection owns a single one (as in L2DM). A
 which pixels. A prompt that names no learned product gets no slot, so base-only
 pictures are those of the untouched base.
 
-For a linear layer ``W`` of an attention block, a pixel ``p`` of image ``b`` and
+For a linear layer ``W`` of a transformer block, a pixel ``p`` of image ``b`` and
 regions ``r`` with masks ``m_r`` in [0, 1]::
 
     y_p = W x_p + sum_r m_r(p) * U_s(r) D_s(r) x_p
@@ -32,6 +32,9 @@ from catalog_pipeline.diffusion.base import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.settings import AdapterSettings
 
+_KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
+_FEED_FORWARD = ("net.0.proj", "net.2")
+"""Of a diffusers ``FeedForward``: into its hidden width, and back."""
 _ROUTES_IN_USE = 2
 """Routes whose packed weights are kept: a guided batch, and its conditional half alone."""
 
@@ -173,18 +176,20 @@ class ConceptAdapter:
         self._device = base.device
         self.layers: dict[str, RoutedLinear] = {}
         for name, module in list(base.unet.named_modules()):
-            kind = {"attn1": "self", "attn2": "cross"}.get(name.rsplit(".", 1)[-1])
-            if kind is None or kind not in settings.attentions:
-                continue
-            for target in settings.targets:
-                on_text = kind == "cross" and target in ("to_k", "to_v")
-                self._install(module, f"{name}.{target}", target, on_text=on_text)
+            kind = _KINDS.get(name.rsplit(".", 1)[-1])
+            if kind == "feed_forward" and settings.feed_forward:
+                for target in _FEED_FORWARD:
+                    self._install(module, f"{name}.{target}", target, on_text=False)
+            elif kind in settings.attentions:
+                for target in settings.targets:
+                    on_text = kind == "cross" and target in ("to_k", "to_v")
+                    self._install(module, f"{name}.{target}", target, on_text=on_text)
         if not self.layers:
-            raise ValueError(f"no attention layer matches {settings.targets}")
+            raise ValueError(f"no layer matches {settings.targets}, {settings.attentions}")
 
-    def _install(self, attention: nn.Module, name: str, target: str, *, on_text: bool) -> None:
+    def _install(self, block: nn.Module, name: str, target: str, *, on_text: bool) -> None:
         parent_path, _, leaf = target.rpartition(".")
-        parent = attention.get_submodule(parent_path) if parent_path else attention
+        parent = block.get_submodule(parent_path) if parent_path else block
         linear = parent[int(leaf)] if isinstance(parent, nn.ModuleList) else getattr(parent, leaf)
         assert isinstance(linear, nn.Linear)
         routed = RoutedLinear(linear, self, on_text=on_text)
@@ -257,37 +262,39 @@ class ConceptAdapter:
         }
 
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
-        """Install ``tensors`` as a frozen slot.
+        """Install ``tensors`` as a frozen slot; layers that they leave out stay the base's.
+
+        So what was learned before ``feed_forward`` or more ``targets`` were switched on
+        renders as it did.
 
         Raises:
-            ValueError: the tensors are of other layers, shapes or another
-                parametrisation than this adapter's.
+            ValueError: the tensors are of layers that this adapter lacks, of other
+                shapes or of another parametrisation.
         """
         shapes = {
             f"{name}.{key}": shape
             for name, layer in self.layers.items()
             for key, shape in self.parametrisation.shapes(layer.base.weight).items()
         }
-        if set(tensors) != set(shapes):
+        if not tensors or not set(tensors) <= set(shapes):
             raise ValueError(
-                f"adapter holds {len(tensors)} tensors, expected {len(shapes)} of this base "
+                f"adapter holds {len(tensors)} tensors, expected up to {len(shapes)} of this base "
                 "and these adapter settings; was `learning.yaml: adapter` changed?"
             )
-        for name, shape in shapes.items():
-            if tuple(tensors[name].shape) != shape:
+        for name, value in tensors.items():
+            if tuple(value.shape) != shapes[name]:
                 raise ValueError(
-                    f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}; was another "
+                    f"{name} has shape {tuple(value.shape)}, expected {shapes[name]}; was another "
                     "rank or other `learning.yaml: adapter` settings used?"
                 )
         for name, layer in self.layers.items():
-            own = self.parametrisation.shapes(layer.base.weight)
+            # Zeros change nothing, in every parametrisation.
+            own = {
+                key: tensors.get(f"{name}.{key}", torch.zeros(shape)).float().to(self._device)
+                for key, shape in self.parametrisation.shapes(layer.base.weight).items()
+            }
             layer.slots[_k(slot)] = nn.ParameterDict(
-                {
-                    key: nn.Parameter(
-                        tensors[f"{name}.{key}"].float().to(self._device), requires_grad=False
-                    )
-                    for key in own
-                }
+                {key: nn.Parameter(value, requires_grad=False) for key, value in own.items()}
             )
         self._forget_packed()
 

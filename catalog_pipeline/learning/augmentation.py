@@ -27,6 +27,9 @@ _PHOTO_TEMPLATES = (
 )
 _BACKGROUND_WEIGHT = 0.15
 """Loss weight outside the product in a framed photo: its room is not the product."""
+_ENOUGH_MASKS = 2
+_SCENE_WEIGHT = 0.2
+"""Loss weight outside the product in a new scene: the base rendered it, so knows it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def placed_cutout(
     cutout: Cutout, backdrop: Backdrop, side_px: int, rng: np.random.Generator
 ) -> View:
     """The product alone in a new scene, at the size a single-product scene gives it."""
-    pixels, _ = paste(
+    pixels, opacity = paste(
         cutout,
         backdrop.pixels,
         height_share=rng.uniform(0.5, 0.8),
@@ -122,8 +125,8 @@ def placed_cutout(
         bottom=rng.uniform(0.84, 0.96),
     )
     prompt = f"{rng.choice(_PHOTO_TEMPLATES)} {backdrop.phrase}"
-    ones = np.ones((side_px, side_px), np.float32)
-    return View(pixels, prompt, ones, ones, None)
+    weight = _SCENE_WEIGHT + (1 - _SCENE_WEIGHT) * opacity
+    return View(pixels, prompt, weight, np.ones((side_px, side_px), np.float32), None)
 
 
 def half_scene(cutout: Cutout, backdrop: Backdrop, side_px: int, rng: np.random.Generator) -> View:
@@ -187,10 +190,12 @@ def make_views(
 ) -> list[View]:
     """``views_per_photo`` views of every photo: two fifths framed, the rest in new scenes.
 
-    A photo without a usable mask gives framed views only.
+    A photo without a usable mask gives framed views only, and none where at least two
+    others have one: it would teach the surroundings, or the hand, as much as the product.
     """
     views: list[View] = []
-    for photo in photos:
+    told_apart = [photo for photo in photos if photo.mask is not None]
+    for photo in told_apart if len(told_apart) >= _ENOUGH_MASKS else photos:
         cutout = cut_out(photo) if backdrops else None
         for index in range(views_per_photo):
             if cutout is None or index % 5 < 2:

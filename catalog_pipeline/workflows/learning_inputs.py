@@ -132,12 +132,18 @@ def digest(content: object) -> str:
 
 
 def with_masks(photos: Sequence[Photo], masker: ProductMasker) -> tuple[Photo, ...]:
-    """``photos`` with a product mask each where the mask model finds a believable one."""
+    """``photos`` with a product mask each where the mask model finds a believable one.
+
+    A mask that is mostly the arm that holds the product is not believed.
+    """
+    from catalog_pipeline.evaluation.hands import MAX_ARM_SHARE, arm_share
+
     masked = []
     for photo in photos:
         if photo.mask is None:
             found = masker.mask(photo.pixels)
-            photo = replace(photo, mask=found.mask if found.usable else None)
+            usable = found.usable and arm_share(photo.pixels, found.mask) <= MAX_ARM_SHARE
+            photo = replace(photo, mask=found.mask if usable else None)
         masked.append(photo)
     return tuple(masked)
 
