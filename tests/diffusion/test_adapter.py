@@ -121,7 +121,7 @@ def test_part_of_another_shape_is_refused(engine):
 
 
 def test_a_slot_of_fewer_layers_leaves_the_others_as_the_base_has_them(tiny_model_folder):
-    """What was learned with attention alone renders so where feed-forward layers are adapted too."""
+    """What was learned with attention alone renders as before where more layers are adapted."""
     settings = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
     narrow, wide = (
         DiffusionEngine(load_base_model(settings), AdapterSettings(rank=2, feed_forward=chosen))
