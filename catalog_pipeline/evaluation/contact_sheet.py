@@ -25,6 +25,7 @@ def contact_sheet(
     *,
     captions: Sequence[str] | None = None,
     cell_px: int = 128,
+    square: bool = False,
 ) -> Pixels:
     """Lay pictures out in rows; each picture keeps its proportions.
 
@@ -35,6 +36,7 @@ def contact_sheet(
         rows: pictures of any size; rows may differ in length, and may be empty.
         captions: one line of text above each row; longer text is cut with an ellipsis.
         cell_px: height of a cell.
+        square: make all cells square, so that columns stand below one another.
 
     Returns:
         One RGB picture, at least one cell large.
@@ -44,7 +46,7 @@ def contact_sheet(
     """
     if captions is not None and len(captions) != len(rows):
         raise ValueError(f"got {len(captions)} captions for {len(rows)} rows; expected one a row")
-    widths = [_cell_width(row, cell_px) for row in rows]
+    widths = [cell_px if square else _cell_width(row, cell_px) for row in rows]
     header = _CAPTION_PX if captions is not None else 0
     pitch = header + cell_px + _GAP_PX
     lengths = [len(row) * (cell + _GAP_PX) for row, cell in zip(rows, widths, strict=True)]

@@ -33,6 +33,7 @@ def test_a_row_of_wide_pictures_of_one_size_has_wide_cells():
     assert sheet.shape == (82, 124, 3)
     assert (sheet[42:, :60] == (0, 0, 255)).all()
     assert (sheet[42:, 62:122] == (0, 0, 255)).all()
+    assert contact_sheet([[blue, blue]], cell_px=40, square=True).shape == (40, 82, 3)
     panorama = contact_sheet([[flat((0, 0, 255), 20, 200)]], cell_px=40)
     assert panorama.shape == (40, 100, 3)
     assert (panorama[15:25] == (0, 0, 255)).all()

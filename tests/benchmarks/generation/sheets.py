@@ -40,7 +40,8 @@ def draw_sheet(rows: Mapping[str, Row], products: Path | None, scenes: int) -> b
     for index, scene in enumerate(first.scenes[:scenes]):
         named = [_photo(products, thing) for thing in scene.things]
         lines.append([*named, *(_marked(row, index) for row in shown)])
-    return encode_jpeg(contact_sheet(lines, cell_px=_CELL_PX + _BAR_PX), SHEET_BYTES, quality=85)
+    sheet = contact_sheet(lines, cell_px=_CELL_PX + _BAR_PX, square=True)
+    return encode_jpeg(sheet, SHEET_BYTES, quality=85)
 
 
 def _marked(row: Row, index: int) -> Pixels:
