@@ -268,18 +268,20 @@ class ConceptAdapter:
         renders as it did.
 
         Raises:
-            ValueError: the tensors are of layers that this adapter lacks, of other
-                shapes or of another parametrisation.
+            ValueError: the tensors are of layers that this adapter lacks, a part of a
+                layer's, of other shapes or of another parametrisation.
         """
+        held = {name.rpartition(".")[0] for name in tensors}
         shapes = {
             f"{name}.{key}": shape
             for name, layer in self.layers.items()
+            if name in held
             for key, shape in self.parametrisation.shapes(layer.base.weight).items()
         }
-        if not tensors or not set(tensors) <= set(shapes):
+        if not tensors or set(tensors) != set(shapes):
             raise ValueError(
-                f"adapter holds {len(tensors)} tensors, expected up to {len(shapes)} of this base "
-                "and these adapter settings; was `learning.yaml: adapter` changed?"
+                f"adapter holds {len(tensors)} tensors, expected {len(shapes)} of its layers in "
+                "this base and these adapter settings; was `learning.yaml: adapter` changed?"
             )
         for name, value in tensors.items():
             if tuple(value.shape) != shapes[name]:

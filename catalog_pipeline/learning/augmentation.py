@@ -28,6 +28,7 @@ _PHOTO_TEMPLATES = (
 _BACKGROUND_WEIGHT = 0.15
 """Loss weight outside the product in a framed photo: its room is not the product."""
 _ENOUGH_MASKS = 2
+"""Photos with a mask from which on those without one give no views."""
 _SCENE_WEIGHT = 0.2
 """Loss weight outside the product in a new scene: the base rendered it, so knows it."""
 
