@@ -24,12 +24,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.base import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
+from catalog_pipeline.diffusion.routed_linear import RoutedLinear, slot_key
 from catalog_pipeline.settings import AdapterSettings
 
 _KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
@@ -64,103 +66,6 @@ def whole_image(slots: Iterable[str | None]) -> Route:
     return Route(tuple((slot,) for slot in slots))
 
 
-class RoutedLinear(nn.Module):
-    """A frozen linear layer with the deltas of every slot.
-
-    ``on_text`` layers (cross-attention keys and values) see text rows, one a
-    region; the others see pixels and blend the regions' deltas by mask.
-    """
-
-    def __init__(self, base: nn.Linear, owner: ConceptAdapter, *, on_text: bool) -> None:
-        super().__init__()
-        self.base = base
-        self.on_text = on_text
-        self.slots = nn.ModuleDict()  # slot -> ParameterDict of the parametrisation's tensors
-        self._owner = [owner]  # in a list: not a submodule of its own child
-        self._packed: dict[int, _Packed] = {}  # by the serial of the route
-
-    def tensors(self, slot: str) -> dict[str, nn.Parameter]:
-        """The tensors of ``slot`` by name; ``KeyError`` when it is not installed."""
-        return dict(self.slots[_k(slot)].items())  # type: ignore[operator]
-
-    def forward(self, hidden: Tensor, *_: object) -> Tensor:
-        """``(rows, positions, in)`` -> ``(rows, positions, out)``."""
-        out: Tensor = self.base(hidden)
-        owner = self._owner[0]
-        route = owner.route
-        if route is None:
-            return out
-        packed = self._pack(route, hidden.dtype)
-        if packed is None:
-            return out
-        inner = hidden @ packed.down  # (rows, positions, regions * rank)
-        if not self.on_text and route.masks is not None:
-            mask = owner.mask_at(hidden.shape[1], hidden.dtype)
-            inner = inner * mask.repeat_interleave(packed.rank, dim=2)
-        if packed.up.dim() == 2:
-            return out + inner @ packed.up
-        return torch.baddbmm(out, inner, packed.up)
-
-    def _pack(self, route: Route, dtype: torch.dtype) -> _Packed | None:
-        """The factors of ``route``, laid side by side; ``None`` when every row is the base's."""
-        serial = self._owner[0].route_serial
-        if serial in self._packed:
-            return self._packed[serial]
-        if self.on_text:
-            groups: list[tuple[str | None, ...]] = [(s,) for row in route.slots for s in row]
-        else:
-            groups = list(route.slots)
-        kinds = list(dict.fromkeys(groups))
-        named = {slot for group in kinds for slot in group if slot is not None}
-        if not named:
-            return None
-        factors = {slot: self._owner[0].factors(self, slot) for slot in sorted(named)}
-        rank = max(down.shape[0] for down, _ in factors.values())
-        padded = {slot: _pad(*pair, rank) for slot, pair in factors.items()}
-        zero_down, zero_up = (torch.zeros_like(x) for x in next(iter(padded.values())))
-        downs, ups = [], []
-        for group in kinds:
-            pairs = [padded[slot] if slot else (zero_down, zero_up) for slot in group]
-            downs.append(torch.cat([down for down, _ in pairs]).T)
-            ups.append(torch.cat([up for _, up in pairs], 1).T * self._owner[0].scale)
-        if len(kinds) == 1:  # One product of matrices for all rows is far cheaper than one a row.
-            packed = _Packed(downs[0].to(dtype), ups[0].to(dtype), rank)
-        else:
-            rows = torch.tensor([kinds.index(g) for g in groups], device=zero_up.device)
-            packed = _Packed(
-                torch.stack(downs).to(dtype)[rows], torch.stack(ups).to(dtype)[rows], rank
-            )
-        if not packed.up.requires_grad:
-            self._packed[serial] = packed
-        return packed
-
-    def forget_packed(self) -> None:
-        """Drop the packed weights: parameters or the routes in use have changed."""
-        self._packed.clear()
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """``down`` ([rows,] in, regions * rank), ``up`` ([rows,] regions * rank, out)."""
-
-    down: Tensor
-    up: Tensor
-    rank: int
-
-
-def _pad(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The same change written with ``rank`` rows: slots of several ranks share one product."""
-    missing = rank - down.shape[0]
-    if not missing:
-        return down, up
-    return nn.functional.pad(down, (0, 0, 0, missing)), nn.functional.pad(up, (0, missing))
-
-
-def _k(slot: str) -> str:
-    # ModuleDict keys must not hold dots; SKUs may.
-    return slot.replace(".", "\x1f")
-
-
 class ConceptAdapter:
     """Installs :class:`RoutedLinear` into a base UNet and manages its slots."""
 
@@ -172,7 +77,7 @@ class ConceptAdapter:
         self.route_serial = 0
         self._serials = 0
         self._known_routes: dict[int, tuple[Route, int]] = {}  # by id: the route and its serial
-        self._masks: dict[tuple[int, int, torch.dtype], Tensor] = {}
+        self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._device = base.device
         self.layers: dict[str, RoutedLinear] = {}
         for name, module in list(base.unet.named_modules()):
@@ -211,7 +116,7 @@ class ConceptAdapter:
         """A fresh slot that changes nothing yet."""
         for layer in self.layers.values():
             fresh = self.parametrisation.initial(layer.base.weight, generator)
-            layer.slots[_k(slot)] = nn.ParameterDict(
+            layer.slots[slot_key(slot)] = nn.ParameterDict(
                 {name: nn.Parameter(value.to(self._device)) for name, value in fresh.items()}
             )
         self._forget_packed()
@@ -220,7 +125,7 @@ class ConceptAdapter:
         """Remove a slot or a compound; unknown slots are an error."""
         if self._compounds.pop(slot, None) is None:
             for layer in self.layers.values():
-                del layer.slots[_k(slot)]
+                del layer.slots[slot_key(slot)]
         self._forget_packed()
 
     def compose(self, slot: str, members: Mapping[str, float]) -> None:
@@ -295,7 +200,7 @@ class ConceptAdapter:
                 key: tensors.get(f"{name}.{key}", torch.zeros(shape)).float().to(self._device)
                 for key, shape in self.parametrisation.shapes(layer.base.weight).items()
             }
-            layer.slots[_k(slot)] = nn.ParameterDict(
+            layer.slots[slot_key(slot)] = nn.ParameterDict(
                 {key: nn.Parameter(value, requires_grad=False) for key, value in own.items()}
             )
         self._forget_packed()
@@ -338,13 +243,28 @@ class ConceptAdapter:
         for layer in self.layers.values():
             layer.forget_packed()
 
-    def mask_at(self, positions: int, dtype: torch.dtype) -> Tensor:
-        """The route's masks at a layer of ``positions`` pixels: ``(batch, positions, regions)``."""
-        assert self.route is not None
-        assert self.route.masks is not None
-        key = (self.route_serial, positions, dtype)
+    def slots_of_rows(self, *, on_text: bool) -> Sequence[tuple[str | None, ...]] | None:
+        """The slots of each row that a layer sees: of an image's regions, or of one text."""
+        if self.route is None:
+            return None
+        if on_text:
+            return [(slot,) for row in self.route.slots for slot in row]
+        return self.route.slots
+
+    def mask_at(
+        self, positions: int, dtype: torch.dtype, regions: tuple[int, ...], rank: int
+    ) -> Tensor | None:
+        """The route's masks at a layer of ``positions`` pixels, each repeated for its factors.
+
+        Returns:
+            ``(batch, positions, len(regions) * rank)``; ``None`` for a route without masks.
+        """
+        if self.route is None or self.route.masks is None:
+            return None
+        key = (self.route_serial, positions, dtype, regions, rank)
         if key not in self._masks:
-            self._masks[key] = resize_masks(self.route.masks, positions).to(dtype).transpose(1, 2)
+            masks = resize_masks(self.route.masks, positions)[:, list(regions)]
+            self._masks[key] = masks.to(dtype).transpose(1, 2).repeat_interleave(rank, 2)
         return self._masks[key]
 
 

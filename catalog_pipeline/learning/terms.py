@@ -32,6 +32,7 @@ class LossTerms:
         self._task = task
         self._pools = pools
         self._scheduler = DDIMScheduler.from_config(engine.base.scheduler_config)
+        self._backdrops: dict[str, Tensor] = {}
         remembered = task.exemplars.concepts if task.exemplars is not None else ()
         self.elastic = ElasticWeights(remembered, settings.losses.elasticity)
 
@@ -86,13 +87,20 @@ class LossTerms:
             hidden, masks = self._engine.text.encode(prompts)[:, None], None
             route = whole_image([subject.route] * batch)
         else:
-            backdrops = [pool.backdrop_prompts[i] or "" for i in chosen.tolist()]
-            hidden = self._engine.text.encode(prompts + backdrops)
-            hidden = hidden.unflatten(0, (2, batch)).transpose(0, 1)  # (batch, regions, ...)
+            backdrops = [self._backdrop(pool.backdrop_prompts[i] or "") for i in chosen.tolist()]
+            product = self._engine.text.encode(prompts)
+            hidden = torch.stack([product, torch.stack(backdrops)], 1)  # (batch, regions, ...)
             region = pool.regions[chosen]
             masks = torch.cat([region, 1 - region], 1)
             route = Route(((subject.route, None),) * batch, masks)
         return self._engine.predict(noisy, times, hidden, masks, route)
+
+    def _backdrop(self, prompt: str) -> Tensor:
+        """A text without a concept, ``(tokens, width)``: nothing in it is ever trained."""
+        if prompt not in self._backdrops:
+            with torch.no_grad():
+                self._backdrops[prompt] = self._engine.text.encode([prompt])[0]
+        return self._backdrops[prompt]
 
     def _choose(self, bank: LatentBank, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(bank), (count,), generator=generator)

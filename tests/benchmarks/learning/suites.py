@@ -184,7 +184,7 @@ SUITES = {
         Suite(
             "scale",
             "Sixty household products in sequence",
-            plain("ours", "finetune", "l2dm"),
+            plain("ours", "finetune", "cidm"),
             household=60,
             sizes=Sizes(steps=20, images=4),
         ),
