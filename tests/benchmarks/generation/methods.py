@@ -24,6 +24,8 @@ from tests.benchmarks.generation.attend_and_excite import AttendAndExcite
 from tests.benchmarks.generation.scenes import Scene
 
 STEPS, GUIDANCE, BATCH = 20, 3.0, 8
+GRADIENT_STEP = 0.02
+"""Step of the gradient, in units of the latents' noise."""
 REWEIGHT_BIAS = 1.0
 """Added to the attention logits of a concept inside its region, by the gradient-free variant."""
 DAY = date(2026, 11, 23)
@@ -31,7 +33,7 @@ DAY = date(2026, 11, 23)
 
 @dataclass(frozen=True)
 class Method:
-    """``attention``: how regions are controlled: none, composed, ours (the settings'), reweight."""
+    """``attention``: how regions are controlled: none, ours (the settings'), gradient, reweight."""
 
     name: str
     title: str
@@ -46,8 +48,8 @@ METHODS = {
         Method("plain", "plain", "joint"),
         Method("attend_and_excite", "Attend-and-Excite", "excited", batch=1),
         Method("regional", "regional", "regional"),
-        Method("composed", "regional + composition", "regional", "composed"),
         Method("ours", "ours", "regional", "ours"),
+        Method("ours_gradient", "ours + gradient", "regional", "gradient"),
         Method("ours_reweight", "ours, reweight", "regional", "reweight"),
     )
 }
@@ -92,8 +94,8 @@ class Workbench:
         if method.attention == "none":
             return AttentionControl()
         chosen = AttentionControl(**self.settings.generation.attention.model_dump())
-        if method.attention == "composed":
-            return replace(chosen, method="none")
+        if method.attention == "gradient":
+            return replace(chosen, method="gradient", step_size=GRADIENT_STEP)
         if method.attention == "reweight":
             return replace(chosen, method="reweight", step_size=REWEIGHT_BIAS, refinements=0)
         return chosen
