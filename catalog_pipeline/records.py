@@ -20,6 +20,9 @@ Pixels = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 """Image features, ``(images, features)``, L2-normalised."""
 
+Palette = npt.NDArray[np.float32]
+"""Shares of the colours of a product, ``(colours,)``, summing to 1."""
+
 
 class SkuStatus(StrEnum):
     """Where a SKU stands in the index."""

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from catalog_pipeline.records import Pixels
-
-Palette = npt.NDArray[np.float32]
-"""Shares of the colours of a product, ``(PALETTE_BINS,)``, summing to 1."""
+from catalog_pipeline.records import Palette, Photo, Pixels
 
 LIGHTNESS_BINS = 4
 CHROMA_BINS = 6
 PALETTE_BINS = LIGHTNESS_BINS * CHROMA_BINS**2
+OPAQUE = 128
+"""Opacity, 0..255, from which a pixel of a photo is the product's."""
 _CHROMA_LIMIT = 0.30
 """Of the opponent axes, where saturated colours of pictures end."""
 
@@ -51,6 +50,14 @@ def palette_of(pixels: Pixels, inside: npt.NDArray[np.bool_] | None = None) -> P
         np.add.at(histogram, place, weight)
     palette: Palette = (histogram.ravel() / len(chosen)).astype(np.float32)
     return palette
+
+
+def palette_of_photos(photos: Sequence[Photo]) -> Palette | None:
+    """The palette of the product of ``photos``, from those with a mask; ``None`` without any."""
+    masked = [
+        palette_of(photo.pixels, photo.mask >= OPAQUE) for photo in photos if photo.mask is not None
+    ]
+    return mean_palette(masked) if masked else None
 
 
 def mean_palette(palettes: Sequence[Palette]) -> Palette:

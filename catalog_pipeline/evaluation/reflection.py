@@ -8,15 +8,16 @@ formulas, calibration and known limits: docs/reflection.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from catalog_pipeline.evaluation.palettes import Palette, palette_likeness, palette_of
+from catalog_pipeline.evaluation.palettes import palette_likeness, palette_of
 from catalog_pipeline.evaluation.reflection_likeness import Likeness, LikenessScale
 from catalog_pipeline.evaluation.reflection_looks import PictureLook, look_at
-from catalog_pipeline.records import Features, Pixels, Region
+from catalog_pipeline.records import Features, Palette, Pixels, Region
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
@@ -36,7 +37,9 @@ MIN_NEAR_LEAD = 0.0
 MIN_FAR_LEAD = -0.15
 """Least lead over every other product of the collection: a thing of another class often scores
 a little higher by chance, a thing that *is* another scores far higher."""
-MIN_SWAP_GAIN = 0.15
+MIN_COLORS = 0.65
+"""Least likeness of what stands there to the palette of a product that is there."""
+MIN_SWAP_GAIN = 0.1
 """Least gain in palette likeness, a product, if two products exchanged their colours."""
 MAX_EXTRA_PIECES = 1
 """Salient pieces more than products that a picture may have and still pass."""
@@ -53,6 +56,8 @@ class SkuFinding:
         margin: its likeness in its region less that of the likeliest other product.
         looks_like: the likeliest product of the collection in its region, or ``""``
             where nothing reaches the least likeness.
+        colors: likeness of the colours that stand in its region to its palette, 0..1;
+            ``None`` where nothing stands or the judge has no palette of it.
     """
 
     sku: str
@@ -60,6 +65,7 @@ class SkuFinding:
     similarity: float
     margin: float
     looks_like: str
+    colors: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class Reflection:
         for finding in self.findings:
             scores[f"found/{finding.sku}"] = float(finding.verdict == "found")
             scores[f"similarity/{finding.sku}"] = finding.similarity
+            if finding.colors is not None:
+                scores[f"colors/{finding.sku}"] = finding.colors
         return scores
 
 
@@ -134,8 +142,8 @@ class ReflectionJudge:
 
         Args:
             classes: SKU -> class noun; a SKU that is absent is a class of its own.
-            palettes: SKU -> :func:`palettes.palette_of` its photos; without them no
-                colour swap is looked for.
+            palettes: SKU -> :func:`palettes.palette_of` its photos; of products without
+                one no colours are judged.
 
         Raises:
             ValueError: a bank is empty or of another width than the encoder's.
@@ -184,29 +192,46 @@ class ReflectionJudge:
             if len(views):
                 cosines[region] = scale.cosines(views)
         likeness = scale.likeness(cosines)
-        stands = [not products.empty for products in look.products] or [False] * len(skus)
+        worn: list[Palette | None] = [
+            None if products.empty else palette_of(look.picture, products.inside)
+            for products in look.products
+        ] or [None] * len(skus)
         findings = []
         for index, sku in enumerate(skus):
             if sku in scale.place:
                 shown = [
-                    self._shows(seen, scale.place[sku], skus) if there else 0.0
-                    for seen, there in zip(likeness, stands, strict=True)
+                    0.0 if colors is None else self._shows(seen, colors, sku, skus)
+                    for seen, colors in zip(likeness, worn, strict=True)
                 ]
-                findings.append(self._finding(skus, index, shown, cosines[index], likeness[index]))
+                colors = self._colors(worn[index], sku)
+                found = self._finding(skus, index, shown, cosines[index], likeness[index])
+                findings.append(replace(found, colors=colors))
         return Reflection(
             findings=tuple(findings),
             count_error=sum(len(products.pieces) for products in look.products) - len(skus),
-            color_swap=not look.blank and self._colors_exchanged(look, skus),
+            color_swap=not look.blank and self._colors_exchanged(worn, skus),
             sharpness=look.sharpness,
             blank=look.blank,
             unscored=tuple(sku for sku in skus if sku not in scale.place),
         )
 
-    def _shows(self, likeness: Likeness, own: int, named: Sequence[str]) -> float:
-        """Likeness of ``own`` in a region that shows it, 0 in one that does not."""
+    def _shows(self, likeness: Likeness, worn: Palette, sku: str, named: Sequence[str]) -> float:
+        """Likeness of ``sku`` in a region that shows it, 0 in one that does not."""
+        own = self._scale.place[sku]
         near, far = self._scale.leads(likeness, own, named)
-        shows = likeness[own] >= MIN_LIKENESS and near >= MIN_NEAR_LEAD and far >= MIN_FAR_LEAD
+        colors = self._colors(worn, sku)
+        shows = (
+            likeness[own] >= MIN_LIKENESS
+            and near >= MIN_NEAR_LEAD
+            and far >= MIN_FAR_LEAD
+            and (colors is None or colors >= MIN_COLORS)
+        )
         return float(likeness[own]) if shows else 0.0
+
+    def _colors(self, worn: Palette | None, sku: str) -> float | None:
+        if worn is None or sku not in self._palettes:
+            return None
+        return palette_likeness(worn, self._palettes[sku])
 
     def _finding(
         self,
@@ -233,21 +258,16 @@ class ReflectionJudge:
             looks_like=self._scale.skus[best] if likeness[best] >= MIN_LIKENESS else "",
         )
 
-    def _colors_exchanged(self, look: PictureLook, skus: Sequence[str]) -> bool:
+    def _colors_exchanged(self, worn: Sequence[Palette | None], skus: Sequence[str]) -> bool:
         """Whether some two products would fit their palettes better with each other's colours."""
-        known = [index for index, sku in enumerate(skus) if sku in self._palettes]
-        worn = {
-            index: palette_of(look.picture, look.products[index].inside)
-            for index in known
-            if not look.products[index].empty
-        }
-        for first in worn:
-            for second in worn:
-                if first >= second or skus[first] == skus[second]:
-                    continue
-                one, two = self._palettes[skus[first]], self._palettes[skus[second]]
-                kept = palette_likeness(worn[first], one) + palette_likeness(worn[second], two)
-                other = palette_likeness(worn[first], two) + palette_likeness(worn[second], one)
-                if other - kept >= 2 * MIN_SWAP_GAIN:
-                    return True
+        known = [
+            (sku, colors, self._palettes[sku])
+            for sku, colors in zip(skus, worn, strict=True)
+            if colors is not None and sku in self._palettes
+        ]
+        for (first, one, own), (second, two, other) in combinations(known, 2):
+            kept = palette_likeness(one, own) + palette_likeness(two, other)
+            exchanged = palette_likeness(one, other) + palette_likeness(two, own)
+            if first != second and exchanged - kept >= 2 * MIN_SWAP_GAIN:
+                return True
         return False

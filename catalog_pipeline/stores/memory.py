@@ -1,7 +1,7 @@
-"""The long-term memory of one concept: prompts and image features, never pictures.
+"""The long-term memory of one concept: prompts, image features and colours, never pictures.
 
-Neither photos nor latents are stored: a latent decodes back to nearly the photo,
-a feature vector does not.
+Neither photos nor latents are stored: a latent decodes back to nearly the photo, a
+feature vector and shares of colours do not.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from catalog_pipeline.errors import IntegrityError, StoreError
-from catalog_pipeline.records import Features
+from catalog_pipeline.records import Features, Palette
 
 MEMORY_SCHEMA_VERSION = 1
 _TENSOR = "features"
+_PALETTE = "palette"
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,23 @@ class MemoryEntry:
     """What is remembered of ``sku`` for good.
 
     ``features`` is ``(photos, features)``, float32, L2-normalised; ``prompts`` are
-    the sentences that the concept was learned with.
+    the sentences that the concept was learned with. ``palette`` holds shares of
+    colours, ``(colours,)``, float32, summing to 1; ``None`` where no photo had a mask,
+    and in memories of earlier releases.
     """
 
     sku: str
     prompts: tuple[str, ...]
     features: Features
+    palette: Palette | None = None
 
 
 def encode_memory(entry: MemoryEntry) -> bytes:
     """Safetensors bytes of ``entry``; the same entry gives the same bytes.
 
     Raises:
-        StoreError: ``features`` is not a finite ``(photos, features)`` array.
+        StoreError: ``features`` is not a finite ``(photos, features)`` array, or
+            ``palette`` is not shares of colours.
     """
     features = np.ascontiguousarray(entry.features, dtype=np.float32)
     if features.ndim != 2 or features.shape[0] == 0 or not np.isfinite(features).all():
@@ -46,6 +51,9 @@ def encode_memory(entry: MemoryEntry) -> bytes:
             f"memory of {entry.sku!r} has features of shape {features.shape}; expected finite "
             "(photos, features) vectors, never pictures or latents"
         )
+    tensors = {_TENSOR: features}
+    if entry.palette is not None:
+        tensors[_PALETTE] = _shares(entry.sku, entry.palette)
     # One metadata entry: safetensors writes several in an order that varies between runs.
     record = {
         "prompts": list(entry.prompts),
@@ -53,7 +61,7 @@ def encode_memory(entry: MemoryEntry) -> bytes:
         "sku": entry.sku,
     }
     return save(
-        {_TENSOR: features},
+        tensors,
         metadata={"memory": json.dumps(record, ensure_ascii=False, sort_keys=True)},
     )
 
@@ -67,9 +75,11 @@ def decode_memory(data: bytes) -> MemoryEntry:
     """
     try:
         record = _record(data)
-        features = load(data)[_TENSOR]
+        tensors = load(data)
         version = int(record["schema_version"])
-        entry = MemoryEntry(str(record["sku"]), tuple(record["prompts"]), features)
+        entry = MemoryEntry(
+            str(record["sku"]), tuple(record["prompts"]), tensors[_TENSOR], tensors.get(_PALETTE)
+        )
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{len(data)} bytes are not a memory entry ({error}); expected a safetensors file "
@@ -81,6 +91,16 @@ def decode_memory(data: bytes) -> MemoryEntry:
             f"{MEMORY_SCHEMA_VERSION}: upgrade catalog-pipeline"
         )
     return entry
+
+
+def _shares(sku: str, palette: Palette) -> Palette:
+    shares = np.ascontiguousarray(palette, dtype=np.float32)
+    if shares.ndim != 1 or not (shares >= 0).all() or abs(float(shares.sum()) - 1) > 1e-3:
+        raise StoreError(
+            f"palette of {sku!r} has shape {shares.shape} and the sum {float(shares.sum()):.3f}; "
+            "expected (colours,) shares that sum to 1"
+        )
+    return shares
 
 
 def _record(data: bytes) -> dict[str, Any]:

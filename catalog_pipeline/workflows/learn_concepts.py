@@ -147,7 +147,7 @@ class _LearningRun:
             parts[f"concept/{sku}"] = store.write_part(learned.concept_data)
             if learned.shared_data is not None:
                 parts[SHARED] = store.write_part(learned.shared_data)
-            entry = MemoryEntry(sku, learned.prompts, learned.features)
+            entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
             parts[f"memory/{sku}"] = store.write_part(encode_memory(entry))
             parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
             require_untouched_parts(parent, parts, sku)

@@ -9,9 +9,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.records import AdapterVersion, Features, Pixels, Region, RenderJob
+from catalog_pipeline.records import (
+    AdapterVersion,
+    Features,
+    Palette,
+    Pixels,
+    Region,
+    RenderJob,
+)
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.stores.memory import decode_memory
+from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
@@ -50,10 +57,11 @@ class PictureJudge(Protocol):
 
 
 OpenJudge = Callable[
-    [Mapping[str, Features], Mapping[str, str], "FeatureEncoder"],
+    [Mapping[str, Features], Mapping[str, str], "FeatureEncoder", Mapping[str, Palette]],
     PictureJudge,
 ]
-"""``(memories by SKU, class nouns by SKU, encoder)`` -> a judge who knows these products."""
+"""``(features by SKU, class nouns by SKU, encoder, palettes by SKU)`` -> a judge who knows these
+products; a SKU that was learned without a palette has none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class PictureScorer:
         self._version = version
         self._open_encoder = open_encoder
         self._open_judge = open_judge
-        self._memory: dict[str, Features | None] = {}
+        self._memory: dict[str, MemoryEntry | None] = {}
         self._judges: dict[tuple[str, ...], PictureJudge] = {}
 
     def judge(self, jobs: Sequence[RenderJob], pictures: Sequence[Pixels]) -> list[Judgement]:
@@ -120,10 +128,10 @@ class PictureScorer:
         from catalog_pipeline.evaluation.retention import cosine_to_photos
 
         wanted = [
-            (index, sku, photos, crop_region(picture, region))
+            (index, sku, memory.features, crop_region(picture, region))
             for index, (job, picture) in enumerate(zip(jobs, pictures, strict=True))
             for sku, region in zip(job.skus, job.regions, strict=True)
-            if (photos := self._remember(sku)) is not None
+            if (memory := self._remember(sku)) is not None
         ]
         scores: list[dict[str, float]] = [{} for _ in jobs]
         if not wanted:
@@ -157,18 +165,20 @@ class PictureScorer:
         assert self._open_judge is not None
         if skus not in self._judges:
             encoder = self._open_encoder()
-            banks = {sku: photos for sku in skus if (photos := self._remember(sku)) is not None}
-            for sku, photos in banks.items():
-                _check_width(sku, photos, encoder.width)
+            known = {sku: entry for sku in skus if (entry := self._remember(sku)) is not None}
+            for sku, entry in known.items():
+                _check_width(sku, entry.features, encoder.width)
+            banks = {sku: entry.features for sku, entry in known.items()}
+            palettes = {s: e.palette for s, e in known.items() if e.palette is not None}
             nouns = {c.sku: c.class_noun for c in self._version.concepts if c.sku in banks}
-            self._judges[skus] = self._open_judge(banks, nouns, encoder)
+            self._judges[skus] = self._open_judge(banks, nouns, encoder, palettes)
         return self._judges[skus]
 
-    def _remember(self, sku: str) -> Features | None:
+    def _remember(self, sku: str) -> MemoryEntry | None:
         if sku not in self._memory:
             part = self._version.parts.get(f"memory/{sku}")
             data = None if part is None else self._store.read_part(part)
-            self._memory[sku] = None if data is None else decode_memory(data).features
+            self._memory[sku] = None if data is None else decode_memory(data)
         return self._memory[sku]
 
 
@@ -181,12 +191,15 @@ def crop_region(picture: Pixels, region: Region) -> Pixels:
 
 
 def shipped_judge(
-    banks: Mapping[str, Features], classes: Mapping[str, str], encoder: FeatureEncoder
+    banks: Mapping[str, Features],
+    classes: Mapping[str, str],
+    encoder: FeatureEncoder,
+    palettes: Mapping[str, Palette],
 ) -> PictureJudge:
     """The reflection score over the products of ``banks``; all share one product masker."""
     from catalog_pipeline.evaluation.reflection import ReflectionJudge
 
-    return ReflectionJudge(banks, classes, encoder, _product_masker())
+    return ReflectionJudge(banks, classes, encoder, _product_masker(), palettes=palettes)
 
 
 @lru_cache(maxsize=1)

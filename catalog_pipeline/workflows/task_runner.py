@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog_pipeline.errors import QualityGateError
-from catalog_pipeline.records import AdapterVersion, Concept, Features, PhotoSet, Pixels
+from catalog_pipeline.records import AdapterVersion, Concept, Features, Palette, PhotoSet, Pixels
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.objects import ObjectStore
@@ -56,6 +56,7 @@ class LearnedPart:
     concept_data: bytes
     shared_data: bytes | None
     features: Features
+    palette: Palette | None
     prompts: tuple[str, ...]
     loss_curve: list[tuple[int, float]]
     contact_sheet_png: bytes
@@ -178,6 +179,7 @@ class TaskRunner:
     def _learned(
         self, job: _Job, note: RefusalNote, attempt: Try, candidate: _Candidate, verdict: Verdict
     ) -> LearnedPart:
+        from catalog_pipeline.evaluation.palettes import palette_of_photos
         from catalog_pipeline.learning.memory import MEMORY_PROMPTS
 
         made = {"final_loss": candidate.curve[-1][1], "tries": float(attempt.number)}
@@ -186,6 +188,7 @@ class TaskRunner:
             concept_data=candidate.concept_data,
             shared_data=candidate.shared_data,
             features=job.features,
+            palette=palette_of_photos(job.subject.photos),
             prompts=MEMORY_PROMPTS,
             loss_curve=candidate.curve,
             contact_sheet_png=_sheet(job.subject, candidate.result),

@@ -196,17 +196,35 @@ def test_exchanged_colors_are_seen(studio):
     assert not blind.color_swap
 
 
+def test_a_product_in_colors_that_no_photo_of_it_has_is_not_found(studio):
+    """The right shape, in the colours of a product that no one named."""
+    mug, backpack = studio.sprites["mug-a"][3], studio.sprites["backpack"][3]
+    green = tinted(mug, np.array([40.0, 200.0, 60.0]))
+    picture = scene([green, backpack], "on a gray background")
+    (said,) = studio.judge(colors=True).judge([picture], [pair("mug-a", "backpack")])
+    assert verdicts(said) == {"mug-a": "missing", "backpack": "found"}
+    assert not said.color_swap
+    mug_colors, backpack_colors = (finding.colors for finding in said.findings)
+    assert mug_colors < 0.65 < backpack_colors
+    assert said.to_scores()["colors/mug-a"] == mug_colors
+    (blind,) = studio.judge().judge([picture], [pair("mug-a", "backpack")])
+    assert [finding.colors for finding in blind.findings] == [None, None]
+    assert "colors/mug-a" not in blind.to_scores()
+
+
 def exchanged(picture: Pixels, first: Sprite, second: Sprite) -> Pixels:
     """A scene of two products, each with the other's mean colour at its own shading."""
     means = [s.rgba[s.rgba[..., 3] > 127][:, :3].mean(0) for s in (first, second)]
-    tinted = []
-    for sprite, color in ((first, means[1]), (second, means[0])):
-        rgba = sprite.rgba.copy()
-        shade = rgba[..., :3].mean(2, keepdims=True) / 128
-        rgba[..., :3] = np.clip(shade * color, 0, 255).astype(np.uint8)
-        tinted.append(Sprite(rgba, sprite.label))
     assert picture.shape == (128, 128, 3)
-    return scene(tinted, "on a gray background")
+    return scene([tinted(first, means[1]), tinted(second, means[0])], "on a gray background")
+
+
+def tinted(sprite: Sprite, color: np.ndarray) -> Sprite:
+    """``sprite`` in shades of one colour."""
+    rgba = sprite.rgba.copy()
+    shade = rgba[..., :3].mean(2, keepdims=True) / 128
+    rgba[..., :3] = np.clip(shade * color, 0, 255).astype(np.uint8)
+    return Sprite(rgba, sprite.label)
 
 
 def test_a_sharper_picture_has_more_sharpness(studio, pictures):

@@ -49,12 +49,38 @@ def test_two_products_that_touch_are_cut_at_the_border():
     assert not right.taken
 
 
-def test_two_that_have_grown_together_are_one():
-    left, right = products_by_region(drawn((16, 40, 110, 100)), HALVES)
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(16, 40, 110, 100)],
+        [(40, 40, 64, 100), (64, 70, 80, 100)],
+    ],
+    ids=["as long at the border as anywhere", "narrow"],
+)
+def test_what_may_have_grown_together_is_the_product_of_neither_region(boxes):
+    left, right = products_by_region(drawn(*boxes), HALVES)
+    assert left.empty
     assert right.empty
+    assert left.taken
     assert right.taken
-    assert left.pieces == ((16, 40, 110, 100),)
+
+
+def test_a_product_off_its_place_is_whole_where_the_other_stands_elsewhere():
+    left, right = products_by_region(drawn((4, 40, 34, 100), (52, 40, 92, 100)), HALVES)
+    assert left.pieces == ((4, 40, 34, 100),)
+    assert right.pieces == ((52, 40, 92, 100),)
     assert not left.taken
+    assert not right.taken
+
+
+def test_halves_above_each_other_are_told_apart_by_height():
+    stacked = (Region(0, 0, 1, 0.5), Region(0, 0.5, 1, 1))
+    upper, lower = products_by_region(drawn((40, 44, 100, 90)), stacked)
+    assert upper.taken
+    assert lower.taken
+    upper, lower = products_by_region(drawn((40, 4, 70, 64), (50, 64, 110, 124)), stacked)
+    assert upper.pieces == ((40, 4, 70, 64),)
+    assert lower.pieces == ((50, 64, 110, 124),)
 
 
 def test_three_that_touch_are_cut_at_both_borders():

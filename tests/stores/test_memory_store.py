@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,25 @@ def test_an_entry_comes_back_bit_for_bit(entry: MemoryEntry) -> None:
     assert found.features.dtype == np.float32
     np.testing.assert_array_equal(found.features, entry.features)
     assert encode_memory(found) == data
+
+
+def test_colours_come_back_where_they_were_kept(entry: MemoryEntry) -> None:
+    palette = np.full(8, 1 / 8, np.float32)
+    found = decode_memory(encode_memory(replace(entry, palette=palette)))
+    assert found.palette is not None
+    np.testing.assert_array_equal(found.palette, palette)
+    np.testing.assert_array_equal(found.features, entry.features)
+    assert decode_memory(encode_memory(entry)).palette is None
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [np.full((2, 2), 0.25), np.array([1.5, -0.5]), np.ones(4), np.array([np.nan, 1.0])],
+    ids=["no vector", "negative", "another sum", "not finite"],
+)
+def test_what_is_no_palette_is_refused(entry: MemoryEntry, palette: Any) -> None:
+    with pytest.raises(StoreError, match="shares that sum to 1"):
+        encode_memory(replace(entry, palette=palette))
 
 
 def test_the_bytes_follow_from_the_content_alone(entry: MemoryEntry) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from catalog_pipeline.evaluation.features import FeatureEncoder
+from catalog_pipeline.evaluation.palettes import palette_of
 from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
     Features,
+    Palette,
     Pixels,
     Region,
     RenderJob,
@@ -132,6 +134,7 @@ class ColourJudge:
     banks: Mapping[str, Features]
     classes: Mapping[str, str]
     encoder: FeatureEncoder
+    palettes: Mapping[str, Palette] = field(default_factory=dict)
 
     def judge(
         self, pictures: Sequence[Pixels], named: Sequence[Sequence[tuple[str, Region]]]
@@ -166,8 +169,9 @@ class Studio:
         known = {c.sku: c for c in head.concepts} if head else {}
         parts = dict(head.parts) if head else {}
         for sku in skus:
-            features = ColourEncoder().encode([np.full((4, 4, 3), colour_of(sku))])
-            memory = encode_memory(MemoryEntry(sku, ("a photo",), features))
+            photo = np.full((4, 4, 3), colour_of(sku), np.uint8)
+            features = ColourEncoder().encode([photo])
+            memory = encode_memory(MemoryEntry(sku, ("a photo",), features, palette_of(photo)))
             parts[f"memory/{sku}"] = store.write_part(memory)
             parts[f"concept/{sku}"] = store.write_part(f"weights {sku} {edition}".encode())
             task = 1 + max((c.task for c in known.values()), default=-1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from catalog_pipeline.errors import CatalogError, LockTimeoutError
+from catalog_pipeline.evaluation.palettes import PALETTE_BINS
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
@@ -74,6 +75,8 @@ def test_memory_holds_features_and_prompts_and_no_pixels(tiny):
     entry = decode_memory(store.read_part(head.parts["memory/A"]))
     assert entry.features.shape == (3, 1280)
     assert entry.prompts
+    assert entry.palette is not None
+    assert entry.palette.shape == (PALETTE_BINS,)
     assert len(store.read_part(head.parts["memory/A"])) < 3 * 1280 * 4 + 2000
 
 

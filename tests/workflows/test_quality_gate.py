@@ -215,8 +215,9 @@ def test_a_judge_knows_the_class_but_not_the_whole_collection(
     home = open_home(studio.settings)
     known: list[set[str]] = []
 
-    def open_judge(banks, classes, encoder) -> ColourJudge:  # type: ignore[no-untyped-def]
+    def open_judge(banks, classes, encoder, palettes) -> ColourJudge:  # type: ignore[no-untyped-def]
         known.append(set(banks))
+        assert set(palettes) == set(banks)
         return ColourJudge(banks, classes, encoder)
 
     jobs = plan_night(studio.settings, DAY).jobs

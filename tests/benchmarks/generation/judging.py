@@ -31,7 +31,13 @@ class ProductJudge:
         from catalog_pipeline.evaluation.product_mask import ProductMasker
         from catalog_pipeline.evaluation.reflection import ReflectionJudge
 
-        self._judge = ReflectionJudge(bench.banks(), bench.classes, open_encoder(), ProductMasker())
+        self._judge = ReflectionJudge(
+            bench.banks(),
+            bench.classes,
+            open_encoder(),
+            ProductMasker(),
+            palettes=bench.palettes(),
+        )
 
     def judge(self, pictures: Sequence[Pixels], scenes: Sequence[Scene]) -> list[dict[str, Any]]:
         """One verdict a picture."""

@@ -8,19 +8,21 @@ so that it has the grain of a generated one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from catalog_pipeline.records import Features, Pixels, Region
 from catalog_pipeline.studio.backgrounds import BACKGROUNDS, paint_background
-from catalog_pipeline.studio.scenes import compose, draw_placements
+from catalog_pipeline.studio.scenes import Placement, compose, draw_placements
 from catalog_pipeline.studio.sprites import Sprite, SpriteLabel, stand_in_square
 
 PASTED_PHOTOS = 2
 """Photos of a product that are pasted; at least as many others are needed for its memory."""
 SIDE_PX = 128
+"""Height of a scene, and its width with one product; each more makes it half as wide again, as
+``widening`` of ``generation.yaml`` does for a night."""
 BLUR_PX = 9.0
 
 KINDS = (
@@ -124,7 +126,7 @@ def _draw(
         shown = [_tinted(one, two), _tinted(two, one)]
     elif kind in ("blank", "blurred away"):
         truth = ["missing", "missing"]
-    pixels = _picture(rng, shown)
+    pixels = _picture(rng, shown, len(named))
     if kind == "blank":
         noise = rng.normal(rng.uniform(0, 255), 2.0, pixels.shape)
         pixels = np.clip(noise, 0, 255).astype(np.uint8)
@@ -158,13 +160,26 @@ def _pick(rng: np.random.Generator, product: KnownProduct) -> Sprite:
     return product.sprites[int(rng.integers(len(product.sprites)))]
 
 
-def _picture(rng: np.random.Generator, shown: Sequence[Sprite | None]) -> Pixels:
+def _picture(rng: np.random.Generator, shown: Sequence[Sprite | None], named: int) -> Pixels:
+    """``shown`` from left to right, as high as one product's picture and as wide as ``named``'s.
+
+    Composed on a square of that width, of which a band that holds every product is kept.
+    """
+    width = SIDE_PX * (named + 1) // 2
     placements = draw_placements(rng, len(shown))
+    if len(shown) == 1:
+        placements = tuple(_sized(place, SIDE_PX / width) for place in placements)
     kind = str(rng.choice(list(BACKGROUNDS)))
-    background = paint_background(kind, int(rng.integers(2**31)), SIDE_PX)
+    background = paint_background(kind, int(rng.integers(2**31)), width)
     there = [(sprite, place) for sprite, place in zip(shown, placements, strict=True) if sprite]
     sprites, places = [sprite for sprite, _ in there], [place for _, place in there]
-    return compose(background, sprites, places)[0]
+    lowest = max(place.base_y for place in placements) + rng.uniform(0.01, 0.06)
+    bottom = min(width, max(SIDE_PX, round(lowest * width)))
+    return compose(background, sprites, places)[0][bottom - SIDE_PX : bottom]
+
+
+def _sized(place: Placement, factor: float) -> Placement:
+    return replace(place, size=place.size * factor)
 
 
 def _mixed(first: Sprite, second: Sprite) -> Sprite:

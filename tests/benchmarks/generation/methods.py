@@ -15,9 +15,16 @@ from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.planner import choose_width, list_names
 from catalog_pipeline.generation.sampler import SceneSampler
-from catalog_pipeline.records import AttentionControl, Concept, Features, Pixels, RenderJob
+from catalog_pipeline.records import (
+    AttentionControl,
+    Concept,
+    Features,
+    Palette,
+    Pixels,
+    RenderJob,
+)
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.memory import decode_memory
+from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import check_same_base, open_engine, read_named_part
 from tests.benchmarks.generation.attend_and_excite import AttendAndExcite
@@ -86,8 +93,16 @@ class Workbench:
 
     def banks(self) -> dict[str, Features]:
         """SKU -> the features of its photos, from its long-term memory."""
+        return {sku: memory.features for sku, memory in self._memories().items()}
+
+    def palettes(self) -> dict[str, Palette]:
+        """SKU -> the colours of its photos, of every product that was learned with them."""
+        memories = self._memories().items()
+        return {sku: entry.palette for sku, entry in memories if entry.palette is not None}
+
+    def _memories(self) -> dict[str, MemoryEntry]:
         names = {sku: self.version.parts[f"memory/{sku}"] for sku in self.learned}
-        return {sku: decode_memory(self._store.read_part(n)).features for sku, n in names.items()}
+        return {sku: decode_memory(self._store.read_part(name)) for sku, name in names.items()}
 
     def control(self, method: Method) -> AttentionControl:
         """The attention control of ``method``: the settings' own, varied or switched off."""

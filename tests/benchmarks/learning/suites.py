@@ -21,6 +21,13 @@ EIGHT_PRODUCTS = (
 """Two plush animals, two toys and two cartons among them: pairs that can be confused."""
 FOUR_PRODUCTS = ("backpack_dog", "bear_plushie", "duck_toy", "grey_sloth_plushie")
 FOUR_UNLIKE_PRODUCTS = ("backpack_dog", "bear_plushie", "colorful_sneaker", "duck_toy")
+TWELVE_PRODUCTS = (
+    *EIGHT_PRODUCTS,
+    "monster_toy",
+    "candle",
+    "grocery_oatly_natural_oatghurt",
+    "grocery_yoggi_strawberry_yoghurt",
+)
 EIGHT_PHOTO_PRODUCTS = (
     "grocery_god_morgon_orange_red_grapefruit_juice",
     "grocery_oatly_natural_oatghurt",
@@ -137,6 +144,18 @@ SUITES = {
             full_matrix=("ours", "finetune"),
         ),
         Suite(
+            "twelve",
+            "Twelve real products in sequence: ours and the two best rivals",
+            plain("ours", "cidm", "lwf"),
+            TWELVE_PRODUCTS,
+            sizes=Sizes(steps=60, sampler_steps=10),
+            repeats=tuple(
+                Repeat(label, order, seed)
+                for order, seed in ((1, 1), (0, 2))
+                for label in ("ours", "cidm", "lwf")
+            ),
+        ),
+        Suite(
             "parametrisation",
             "Which weights a concept moves (each product learned alone)",
             (
@@ -180,6 +199,21 @@ SUITES = {
             "Four photos instead of eight",
             (Variant("8 photos", "ours", photos=8), Variant("4 photos", "ours", photos=4)),
             EIGHT_PHOTO_PRODUCTS,
+        ),
+        Suite(
+            "stopping",
+            "When is a product learned: ten times the steps, and the early stop",
+            (
+                Variant("120 steps", "ours", {"steps": 120}),
+                Variant("1,200 steps", "ours", {"steps": 1200}),
+                Variant(
+                    "early stop, at most 1,200",
+                    "ours",
+                    {"steps": 1200, "early_stop": {"enabled": True}},
+                ),
+            ),
+            FOUR_UNLIKE_PRODUCTS[:2],
+            sizes=Sizes(sampler_steps=10),
         ),
         Suite(
             "scale",

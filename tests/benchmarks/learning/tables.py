@@ -67,6 +67,8 @@ _MAIN = (*_QUALITY, "of_alone", "drift", "text", "recognised", "same_class")
 SUITE_COLUMNS = {
     "main": (*_MAIN, "cpu_seconds", "state_bytes"),
     "quick": (*_MAIN, "cpu_seconds", "state_bytes"),
+    "twelve": (*_MAIN, "cpu_seconds", "state_bytes"),
+    "stopping": ("final", "share", "text", "recognised", "cpu_seconds"),
     "ablation": (*_QUALITY, "drift", "text", "recognised", "same_class", "cpu_seconds"),
     "parametrisation": (
         *("final", "share", "text", "recognised"),
