@@ -95,6 +95,7 @@ def run(options: argparse.Namespace) -> None:
     from tests.benchmarks.learning.cells import Choice, choose_cells
     from tests.benchmarks.learning.products import ProductShelf
     from tests.benchmarks.learning.runner import Bench, run_cells
+    from tests.benchmarks.learning.together import Together
 
     home: Path = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
         for cell in cells:
             print(f"{cell.folder}: {len(cell.products)} products, {cell.sizes}")
         return
-    bench = Bench(home, base, encoders, shelf, METHODS)
+    bench = Bench(home, base, encoders, shelf, {**METHODS, "together": Together})
     logging.info("%d cells in %s", len(cells), home)
     ran = run_cells(bench, cells)
     logging.info("%d cells run to the end; `report` writes the tables", ran)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from catalog_pipeline.evaluation.charts import (
@@ -23,6 +26,8 @@ from catalog_pipeline.records import Pixels
 from tests.benchmarks.learning.results import Group, Result
 
 SHOWN = ("ours", "finetune", "l2dm")
+"""Methods whose pictures are shown; of a suite with fewer than two of them, its first rows."""
+BARS = {"own": "after own task", "final": "final", "forgetting": "forgetting"}
 CHART_BYTES = 80_000
 SHEET_BYTES = 150_000
 _EACH = 4
@@ -53,11 +58,11 @@ def draw_charts(group: Group, prefix: str) -> dict[str, bytes]:
 
 
 def draw_sheet(group: Group, home: Path) -> bytes | None:
-    """JPEG: a row a product; one photo, then pictures of each of :data:`SHOWN` after the last task.
+    """JPEG: a row a product; one photo, then pictures of the shown methods after the last task.
 
     ``None`` where none of them has been run.
     """
-    found = [group.representative(method) for method in SHOWN]
+    found = [group.representative(method) for method in sheet_columns(group)]
     results = [result for result in found if result is not None]
     if not results:
         return None
@@ -70,7 +75,29 @@ def draw_sheet(group: Group, home: Path) -> bytes | None:
 
 def sheet_columns(group: Group) -> Sequence[str]:
     """Which methods the sheet shows, from left to right."""
-    return [method for method in SHOWN if group.representative(method) is not None]
+    usual = [method for method in SHOWN if method in group.rows]
+    return usual if len(usual) > 1 else list(group.rows)[: len(SHOWN)]
+
+
+def draw_bars(group: Group, prefix: str) -> dict[str, bytes]:
+    """File name -> PNG: a bar for each figure of :data:`BARS`, a group of bars a row."""
+    encoder, labels = group.encoders[0], list(group.rows)
+    figure = Figure(figsize=(7.2, 0.9 + 0.42 * len(labels)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places, thick = np.arange(len(labels)), 0.8 / len(BARS)
+    for index, (key, title) in enumerate(BARS.items()):
+        cells = [group.figures(label, encoder)[key] for label in labels]
+        means = [float(np.mean(values)) if values else 0.0 for values in cells]
+        axes.barh(places + (index - 1) * thick, means, thick, label=title)
+    axes.set_yticks(places, labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"mean-centred cosine, {encoder}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return {f"{prefix}-bars.png": _small(buffer.getvalue())}
 
 
 def _final_pictures(result: Result, sku: str) -> list[Pixels]:

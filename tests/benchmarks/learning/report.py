@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tests.benchmarks.learning.pictures import draw_charts, draw_sheet, sheet_columns
+from tests.benchmarks.learning.pictures import draw_bars, draw_charts, draw_sheet, sheet_columns
 from tests.benchmarks.learning.results import Group, Unfinished, missing_cells, read_home
 from tests.benchmarks.learning.suites import SUITES, TRAINED_ALIKE
 from tests.benchmarks.learning.tables import make_table
 
-_PICTURED = ("main", "scale", "quick")
+_PICTURED = ("main", "twelve", "scale", "quick")
+_BARS = ("ablation",)
 
 
 def write_report(home: Path, out: Path, *, note: str = "") -> None:
@@ -63,6 +64,10 @@ def _section(group: Group, home: Path, out: Path, index: int) -> dict[str, Any]:
         if drawn is not None:
             sheet = f"{prefix}-pictures.jpg"
             (out / sheet).write_bytes(drawn)
+    if group.suite in _BARS:
+        for name, data in draw_bars(group, prefix).items():
+            (out / name).write_bytes(data)
+            pictures.append(name)
     return {
         "protocol": group.protocol,
         "cells": len(results),

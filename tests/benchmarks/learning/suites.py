@@ -201,6 +201,13 @@ SUITES = {
             EIGHT_PHOTO_PRODUCTS,
         ),
         Suite(
+            "one_task",
+            "Four products one by one, and as one task",
+            plain("ours", "together"),
+            FOUR_UNLIKE_PRODUCTS,
+            sizes=Sizes(steps=60, sampler_steps=10),
+        ),
+        Suite(
             "stopping",
             "When is a product learned: ten times the steps, and the early stop",
             (
