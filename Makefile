@@ -109,9 +109,14 @@ ifdef QUICK
 	$(BENCH_LEARNING) run --data $(DATA) --home build/learning-quick --suite quick
 	$(BENCH_LEARNING) report --home build/learning-quick --out build/learning-quick/report
 else
-	$(BENCH_LEARNING) run --data $(DATA) --suite main --suite few --suite parametrisation --suite ablation
+	$(BENCH_LEARNING) run --data $(DATA) --suite main --suite twelve --suite few --suite parametrisation \
+	  --suite ablation --suite one_task --suite stopping --suite scale
 	$(BENCH_LEARNING) report
 endif
+
+.PHONY: bench-footprint
+bench-footprint: $(STAMP)  ## Time, memory and disk of the 60th SKU against the 5th: docs/benchmarks/footprint.md
+	$(BIN)/python -m tests.benchmarks.learning.footprint --data $(DATA)
 
 # LEARNED=HOME takes the products of a learned home in place of learning 24 (an hour or two).
 BENCH_GENERATION := $(BIN)/python -m tests.benchmarks.generation

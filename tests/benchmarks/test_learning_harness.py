@@ -32,7 +32,10 @@ from tests.benchmarks.learning.report import write_report
 from tests.benchmarks.learning.results import Result, read_home
 from tests.benchmarks.learning.runner import Bench, run_cells
 from tests.benchmarks.learning.suites import SUITES, Sizes, Suite, plain
+from tests.benchmarks.learning.tables import COLUMNS, SUITE_COLUMNS
+from tests.benchmarks.learning.together import Together
 
+ALL_METHODS = {**METHODS, "together": Together}
 NAMES = ("red_mug", "blue_mug", "green_hat")
 TINY = Sizes(steps=2, images=4, sampler_steps=2)
 LEARNING = {"latent_views": 3, "backdrops_per_scene": 1, "scenes": ["on a white background"]}
@@ -77,7 +80,7 @@ def _bench(tmp_path: Path, data: Path, tiny_model_folder: Path) -> Bench:
     encoders = {"coarse": ColourEncoder("coarse", 3), "fine": ColourEncoder("fine", 5)}
     home = tmp_path / "home"
     base = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
-    return Bench(home, base, encoders, ProductShelf(data, home, encoders), METHODS)
+    return Bench(home, base, encoders, ProductShelf(data, home, encoders), ALL_METHODS)
 
 
 @pytest.fixture(name="make_cells")
@@ -158,8 +161,9 @@ def test_a_finished_cell_is_not_run_again_and_a_lost_state_is_told(bench, make_c
         run_cells(bench, [cell])
 
 
-def test_a_method_without_memory_of_order_learns_all_at_once(bench, make_cells):
-    (cell,) = make_cells("joint")
+@pytest.mark.parametrize("method", ["joint", "together"])
+def test_a_method_without_memory_of_order_learns_all_at_once(bench, make_cells, method):
+    (cell,) = make_cells(method)
     assert run_cells(bench, [cell]) == 1
     assert not (bench.home / cell.folder / "task-2.json").exists()
     last = json.loads((bench.home / cell.folder / "task-3.json").read_text("utf-8"))
@@ -214,6 +218,13 @@ def test_cells_have_a_fixed_order_and_a_folder_each():
     assert in_order("abcd", 1) == in_order("abcd", 1) != in_order("abcd", 2)
     with pytest.raises(ValueError, match="expected 0 up to"):
         in_order("ab", 2)
+
+
+def test_every_suite_has_its_columns_and_known_methods():
+    assert SUITE_COLUMNS.keys() == SUITES.keys()
+    assert {key for columns in SUITE_COLUMNS.values() for key in columns} <= COLUMNS.keys()
+    methods = {variant.method for suite in SUITES.values() for variant in suite.variants}
+    assert methods <= ALL_METHODS.keys()
 
 
 def test_all_concepts_are_measured_in_the_middle_and_at_the_end():

@@ -31,7 +31,6 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 EARLY = (4, 5, 6)
 LATE = 3
 """Last products that are measured."""
-STEPS = 20
 FIGURES = {
     "cpu_seconds": ("CPU seconds", 1.0, "{:.1f}"),
     "wall_seconds": ("wall seconds", 1.0, "{:.1f}"),
@@ -47,25 +46,26 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=REPOSITORY / "build" / "footprint")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
     parser.add_argument("--to", type=int, default=60, help="how many products")
+    parser.add_argument("--steps", type=int, default=20, help="of the measured ones")
     options = parser.parse_args()
     home: Path = options.home.resolve()
-    skus = prepare(options.data, home, options.to)
+    skus = prepare(options.data, home, options.to, options.steps)
     tasks = measure(home, skus)
-    write_report(options.out, tasks, len(skus))
+    write_report(options.out, tasks, len(skus), options.steps)
 
 
-def prepare(data: Path, home: Path, count: int) -> list[str]:
+def prepare(data: Path, home: Path, count: int, steps: int) -> list[str]:
     """Products, and two sets of settings: ``config`` and, of one step, ``config-fast``."""
     from tests.benchmarks.first_light import write_products
 
     changes: dict[str, dict[str, Any]] = {
         "catalogs": {"root": "products", "settle_seconds": 0},
-        # Twenty steps learn too little for the gate; what it costs is the same.
-        "learning": {"steps": STEPS, "gate_min_fidelity_share": -1.0},
+        # Few steps learn too little for the gate; what it costs is the same.
+        "learning": {"steps": steps, "gate_min_fidelity_share": -1.0},
     }
-    for folder, steps in (("config", STEPS), ("config-fast", 1)):
+    for folder, own_steps in (("config", steps), ("config-fast", 1)):
         (home / folder).mkdir(parents=True, exist_ok=True)
-        changes["learning"]["steps"] = steps
+        changes["learning"]["steps"] = own_steps
         for shipped in sorted((REPOSITORY / "assets_config").glob("*.yaml")):
             content = yaml.safe_load(shipped.read_text("utf-8")) or {}
             text = yaml.safe_dump({**content, **changes.get(shipped.stem, {})}, sort_keys=False)
@@ -126,7 +126,9 @@ def stored_bytes(home: Path) -> int:
     )
 
 
-def write_report(out: Path, tasks: Mapping[int, Mapping[str, float]], count: int) -> None:
+def write_report(
+    out: Path, tasks: Mapping[int, Mapping[str, float]], count: int, steps: int
+) -> None:
     """``footprint.md`` and ``footprint.json``."""
     late = [task for task in tasks if task > count - LATE]
     rows, figures = [], {}
@@ -145,7 +147,7 @@ def write_report(out: Path, tasks: Mapping[int, Mapping[str, float]], count: int
 Command: `python -m tests.benchmarks.learning.footprint --data DIR` · written {day} on {machine}.
 
 Household products, learned one after another into one collection by `catalog-pipeline learn SKU`,
-{STEPS} steps, each measured one in a process of its own: models loaded, photos masked, slot
+{steps} steps, each measured one in a process of its own: models loaded, photos masked, slot
 trained, gate, version published. Medians of tasks {named} and of the last {LATE} of {count}. Disk
 is what the store has more of after the task. Target: at most 1.1 for each.
 
@@ -154,7 +156,7 @@ is what the store has more of after the task. Target: at most 1.1 for each.
 """
     out.mkdir(parents=True, exist_ok=True)
     (out / "footprint.md").write_text(text + "\n".join(rows) + "\n", "utf-8")
-    content = {"date": day, "machine": machine, "steps": STEPS, "products": count}
+    content = {"date": day, "machine": machine, "steps": steps, "products": count}
     content |= {"tasks": {str(task): dict(cost) for task, cost in tasks.items()}, "ratios": figures}
     (out / "footprint.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
