@@ -110,7 +110,7 @@ ifdef QUICK
 	$(BENCH_LEARNING) report --home build/learning-quick --out build/learning-quick/report
 else
 	$(BENCH_LEARNING) run --data $(DATA) --suite main --suite twelve --suite few --suite parametrisation \
-	  --suite ablation --suite one_task --suite stopping --suite scale
+	  --suite ablation --suite one_task --suite budget --suite stopping --suite scale
 	$(BENCH_LEARNING) report
 endif
 

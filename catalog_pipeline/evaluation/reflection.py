@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from catalog_pipeline.evaluation.palettes import palette_likeness, palette_of
+from catalog_pipeline.evaluation.palettes import PALETTE_BINS, palette_likeness, palette_of
 from catalog_pipeline.evaluation.reflection_likeness import Likeness, LikenessScale
 from catalog_pipeline.evaluation.reflection_looks import PictureLook, look_at
 from catalog_pipeline.records import Features, Palette, Pixels, Region
@@ -146,11 +146,18 @@ class ReflectionJudge:
                 one no colours are judged.
 
         Raises:
-            ValueError: a bank is empty or of another width than the encoder's.
+            ValueError: a bank is empty or of another width than the encoder's, or a palette
+                counts other colours.
         """
         self._encoder = encoder
         self._masker = masker
         self._palettes = dict(palettes or {})
+        for sku, palette in self._palettes.items():
+            if palette.shape != (PALETTE_BINS,):
+                raise ValueError(
+                    f"the palette of {sku!r} has shape {palette.shape}, expected "
+                    f"({PALETTE_BINS},); learn the SKU again"
+                )
         self._scale = LikenessScale(banks, classes, encoder.width)
 
     def judge(self, pictures: Sequence[Pixels], named: Sequence[Named]) -> list[Reflection]:

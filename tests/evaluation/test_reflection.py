@@ -252,4 +252,7 @@ def test_what_cannot_be_judged_is_refused(studio):
         studio.judge().judge([picture], [[]])
     with pytest.raises(ValueError, match=r"features of shape \(2, 7\)"):
         ReflectionJudge({"a": np.ones((2, 7), np.float32)}, {}, studio.encoder, studio.masker)
+    few = {"mug-a": np.ones(1, np.float32)}
+    with pytest.raises(ValueError, match=r"palette of 'mug-a' has shape \(1,\), expected \(144,\)"):
+        ReflectionJudge(studio.banks, CLASSES, studio.encoder, studio.masker, palettes=few)
     assert studio.judge().judge([], []) == []

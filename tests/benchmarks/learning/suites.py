@@ -208,6 +208,17 @@ SUITES = {
             sizes=Sizes(steps=60, sampler_steps=10),
         ),
         Suite(
+            "budget",
+            "What fewer steps cost (each product learned alone)",
+            (
+                Variant("120 steps", "ours", {"steps": 120}),
+                Variant("100 steps", "ours", {"steps": 100}),
+                Variant("80 steps", "ours", {"steps": 80}),
+            ),
+            FOUR_UNLIKE_PRODUCTS,
+            sizes=Sizes(sampler_steps=10),
+        ),
+        Suite(
             "stopping",
             "When is a product learned: ten times the steps, and the early stop",
             (

@@ -69,6 +69,7 @@ SUITE_COLUMNS = {
     "quick": (*_MAIN, "cpu_seconds", "state_bytes"),
     "twelve": (*_MAIN, "cpu_seconds", "state_bytes"),
     "one_task": ("final", "share", "text", "recognised", "cpu_seconds", "peak_rss_bytes"),
+    "budget": ("final", "share", "text", "recognised", "cpu_seconds"),
     "stopping": ("final", "share", "text", "recognised", "cpu_seconds"),
     "ablation": (*_QUALITY, "drift", "text", "recognised", "same_class", "cpu_seconds"),
     "parametrisation": (
