@@ -236,15 +236,12 @@ class AttentionControl:
     Shares are of the denoising steps, the first ones, in [0, 1].
 
     Attributes:
-        silent_share: the concepts' slots are silent, so that the base, which composes
-            well, decides where things stand.
+        silent_share: slots are silent; the base, which composes well, places things.
         apart_share: a strip of bare background keeps the regions apart.
         gap: width of that strip as a share of the picture.
-        method: ``gradient`` (latents follow the losses' gradient), ``reweight``
-            (attention is changed in the processor, no gradient) or ``none``.
+        method: ``gradient`` of the losses, ``reweight`` in the processor, or ``none``.
         guided_share: the method acts.
-        step_size: of the gradient, in units of the latents' noise; of ``reweight``,
-            what is added to attention logits.
+        step_size: of the gradient, in units of noise; of ``reweight``, added to logits.
         refinements: most extra gradient steps at one denoising step.
         threshold: images of a smaller loss are left alone.
         attend_floor: attention that a present concept has at least, in [0, 1].

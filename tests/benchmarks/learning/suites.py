@@ -213,7 +213,8 @@ SUITES = {
             (
                 Variant("120 steps", "ours", {"steps": 120}),
                 Variant("100 steps", "ours", {"steps": 100}),
-                Variant("80 steps", "ours", {"steps": 80}),
+                Variant("120 steps of 3 views", "ours", {"steps": 120, "batch_size": 3}),
+                Variant("100 steps, rank 32", "ours", {"steps": 100, "adapter": {"rank": 32}}),
             ),
             FOUR_UNLIKE_PRODUCTS,
             sizes=Sizes(sampler_steps=10),
