@@ -50,7 +50,7 @@ demo: $(STAMP)  ## Learn 4 products and render scenes of them, start to end, in 
 
 .PHONY: test
 test: check  ## Checks and the test suite (everything that must hold on every machine)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-slow
 test-slow: $(STAMP)  ## The tests that take minutes
