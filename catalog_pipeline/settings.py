@@ -148,7 +148,7 @@ class LearningSettings(_Strict):
     replay_exemplars: int = Field(4, ge=1, description="kept of them for the short-term bank")
     replay_concepts: int = Field(16, ge=1, description="concepts refreshed a task, round-robin")
     replay_selection: Literal["rainbow", "random"] = "rainbow"
-    gate_images: int = Field(8, ge=1)
+    gate_images: int = Field(4, ge=1)
     gate_min_fidelity_share: float = Field(
         0.2,
         ge=-1,
