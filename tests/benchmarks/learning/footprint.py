@@ -66,6 +66,8 @@ def prepare(data: Path, home: Path, count: int, steps: int) -> list[str]:
     for folder, own_steps in (("config", steps), ("config-fast", 1)):
         (home / folder).mkdir(parents=True, exist_ok=True)
         changes["learning"]["steps"] = own_steps
+        if folder == "config-fast":
+            changes["learning"]["gate_images"] = 1
         for shipped in sorted((REPOSITORY / "assets_config").glob("*.yaml")):
             content = yaml.safe_load(shipped.read_text("utf-8")) or {}
             text = yaml.safe_dump({**content, **changes.get(shipped.stem, {})}, sort_keys=False)
