@@ -207,12 +207,11 @@ class ReflectionJudge:
         for index, sku in enumerate(skus):
             if sku in scale.place:
                 shown = [
-                    0.0 if colors is None else self._shows(seen, colors, sku, skus)
-                    for seen, colors in zip(likeness, worn, strict=True)
+                    0.0 if palette is None else self._shows(seen, palette, sku, skus)
+                    for seen, palette in zip(likeness, worn, strict=True)
                 ]
-                colors = self._colors(worn[index], sku)
                 found = self._finding(skus, index, shown, cosines[index], likeness[index])
-                findings.append(replace(found, colors=colors))
+                findings.append(replace(found, colors=self._colors(worn[index], sku)))
         return Reflection(
             findings=tuple(findings),
             count_error=sum(len(products.pieces) for products in look.products) - len(skus),
