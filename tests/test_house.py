@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LINES_AT_MOST = 400
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -72,11 +71,6 @@ def test_torch_load_is_always_weights_only() -> None:
             if not safe:
                 offenders.append(f"{relative(path)}:{call.lineno}")
     assert offenders == []
-
-
-def test_no_python_file_is_longer_than_a_reader_can_hold() -> None:
-    lengths = {relative(p): len(p.read_text("utf-8").splitlines()) for p in tracked("*.py")}
-    assert {name: n for name, n in lengths.items() if n > LINES_AT_MOST} == {}
 
 
 def test_no_file_has_a_name_that_says_nothing() -> None:

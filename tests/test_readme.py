@@ -12,7 +12,7 @@ import pytest
 
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.objects import LocalObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")

@@ -108,7 +108,7 @@ def sample_catalog(
 
     Six photos and a card each; the same files every time.
     """
-    from catalog_pipeline.workflows.sample_catalog import write_sample_catalog
+    from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
 
     target = directory or _settings(config, home).catalog_root
     written = write_sample_catalog(target, skus or None)
@@ -118,7 +118,7 @@ def sample_catalog(
 @app.command()
 def index(config: ConfigOption = None, home: HomeOption = None) -> None:
     """Bring the index of the product folders up to date."""
-    from catalog_pipeline.workflows.refresh_index import refresh_index
+    from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     typer.echo("\n".join(report.index_lines(refresh_index(_settings(config, home)))))
 
@@ -139,7 +139,7 @@ def learn(
     One product after the other, each stored as soon as it is learned; a failed one does
     not stop the rest. Safe to interrupt and to run again.
     """
-    from catalog_pipeline.workflows.learn_concepts import learn_concepts
+    from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 
     settings = _settings(config, home)
     outcomes = []
@@ -181,9 +181,9 @@ def generate(
     if dry_run:
         _preview(settings, night, as_json)
         return
-    from catalog_pipeline.workflows.plan_night import plan_night
-    from catalog_pipeline.workflows.publish_manifest import publish_manifest
-    from catalog_pipeline.workflows.render_night import render_night
+    from catalog_pipeline.workflows.night.plan_night import plan_night
+    from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+    from catalog_pipeline.workflows.night.render_night import render_night
 
     plan = plan_night(settings, night)
     typer.echo("\n".join(report.plan_lines(plan, in_full=False)))
@@ -199,7 +199,7 @@ def generate(
 
 def _preview(settings: Settings, night: date, as_json: bool) -> None:
     from catalog_pipeline.cli.night_report import preview_lines
-    from catalog_pipeline.workflows.preview_night import preview_night
+    from catalog_pipeline.workflows.night.preview_night import preview_night
 
     preview = preview_night(settings, night)
     if as_json:
@@ -217,7 +217,7 @@ def evaluate(
     home: HomeOption = None,
 ) -> None:
     """Measure what is retained; writes a report."""
-    from catalog_pipeline.workflows.evaluate import evaluate as measure
+    from catalog_pipeline.workflows.evaluate.evaluate import evaluate as measure
 
     with open_progress() as progress:
         result = measure(_settings(config, home), collection, progress=progress)
@@ -232,7 +232,7 @@ def status(
     home: HomeOption = None,
 ) -> None:
     """Tell where products, versions and nights stand."""
-    from catalog_pipeline.workflows.status import collect_status
+    from catalog_pipeline.workflows.upkeep.status import collect_status
 
     state = collect_status(_settings(config, home))
     typer.echo(report.as_json(state) if as_json else "\n".join(report.status_lines(state)))
@@ -243,7 +243,7 @@ def versions(
     collection: CollectionOption = None, config: ConfigOption = None, home: HomeOption = None
 ) -> None:
     """List the learned versions, oldest first."""
-    from catalog_pipeline.workflows.versions import list_versions
+    from catalog_pipeline.workflows.upkeep.versions import list_versions
 
     typer.echo("\n".join(report.version_lines(list_versions(_settings(config, home), collection))))
 
@@ -259,7 +259,7 @@ def rollback(
 
     Nothing is deleted: rolling forward again is the same command.
     """
-    from catalog_pipeline.workflows.versions import rollback as move_head
+    from catalog_pipeline.workflows.upkeep.versions import rollback as move_head
 
     head = move_head(_settings(config, home), version, collection)
     typer.echo(f"current version is now {head.version}")
@@ -270,7 +270,7 @@ def gallery(
     day: LatestDayOption = None, config: ConfigOption = None, home: HomeOption = None
 ) -> None:
     """Write an HTML page of a night and print its path."""
-    from catalog_pipeline.workflows.gallery import write_gallery
+    from catalog_pipeline.workflows.evaluate.gallery import write_gallery
     from catalog_pipeline.workflows.home import open_home
 
     settings = _settings(config, home)
@@ -294,7 +294,7 @@ def doctor(
     frees dead locks, removes temporary files and brings the index in line with the served
     version; it never touches what was learned, rendered or published.
     """
-    from catalog_pipeline.workflows.doctor import run_doctor
+    from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 
     findings = run_doctor(_settings(config, home), repair=repair)
     typer.echo("\n".join(report.finding_lines(findings)))

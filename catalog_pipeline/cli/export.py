@@ -30,7 +30,7 @@ def export(
     together only where they share their deltas.
     """
     from catalog_pipeline.settings import load_settings
-    from catalog_pipeline.workflows.export_concept import export_concept
+    from catalog_pipeline.workflows.upkeep.export_concept import export_concept
 
     settings = load_settings(config, home)
     report = export_concept(settings, skus, out, collection=collection, form=form)

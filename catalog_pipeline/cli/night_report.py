@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from catalog_pipeline.workflows.preview_night import NightPreview
+    from catalog_pipeline.workflows.night.preview_night import NightPreview
 
 _SHORT_AT_MOST = 20
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
         NightPlan,
         RenderReport,
     )
-    from catalog_pipeline.workflows.evaluate import EvaluationReport
-    from catalog_pipeline.workflows.findings import Finding
-    from catalog_pipeline.workflows.versions import VersionEntry
+    from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport
+    from catalog_pipeline.workflows.upkeep.findings import Finding
+    from catalog_pipeline.workflows.upkeep.versions import VersionEntry
 
 NAMES_AT_MOST = 12
 

@@ -45,7 +45,7 @@ def manifest(
     end of that day.
     """
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.time_travel import (
+    from catalog_pipeline.workflows.upkeep.time_travel import (
         manifest_history,
         read_manifest,
         write_parquet,
@@ -81,7 +81,7 @@ def verify(
     Every picture, every state of a manifest, every version with its parts. The exit
     status is 1 when anything is broken or missing.
     """
-    from catalog_pipeline.workflows.verify import verify as recompute
+    from catalog_pipeline.workflows.upkeep.verify import verify as recompute
 
     with open_progress() as progress:
         result = recompute(_settings(config, home), day, progress=progress)
@@ -110,7 +110,7 @@ def gc(
     `keep_versions` of archive.yaml. Safe beside other runs as long as none of them takes
     longer than the grace, and safe to interrupt.
     """
-    from catalog_pipeline.workflows.collect_garbage import collect_garbage
+    from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 
     result = collect_garbage(_settings(config, home), grace_hours=grace_hours, dry_run=dry_run)
     typer.echo("\n".join(report.garbage_lines(result)))
@@ -130,7 +130,7 @@ def retire(
     The current version loses their concepts, checkpoints and planned images go; earlier
     versions keep them. Photos that come back are learned anew.
     """
-    from catalog_pipeline.workflows.retire import retire_concepts
+    from catalog_pipeline.workflows.catalog.retire import retire_concepts
 
     retired = []
     for outcome in retire_concepts(_settings(config, home), skus or None):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from catalog_pipeline.stores.archive import ManifestState
-    from catalog_pipeline.workflows.collect_garbage import GarbageReport
-    from catalog_pipeline.workflows.retire import RetireOutcome
-    from catalog_pipeline.workflows.time_travel import ManifestView
-    from catalog_pipeline.workflows.verify import VerifyReport
+    from catalog_pipeline.workflows.catalog.retire import RetireOutcome
+    from catalog_pipeline.workflows.upkeep.collect_garbage import GarbageReport
+    from catalog_pipeline.workflows.upkeep.time_travel import ManifestView
+    from catalog_pipeline.workflows.upkeep.verify import VerifyReport
 
 
 def state_lines(day: date, states: Sequence[ManifestState]) -> list[str]:

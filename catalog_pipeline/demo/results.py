@@ -13,9 +13,9 @@ from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.evaluation.contact_sheet import contact_sheet, decode_png, encode_png
 from catalog_pipeline.records import ArchiveRow, Pixels
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.gallery import write_gallery
+from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
+from catalog_pipeline.workflows.evaluate.gallery import write_gallery
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.photo_sets import validate_photo_set
 
 QUERY = (
     "select sku, count(*) as images, count(*) filter (len(skus) > 1) as shared, "

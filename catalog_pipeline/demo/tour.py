@@ -14,8 +14,8 @@ from catalog_pipeline.demo.scratch_home import prepare_home
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.sample_catalog import write_sample_catalog
 
 FIRST_PRODUCTS = ("MUG-ZIGZAG-01", "BACKPACK-STAR-01", "VASE-DIAGONAL-01")
 NEXT_PRODUCT = "MUG-HEARTS-01"

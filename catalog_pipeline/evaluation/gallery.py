@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from catalog_pipeline.evaluation.embedding import page_templates, picture_uri
+from catalog_pipeline.evaluation.html_pages import page_templates, picture_uri
 from catalog_pipeline.evaluation.retention import fidelity_share
 from catalog_pipeline.records import ArchiveRow, Pixels
 

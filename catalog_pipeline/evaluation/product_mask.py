@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from catalog_pipeline.evaluation.packaged_weights import packaged_file
 from catalog_pipeline.records import Pixels
 
+Inside = npt.NDArray[np.bool_]
 MaskPixels = npt.NDArray[np.uint8]
 """Opacity of the product, ``(height, width)``, 0..255."""
 
@@ -22,8 +23,12 @@ MIN_LARGEST_SHARE = 0.85
 MAX_SOFTNESS = 0.30
 """Undecided area (opacity 40..215) over masked area; above it the network was guessing."""
 
+MAX_ARM_SHARE = 0.4
+"""Of a masked area, skin joined to the photo's edge; above it the mask is a hand's."""
+
 _NETWORK_PX = 320
 _VERDICT_PX = 96
+_SKIN_CB, _SKIN_CR = (77, 127), (133, 173)
 _MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
 _STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
 
@@ -130,3 +135,41 @@ def _largest_share(mask: MaskPixels) -> float:
                     frontier.append(neighbour)
         largest = max(largest, size)
     return largest / total if total else 0.0
+
+
+def arm_share(pixels: Pixels, mask: npt.NDArray[np.uint8]) -> float:
+    """Share of the masked area that is skin joined to the edge of the photo, in [0, 1].
+
+    Salience networks like hands. A cut-out that is mostly an arm teaches a product that is
+    an arm. An arm is skin-coloured (the Cb-Cr box of Chai and Ngan, "Face segmentation using
+    skin-color map in videophone applications", 1999) and comes in over the edge of the photo;
+    a brown bear that stands free in its photo is not one.
+
+    Args:
+        pixels: ``(height, width, 3)``.
+        mask: ``(height, width)``, 0..255.
+    """
+    photo, opacity = Image.fromarray(pixels), Image.fromarray(mask)
+    for image in (photo, opacity):
+        image.thumbnail((_VERDICT_PX, _VERDICT_PX), Image.Resampling.BOX)
+    inside: Inside = np.asarray(opacity) >= 128
+    if not inside.any():
+        return 0.0
+    colors = np.asarray(photo.convert("YCbCr"))
+    skin = inside.copy()
+    for channel, (low, high) in ((colors[..., 1], _SKIN_CB), (colors[..., 2], _SKIN_CR)):
+        skin &= (channel >= low) & (channel <= high)
+    edge = np.ones_like(skin)
+    edge[2:-2, 2:-2] = False
+    return float(_reached(skin & edge, skin).sum() / inside.sum())
+
+
+def _reached(start: Inside, within: Inside) -> Inside:
+    """``start`` grown step by step, diagonals too, as far as ``within`` goes."""
+    grown = start
+    while True:
+        image = Image.fromarray(grown.astype(np.uint8) * 255)
+        following = (np.asarray(image.filter(ImageFilter.MaxFilter(3))) > 0) & within
+        if (following == grown).all():
+            return grown
+        grown = following

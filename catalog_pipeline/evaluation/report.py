@@ -14,7 +14,7 @@ from catalog_pipeline.evaluation.charts import (
     retention_heat_map,
 )
 from catalog_pipeline.evaluation.confusion import ConfusedPair
-from catalog_pipeline.evaluation.embedding import data_uri, page_templates, share_grade
+from catalog_pipeline.evaluation.html_pages import data_uri, page_templates, share_grade
 from catalog_pipeline.evaluation.retention import RetentionMatrix
 from catalog_pipeline.evaluation.scoring import CollectionScore, SkuScore
 from catalog_pipeline.records import AdapterVersion

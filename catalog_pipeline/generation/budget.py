@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.draws import KINDS, shorten
-from catalog_pipeline.plan_settings import BudgetSettings, CoverageSettings
 from catalog_pipeline.records import RenderJob
+from catalog_pipeline.settings import BudgetSettings, CoverageSettings
 
 
 def put_lacking_first(

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from catalog_pipeline.plan_settings import SceneTemplate
 from catalog_pipeline.records import Concept
+from catalog_pipeline.settings import SceneTemplate
 
 KINDS = {1: "singles", 2: "pairs", 3: "triples"}
 """What a picture of so many products is called."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.plan_settings import LayoutSettings
 from catalog_pipeline.records import Region
+from catalog_pipeline.settings import LayoutSettings
 
 
 def _columns(*edges: float) -> tuple[Region, ...]:

@@ -30,9 +30,13 @@ from catalog_pipeline.generation import budget as budgets
 from catalog_pipeline.generation.draws import Slot, hash_number
 from catalog_pipeline.generation.layouts import find_regions
 from catalog_pipeline.generation.policies import draw_slots
-from catalog_pipeline.plan_settings import BudgetSettings, CoverageSettings
 from catalog_pipeline.records import AttentionControl, Concept, NightPlan, RenderJob
-from catalog_pipeline.settings import AttentionSettings, GenerationSettings
+from catalog_pipeline.settings import (
+    AttentionSettings,
+    BudgetSettings,
+    CoverageSettings,
+    GenerationSettings,
+)
 
 
 def plan_night(

@@ -24,9 +24,13 @@ from catalog_pipeline.generation.draws import (
     partners_by_rule,
     shorten,
 )
-from catalog_pipeline.plan_settings import CATEGORY, CrossSellSettings, PolicySettings
 from catalog_pipeline.records import Concept
-from catalog_pipeline.settings import GenerationSettings
+from catalog_pipeline.settings import (
+    CATEGORY,
+    CrossSellSettings,
+    GenerationSettings,
+    PolicySettings,
+)
 
 Group = tuple[str, ...]
 """SKUs of one picture, sorted."""

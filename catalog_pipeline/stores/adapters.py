@@ -27,10 +27,10 @@ from catalog_pipeline.errors import (
 )
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.stores.batches import each_of
-from catalog_pipeline.stores.content import put_content
-from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
+from catalog_pipeline.stores.content_addressed import put_content
 from catalog_pipeline.stores.head import Head, HeadObject
 from catalog_pipeline.stores.leases import Lease, hold_lease
+from catalog_pipeline.stores.objects import ObjectStore, check_segment, sha256_hex
 from catalog_pipeline.stores.pages import parts_in_page
 from catalog_pipeline.stores.versions import (
     Page,

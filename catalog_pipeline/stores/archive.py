@@ -33,13 +33,13 @@ from catalog_pipeline.stores.archive_keys import (
     version_key,
 )
 from catalog_pipeline.stores.batches import each_of
-from catalog_pipeline.stores.content import put_content
-from catalog_pipeline.stores.contention import until_won
-from catalog_pipeline.stores.contract import ObjectStore, check_segment, sha256_hex
+from catalog_pipeline.stores.content_addressed import put_content
 from catalog_pipeline.stores.manifest_merge import check_days, merged_rows, rows_by_image_id
 from catalog_pipeline.stores.manifest_states import ManifestState, state_as_of
+from catalog_pipeline.stores.objects import ObjectStore, check_segment, sha256_hex
 from catalog_pipeline.stores.picture_quarantine import PictureQuarantine
 from catalog_pipeline.stores.pictures import check_pictures, read_picture
+from catalog_pipeline.stores.retry_conflicts import until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
 __all__ = ["ImageArchive", "ManifestState", "image_key"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from catalog_pipeline.errors import StoreError
-from catalog_pipeline.stores.contract import check_segment
+from catalog_pipeline.stores.objects import check_segment
 
 IMAGE_PREFIX = "images/sha256="
 MANIFEST_PREFIX = "manifest/dt="

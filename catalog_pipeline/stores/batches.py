@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from catalog_pipeline.stores.contract import ObjectStore
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
 
 _Item = TypeVar("_Item")

@@ -17,8 +17,8 @@ import json
 from dataclasses import dataclass
 
 from catalog_pipeline.errors import ConflictError, IntegrityError, ObjectNotFoundError
-from catalog_pipeline.stores.contention import until_won
-from catalog_pipeline.stores.contract import ObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.retry_conflicts import until_won
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from catalog_pipeline.errors import ObjectNotFoundError
 from catalog_pipeline.records import IndexRow
-from catalog_pipeline.stores.contention import until_won
-from catalog_pipeline.stores.contract import ObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.retry_conflicts import until_won
 from catalog_pipeline.stores.schemas import decode_index, encode_index
 
 INDEX_KEY = "catalog/index.parquet"

@@ -34,10 +34,10 @@ from catalog_pipeline.errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from catalog_pipeline.stores.contract import ObjectStore, sha256_hex
 from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.local import LocalObjectStore, write_error
-from catalog_pipeline.stores.processes import is_known_dead, own_process
+from catalog_pipeline.stores.objects import ObjectStore, sha256_hex
+from catalog_pipeline.stores.process_identity import is_known_dead, own_process
 
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 0.1

@@ -25,7 +25,7 @@ from catalog_pipeline.errors import (
     StorageFullError,
     StoreError,
 )
-from catalog_pipeline.stores.contract import (
+from catalog_pipeline.stores.objects import (
     ObjectInfo,
     StoredObject,
     check_digest,
@@ -42,7 +42,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, er
 
 
 class LocalObjectStore:
-    """An :class:`~catalog_pipeline.stores.contract.ObjectStore` in ``root``.
+    """An :class:`~catalog_pipeline.stores.objects.ObjectStore` in ``root``.
 
     A version is the SHA-256 of the content. Writers of one key take turns by a
     lock file under ``root/.locks``; keys share 256 of them, so that a million

@@ -8,7 +8,7 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive_keys import image_key, staging_folder
 from catalog_pipeline.stores.batches import missing_keys
-from catalog_pipeline.stores.contract import ObjectStore, sha256_hex
+from catalog_pipeline.stores.objects import ObjectStore, sha256_hex
 
 
 def read_picture(objects: ObjectStore, key: str) -> bytes:

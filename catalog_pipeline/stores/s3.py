@@ -27,7 +27,7 @@ from catalog_pipeline.errors import (
     StoreError,
 )
 from catalog_pipeline.settings import S3Settings
-from catalog_pipeline.stores.contract import (
+from catalog_pipeline.stores.objects import (
     ObjectInfo,
     StoredObject,
     check_digest,
@@ -76,7 +76,7 @@ _CONFLICT_CODES = {"412", "PreconditionFailed"}
 
 
 class S3ObjectStore:
-    """An :class:`~catalog_pipeline.stores.contract.ObjectStore` in a bucket.
+    """An :class:`~catalog_pipeline.stores.objects.ObjectStore` in a bucket.
 
     A version is the ETag. Credentials come from the usual boto3 chain
     (environment, profile, instance role). Throttling, 5xx answers and broken

@@ -127,10 +127,10 @@ def report(home: Path, kinds: dict[str, str], seconds: float, note: str) -> None
     """Figures as a table, pictures as two contact sheets."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, decode_png
     from catalog_pipeline.settings import load_settings
-    from catalog_pipeline.workflows.gate import render_samples
+    from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.learning_inputs import open_tools
-    from catalog_pipeline.workflows.photo_sets import validate_photo_set
+    from catalog_pipeline.workflows.learn.fidelity_gate import render_samples
+    from catalog_pipeline.workflows.learn.learning_inputs import open_tools
 
     settings = load_settings()
     opened = open_home(settings)

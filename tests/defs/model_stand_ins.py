@@ -30,10 +30,10 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import version_hash
-from catalog_pipeline.workflows import learn_concepts as learning
 from catalog_pipeline.workflows import models
+from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.photo_sets import validate_photo_set
+from catalog_pipeline.workflows.learn import learn_concepts as learning
 from catalog_pipeline.workflows.progress import ProgressSink
 
 REFUSED_FILE = "refused_skus.txt"

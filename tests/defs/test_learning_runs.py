@@ -7,7 +7,7 @@ import dagster as dg
 
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
-from catalog_pipeline.workflows.versions import rollback
+from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.defs.scratch_line import Line
 
 CONCEPT = dg.AssetKey(["learning", "concept"])

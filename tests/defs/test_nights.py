@@ -96,7 +96,7 @@ def test_a_second_run_of_the_night_changes_nothing(
 def test_a_lost_picture_stops_the_night_after_the_manifest(
     learned_line: Line, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from catalog_pipeline.workflows import publish_manifest as publishing
+    from catalog_pipeline.workflows.night import publish_manifest as publishing
 
     publish = publishing.publish_manifest
 

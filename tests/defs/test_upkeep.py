@@ -11,7 +11,7 @@ import pytest
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs.ops import upkeep
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
-from catalog_pipeline.workflows import retire
+from catalog_pipeline.workflows.catalog import retire
 from tests.defs.scratch_line import Line
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.evaluation.confusion import ConfusionMatrix
-from catalog_pipeline.evaluation.embedding import picture_uri
+from catalog_pipeline.evaluation.html_pages import picture_uri
 from catalog_pipeline.evaluation.prompts import (
     CLASS_NOUNS_AT_MOST,
     EVALUATION_SCENES,

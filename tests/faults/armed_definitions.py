@@ -20,7 +20,8 @@ from catalog_pipeline.settings import HOME_ENV
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.head import HeadObject
-from catalog_pipeline.stores.objects import LocalObjectStore, S3ObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.s3 import S3ObjectStore
 from tests.faults.fault_files import FAULT_FILE, GO_ON_FILE, REACHED_FILE
 
 __all__ = ["defs"]

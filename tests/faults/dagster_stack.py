@@ -22,8 +22,8 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from PIL import Image
 
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.refresh_index import refresh_index
 from tests.defs.test_reexecution import LAUNCH, ask
 from tests.faults import fault_files
 

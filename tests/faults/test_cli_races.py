@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from catalog_pipeline.settings import load_settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.refresh_index import refresh_index
 from tests.faults.dagster_stack import REPOSITORY, write_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

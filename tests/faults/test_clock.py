@@ -17,13 +17,14 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores import leases
 from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.leases import LeaseRecord, hold_lease
-from catalog_pipeline.stores.objects import ObjectStore, S3ObjectStore
-from catalog_pipeline.stores.processes import own_process
-from catalog_pipeline.workflows import render_batches
-from catalog_pipeline.workflows.first_sight import FIRST_SIGHT_KEY
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.process_identity import own_process
+from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.workflows.catalog.first_seen import FIRST_SIGHT_KEY
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.publish_manifest import publish_manifest
-from catalog_pipeline.workflows.refresh_index import refresh_index
+from catalog_pipeline.workflows.night import render_batches
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from tests.stores.store_processes import Location, Worker
 from tests.workflows.painted_night import DAY, NIGHT, Studio
 

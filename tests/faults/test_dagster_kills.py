@@ -18,7 +18,7 @@ import pytest
 
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.plan_night import read_plan
+from catalog_pipeline.workflows.night.plan_night import read_plan
 from tests.faults.dagster_stack import Stack, is_alive, kill, running_stack, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

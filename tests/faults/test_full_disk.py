@@ -18,7 +18,7 @@ from catalog_pipeline.records import Concept
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
-from catalog_pipeline.stores.objects import LocalObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore
 from tests.stores.store_processes import NIGHT, index_row, learn, picture
 
 REPOSITORY = Path(__file__).resolve().parents[2]

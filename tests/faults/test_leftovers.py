@@ -10,8 +10,8 @@ import pytest
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.archive import image_key
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.plan_night import plan_night, read_plan
-from catalog_pipeline.workflows.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.night.plan_night import plan_night, read_plan
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from tests.workflows.painted_night import DAY, NIGHT, PowerCutError, Studio
 
 

@@ -24,8 +24,8 @@ from catalog_pipeline.defs.learning.schedules import SCHEDULE_NAME
 from catalog_pipeline.defs.ops import run_launcher
 from catalog_pipeline.defs.ops.run_launcher import WatchedRunLauncher
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
-from catalog_pipeline.workflows.refresh_index import refresh_index
-from catalog_pipeline.workflows.versions import rollback
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
+from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.defs.scratch_line import Line
 
 

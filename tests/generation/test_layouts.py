@@ -11,8 +11,8 @@ import pytest
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.layouts import LAYOUTS, find_regions, split_layout
 from catalog_pipeline.generation.scene_regions import region_masks
-from catalog_pipeline.plan_settings import LAYOUT_COUNTS, LayoutSettings
 from catalog_pipeline.records import Region
+from catalog_pipeline.settings import LAYOUT_COUNTS, LayoutSettings
 from tests.generation.plans import concepts, ids, plan, policy
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from catalog_pipeline.generation.planner import join_plans
 from catalog_pipeline.generation.policies import list_items
-from catalog_pipeline.plan_settings import BudgetSettings, CoverageSettings
 from catalog_pipeline.records import Concept, NightPlan
+from catalog_pipeline.settings import BudgetSettings, CoverageSettings
 from tests.generation.plans import DAY, concept, concepts, ids, plan, policy
 
 SHOP = [

@@ -21,12 +21,14 @@ from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexR
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.contention import until_won
 from catalog_pipeline.stores.garbage import CollectionGarbage
 from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.leases import hold_lease
-from catalog_pipeline.stores.objects import LocalObjectStore, ObjectStore, S3ObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.s3 import S3ObjectStore
 
 PATIENCE_SECONDS = 60.0
 NIGHT = date(2026, 3, 1)

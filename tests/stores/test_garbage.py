@@ -11,7 +11,7 @@ from catalog_pipeline.errors import ConflictError, IntegrityError
 from catalog_pipeline.records import AdapterVersion, ArchiveRow
 from catalog_pipeline.stores.adapters import AdapterStore, Lease
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.content import put_content
+from catalog_pipeline.stores.content_addressed import put_content
 from catalog_pipeline.stores.garbage import (
     CollectionGarbage,
     Garbage,
@@ -21,7 +21,8 @@ from catalog_pipeline.stores.garbage import (
     remove,
 )
 from catalog_pipeline.stores.head import HeadObject
-from catalog_pipeline.stores.objects import LocalObjectStore, ObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
 from tests.stores.store_processes import NIGHT, Worker
 
 MakeVersion = Callable[..., AdapterVersion]
@@ -155,7 +156,7 @@ def test_nothing_goes_while_a_record_cannot_be_read(
 def test_content_that_is_used_again_is_young_again(
     store: AdapterStore, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from catalog_pipeline.stores import content
+    from catalog_pipeline.stores import content_addressed as content
 
     monkeypatch.setattr(content, "REWRITTEN_AFTER", timedelta(hours=-1))
     store.write_part(b"weights")

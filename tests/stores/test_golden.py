@@ -21,8 +21,8 @@ from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexR
 from catalog_pipeline.stores.adapters import AdapterStore, Head, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory, encode_memory
-from catalog_pipeline.stores.objects import LocalObjectStore
 from catalog_pipeline.stores.versions import encode_version
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -21,8 +21,8 @@ from catalog_pipeline.errors import (
     StorageFullError,
     StoreError,
 )
-from catalog_pipeline.stores.contract import StoredObject, sha256_hex
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import StoredObject, sha256_hex
 from tests.stores.store_processes import Location, Worker
 
 

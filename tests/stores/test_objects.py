@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from catalog_pipeline.errors import ConflictError, ObjectNotFoundError, StoreError
 from catalog_pipeline.settings import S3Settings, Settings
-from catalog_pipeline.stores.contract import check_key
 from catalog_pipeline.stores.objects import (
     LocalObjectStore,
     ObjectStore,
     S3ObjectStore,
+    check_key,
     open_object_store,
 )
 from tests.stores.store_processes import Location, Worker

@@ -22,7 +22,9 @@ from catalog_pipeline.errors import IntegrityError, StoreError
 from catalog_pipeline.records import ArchiveRow, IndexRow
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.objects import LocalObjectStore, ObjectStore, S3ObjectStore
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.s3 import S3ObjectStore
 from catalog_pipeline.stores.schemas import (
     INDEX_SCHEMA,
     INDEX_SCHEMA_VERSION,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from catalog_pipeline.records import ArchiveRow, RenderJob
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.plan_night import plan_night, read_plan
-from catalog_pipeline.workflows.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.night.plan_night import plan_night, read_plan
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from tests.workflows.painted_night import DAY, NIGHT, Studio
 
 FORGOTTEN = "a"

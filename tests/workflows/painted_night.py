@@ -26,8 +26,8 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.picture_scores import crop_region
-from catalog_pipeline.workflows.render_night import render_night
+from catalog_pipeline.workflows.night.picture_scores import crop_region
+from catalog_pipeline.workflows.night.render_night import render_night
 
 DAY = date(2025, 3, 14)
 SIDE = 32

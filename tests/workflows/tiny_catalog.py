@@ -13,10 +13,10 @@ from PIL import Image
 
 from catalog_pipeline.records import LearnOutcome, SkuStatus
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.learn_concepts import learn_concepts
+from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.progress import SilentProgress
-from catalog_pipeline.workflows.refresh_index import refresh_index
 
 LEARNING: dict[str, Any] = {
     "steps": 6,

@@ -42,7 +42,7 @@ def image_manifest(
     pandas or DuckDB, and by `archive/summary`.
     """
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.publish_manifest import publish_manifest
+    from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 
     settings = pipeline.settings()
     day = date.fromisoformat(context.partition_key)

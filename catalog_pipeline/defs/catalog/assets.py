@@ -27,7 +27,7 @@ def catalog_index(
     partitions; a SKU that is gone becomes `retired` and keeps its partition. An empty
     listing is refused. Read by the `catalog_watch` sensor and by learning.
     """
-    from catalog_pipeline.workflows.refresh_index import refresh_index
+    from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     settings = pipeline.settings()
     report = refresh_index(settings)
@@ -125,7 +125,7 @@ def validated_photo_set(settings: Settings, sku: str) -> dict[str, Any]:
     Raises:
         CatalogError: too few usable photos, a set still moving, an unusable card.
     """
-    from catalog_pipeline.workflows.photo_sets import validate_photo_set
+    from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 
     return _photo_set_metadata(validate_photo_set(settings, sku), settings)
 

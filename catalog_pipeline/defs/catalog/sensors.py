@@ -82,8 +82,8 @@ def _current_rows(
     settings: Settings,
 ) -> tuple[Sequence[IndexRow], list[AssetObservation | dg.AssetMaterialization]]:
     """The index rows, listed anew where that is cheap, and the event of a changed index."""
+    from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.refresh_index import refresh_index
 
     rows = open_home(settings).index.read()
     if len(rows) > settings.catalog.sensor_lists_up_to_skus:

@@ -35,7 +35,7 @@ def plan(
     and by publishing, which marks pictures that the plan no longer asks for.
     """
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.plan_night import plan_key, plan_night
+    from catalog_pipeline.workflows.night.plan_night import plan_key, plan_night
 
     settings = pipeline.settings()
     night = plan_night(settings, date.fromisoformat(context.partition_key))
@@ -95,7 +95,7 @@ def images(
     in quarantine. A night of which nothing could be rendered fails; one of which some
     pictures failed goes on without them.
     """
-    from catalog_pipeline.workflows.render_night import render_night
+    from catalog_pipeline.workflows.night.render_night import render_night
 
     day = date.fromisoformat(context.partition_key)
     report = render_night(pipeline.settings(), day, progress=LogProgress(context.log))

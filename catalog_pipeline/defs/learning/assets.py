@@ -47,7 +47,7 @@ def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
     candidate that a gate refused is shown, before and after, as an observation.
     Unchanged photos and settings cost nothing. Read by `learning/memory` and the planner.
     """
-    from catalog_pipeline.workflows import learn_concepts
+    from catalog_pipeline.workflows.learn import learn_concepts
 
     settings = pipeline.settings()
     skus = list(context.partition_keys)

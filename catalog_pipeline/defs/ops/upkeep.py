@@ -32,7 +32,7 @@ def remove_garbage(
     context: dg.OpExecutionContext, config: GarbageConfig, pipeline: PipelineResource
 ) -> None:
     """Remove what nothing refers to and nobody wrote for `grace_hours`."""
-    from catalog_pipeline.workflows.collect_garbage import collect_garbage as collect
+    from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage as collect
 
     report = collect(pipeline.settings(), grace_hours=config.grace_hours, dry_run=config.dry_run)
     for text in report.skipped:
@@ -67,8 +67,8 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
     because that run names its range by it.
     """
     from catalog_pipeline.records import SkuStatus
+    from catalog_pipeline.workflows.catalog.retire import retire_concepts
     from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.retire import retire_concepts
 
     settings = pipeline.settings()
     kept: dict[str, str] = {}

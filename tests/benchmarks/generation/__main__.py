@@ -84,9 +84,9 @@ def learned_settings(options: argparse.Namespace) -> Settings:
 
 def learn(options: argparse.Namespace) -> None:
     """Write the products and learn whatever is not learned yet."""
-    from catalog_pipeline.workflows.learn_concepts import learn_concepts
-    from catalog_pipeline.workflows.refresh_index import refresh_index
-    from catalog_pipeline.workflows.sample_catalog import write_sample_catalog
+    from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
+    from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
+    from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
     from tests.benchmarks.first_light import write_products
 
     home: Path = (options.learned or options.home / "home").resolve()

@@ -20,7 +20,7 @@ from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 from catalog_pipeline.evaluation.features import FeatureEncoder, open_encoder
 from catalog_pipeline.evaluation.palettes import mean_palette, palette_of
 from catalog_pipeline.evaluation.product_mask import ProductMasker
-from catalog_pipeline.evaluation.reflection import Reflection, ReflectionJudge
+from catalog_pipeline.evaluation.reflection.score import Reflection, ReflectionJudge
 from catalog_pipeline.records import Palette, Pixels
 from tests.benchmarks.generation.known_products import known_products
 from tests.benchmarks.generation.known_scenes import (

@@ -29,7 +29,7 @@ class ProductJudge:
     def __init__(self, bench: Workbench) -> None:
         from catalog_pipeline.evaluation.features import open_encoder
         from catalog_pipeline.evaluation.product_mask import ProductMasker
-        from catalog_pipeline.evaluation.reflection import ReflectionJudge
+        from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
 
         self._judge = ReflectionJudge(
             bench.banks(),

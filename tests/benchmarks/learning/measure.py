@@ -17,7 +17,7 @@ from catalog_pipeline.evaluation.text_following import SceneRecogniser, scene_pa
 from catalog_pipeline.learning.baselines.method import LifelongMethod
 from catalog_pipeline.learning.memory import derive_seed
 from catalog_pipeline.records import Concept, Features, Pixels
-from catalog_pipeline.workflows.gate import GATE_PROMPTS
+from catalog_pipeline.workflows.learn.fidelity_gate import GATE_PROMPTS
 from tests.benchmarks.learning.products import Product
 from tests.benchmarks.learning.references import References, render, render_base_only
 

@@ -22,7 +22,7 @@ from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.records import Features, Photo, PhotoSet
 from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.workflows.learning_inputs import photos_hash, with_masks
+from catalog_pipeline.workflows.learn.learning_inputs import photos_hash, with_masks
 from tests.benchmarks.learning.suites import Source, Suite
 
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

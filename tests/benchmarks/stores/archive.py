@@ -20,9 +20,9 @@ from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.schemas import encode_manifest
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.plan_night import encode_plan, plan_key
-from catalog_pipeline.workflows.publish_manifest import publish_manifest
-from catalog_pipeline.workflows.verify import verify
+from catalog_pipeline.workflows.night.plan_night import encode_plan, plan_key
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.upkeep.verify import verify
 from tests.benchmarks.stores.made_up import (
     make_plan,
     make_rows,

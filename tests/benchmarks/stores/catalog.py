@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from catalog_pipeline.catalog.local import RACY_SECONDS
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, load_settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.learn_concepts import learn_concepts
-from catalog_pipeline.workflows.refresh_index import refresh_index
+from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from tests.benchmarks.stores.made_up import write_products
 from tests.benchmarks.stores.measurement import Measurement, measure
 from tests.benchmarks.stores.sizes import Sizes

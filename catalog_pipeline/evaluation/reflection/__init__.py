@@ -1,0 +1,1 @@
+"""The reflection score: is every named product there, once, as itself (docs/reflection.md)."""

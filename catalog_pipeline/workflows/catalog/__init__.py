@@ -1,0 +1,1 @@
+"""What is on sale: refresh the index of the watched folders, validate a photo set, retire SKUs."""

@@ -1,0 +1,144 @@
+"""List the catalog and bring ``catalog/index.parquet`` up to date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
+from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
+from catalog_pipeline.catalog.photo_set import load_card
+from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
+from catalog_pipeline.errors import (
+    CatalogError,
+    ConfigurationError,
+    IntegrityError,
+    ObjectNotFoundError,
+)
+from catalog_pipeline.records import IndexReport, IndexRow, RefusedFile, Sku, SkuListing
+from catalog_pipeline.settings import CatalogSettings, Settings
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.workflows.catalog.first_seen import date_by_first_sight
+from catalog_pipeline.workflows.home import open_home
+
+DIGESTS_KEY = "catalog/digests.json"
+"""SHA-256 of every listed file under its etag: only files that changed are read again."""
+
+_DIGESTS_SCHEMA = 1
+
+
+def refresh_index(settings: Settings, *, now: datetime | None = None) -> IndexReport:
+    """List the catalog once and merge the listing into the index.
+
+    Idempotent: while no content changes, nothing is written. Atomic: readers see the
+    old index or the new one; concurrent refreshes and learning lose nothing. A crash
+    before the end loses at most digests, which are then taken again.
+
+    Args:
+        settings: the settings; ``catalog`` says where and what to list.
+        now: the time against which sets settle, with a time zone; default the present.
+
+    Raises:
+        EmptyListingError: the listing would retire everything, or too much.
+        CatalogError: the catalog cannot be listed.
+        StoreError: the index cannot be read or written.
+    """
+    moment = now or datetime.now(UTC)
+    home = open_home(settings)
+    source = open_photo_source(settings)
+    known = _read_digests(home.objects)
+    listing = date_by_first_sight(home.objects, source.list_skus(known), moment)
+    merge = _Merge(source, listing, now=moment, settings=settings.catalog)
+    rows = home.index.read()
+    if merge(rows) != rows:
+        home.index.update(merge)
+    if listing.digests != known:
+        _write_digests(home.objects, listing.digests)
+    return merge.report()
+
+
+class _Merge:
+    """The change of the index by one listing; reads each card once, however often it is asked."""
+
+    def __init__(
+        self,
+        source: PhotoSource,
+        listing: ListingResult,
+        *,
+        now: datetime,
+        settings: CatalogSettings,
+    ) -> None:
+        self._source = source
+        self._listing = listing
+        self._now = now
+        self._settings = settings
+        self._cards: dict[str, Sku | str] = {}
+        self._unreadable: dict[str, RefusedFile] = {}
+        self._report: IndexReport | None = None
+
+    def __call__(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
+        """The rows after the merge."""
+        known = {row.sku: row for row in rows}
+        for found in self._listing.listings:
+            if needs_card(known.get(found.sku), found) and is_settled(
+                found, now=self._now, settings=self._settings
+            ):
+                self._read_card(found)
+        self._report = merge_index(
+            rows,
+            self._readable_listing(),
+            now=self._now,
+            settings=self._settings,
+            cards=self._cards,
+        )
+        return list(self._report.rows)
+
+    def report(self) -> IndexReport:
+        """What the last merge found."""
+        if self._report is None:
+            raise CatalogError("the index was not merged; merge before reporting")
+        return self._report
+
+    def _read_card(self, found: SkuListing) -> None:
+        if found.sku in self._cards or found.sku in self._unreadable:
+            return
+        try:
+            self._cards[found.sku] = load_card(self._source, found)
+        except ConfigurationError as error:
+            self._cards[found.sku] = str(error)
+        except CatalogError as error:
+            self._unreadable[found.sku] = RefusedFile(found.card_key or found.sku, str(error))
+
+    def _readable_listing(self) -> ListingResult:
+        """The listing without the SKUs whose card could not be read: these stay as known."""
+        if not self._unreadable:
+            return self._listing
+        return replace(
+            self._listing,
+            listings=tuple(f for f in self._listing.listings if f.sku not in self._unreadable),
+            refused=(*self._listing.refused, *self._unreadable.values()),
+        )
+
+
+def _read_digests(objects: ObjectStore) -> KnownDigests:
+    try:
+        data = objects.read(DIGESTS_KEY).data
+    except ObjectNotFoundError:
+        return {}
+    try:
+        content = json.loads(data)
+        if content["schema_version"] != _DIGESTS_SCHEMA:
+            return {}
+        return {key: (etag, sha256) for key, (etag, sha256) in content["digests"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{objects.uri(DIGESTS_KEY)} is not a digest cache ({error!r}); expected the JSON that "
+            "a refresh writes; delete it, the next refresh takes all digests anew"
+        ) from error
+
+
+def _write_digests(objects: ObjectStore, digests: KnownDigests) -> None:
+    content = {"schema_version": _DIGESTS_SCHEMA, "digests": dict(digests)}
+    objects.put(DIGESTS_KEY, json.dumps(content).encode())

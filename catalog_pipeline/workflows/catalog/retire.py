@@ -1,0 +1,205 @@
+"""Forget products whose folders are gone: out of the head, the checkpoints and the plans.
+
+The listing makes a row ``retired``, which keeps it out of every new plan. What is done
+here is the rest. The order is index row, checkpoints and head, plans; each step is
+repeated by a rerun until it is done, so a kill anywhere is mended by the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+
+from catalog_pipeline import __version__
+from catalog_pipeline.catalog.sources import open_photo_source
+from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
+from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.learn.learning_inputs import memory_version
+from catalog_pipeline.workflows.night.plan_night import decode_plan, plan_key, plan_night
+
+LEASE_WAIT_SECONDS = 600.0
+
+_PLANS = "plans/dt="
+
+
+@dataclass(frozen=True)
+class RetireOutcome:
+    """What became of one SKU: ``done`` says what went, ``reason`` why it is still there."""
+
+    sku: str
+    done: tuple[str, ...] = ()
+    version: str = ""
+    reason: str = ""
+
+
+def retire_concepts(
+    settings: Settings,
+    skus: Sequence[str] | None = None,
+    *,
+    today: date | None = None,
+    lease_wait_seconds: float = LEASE_WAIT_SECONDS,
+) -> Iterator[RetireOutcome]:
+    """Clean up after ``skus``, or after every retired SKU of which something is left.
+
+    For each: the index row forgets what it was learned from, so that photos that come
+    back are learned anew; its checkpoints go; a version without its concept and memory is
+    published and becomes the head by compare-and-swap, under the collection's lease and
+    fence; the plans of tonight and later nights are made without it. Earlier versions,
+    their parts and the pictures stay. Idempotent; a SKU that cannot be retired is yielded
+    with its reason, and the others go on.
+
+    A SKU in ``skus`` that the index does not know as retired is looked for in the
+    catalog; when its folder is gone the index says so first.
+
+    Args:
+        settings: the settings.
+        skus: which; default every retired one.
+        today: plans of this night and later ones are changed; default today, UTC.
+        lease_wait_seconds: how long a running learner is waited for.
+
+    Raises:
+        CatalogError: the index does not know one of ``skus``, or the catalog cannot be
+            listed.
+    """
+    run = _Retirement(settings, open_home(settings), lease_wait_seconds)
+    nights = today or datetime.now(UTC).date()
+    chosen = run.left_over(nights) if skus is None else run.vanished(skus)
+    for row in chosen:
+        try:
+            yield run.retire(row, nights)
+        except CatalogPipelineError as error:
+            yield RetireOutcome(row.sku, reason=str(error))
+
+
+@dataclass(frozen=True)
+class _Retirement:
+    settings: Settings
+    home: Home
+    lease_wait_seconds: float
+
+    def left_over(self, today: date) -> list[IndexRow]:
+        """Retired rows of which a head, a checkpoint or a plan still knows."""
+        rows = [row for row in self.home.index.read() if row.status is SkuStatus.RETIRED]
+        if not rows:
+            return []
+        known = {sku for key in self._plans(today) for sku in self._planned(key)}
+        for name in self.home.collections():
+            store = self.home.adapters(name)
+            current = store.current()
+            known |= {concept.sku for concept in current.concepts} if current else set()
+            known |= {_sku_of(checkpoint) for checkpoint in store.staging_names()}
+        return [row for row in rows if row.sku in known or row.learned_hash]
+
+    def vanished(self, skus: Sequence[str]) -> list[IndexRow]:
+        """The rows of ``skus``; CatalogError when one is unknown or has its folder."""
+        by_sku = {row.sku: row for row in self.home.index.read()}
+        unknown = sorted(set(skus) - by_sku.keys())
+        if unknown:
+            raise CatalogError(
+                f"the index does not know {', '.join(unknown)}; expected SKUs that "
+                "`catalog-pipeline status` has seen; check the names"
+            )
+        chosen = [by_sku[sku] for sku in dict.fromkeys(skus)]
+        live = [row.sku for row in chosen if row.status is not SkuStatus.RETIRED]
+        if live:
+            source = open_photo_source(self.settings)
+            listed = source.list_skus(only=live)
+            there = {found.sku for found in listed.listings}
+            there |= {file.key.partition("/")[0] for file in listed.refused}
+            if there:
+                raise CatalogError(
+                    f"{', '.join(sorted(there))} still has its folder in {source.where}; a listing "
+                    "would bring it back; move the folder away first"
+                )
+        return chosen
+
+    def retire(self, row: IndexRow, today: date) -> RetireOutcome:
+        """All steps for one SKU."""
+        # Only the row that was looked at: photos may have come back since.
+        self.home.index.update(lambda rows: [_forgotten(r) if r == row else r for r in rows])
+        if not self._is_retired(row.sku):
+            return RetireOutcome(row.sku, reason="its photos came back")
+        done: list[str] = []
+        version = ""
+        for name in self.home.collections():
+            store = self.home.adapters(name)
+            current = store.current()
+            concept = current.concept(row.sku) if current else None
+            if concept is None and not _checkpoints(store, row.sku):
+                continue
+            with store.lease(timeout_seconds=self.lease_wait_seconds) as lease:
+                for checkpoint in _checkpoints(store, row.sku):
+                    store.delete_staging(checkpoint)
+                    done.append(f"checkpoint {checkpoint}")
+                parent = store.current()
+                if self._is_retired(row.sku) and parent and parent.concept(row.sku):
+                    draft = _without(parent, row.sku)
+                    store.publish(draft)
+                    store.promote(draft.version, expected=parent.version, fence=lease.fence)
+                    version = draft.version
+                    done.append(f"version {version} of {name} without it")
+        done += [text for key in self._plans(today) for text in self._replan(key, row.sku)]
+        return RetireOutcome(row.sku, tuple(done), version)
+
+    def _is_retired(self, sku: str) -> bool:
+        """Whether the photos are still gone: a SKU that came back in the meantime stays."""
+        rows = (row for row in self.home.index.read() if row.sku == sku)
+        return any(row.status is SkuStatus.RETIRED for row in rows)
+
+    def _plans(self, today: date) -> list[date]:
+        names = (key.removeprefix(_PLANS)[:10] for key in self.home.objects.list(_PLANS))
+        return sorted(day for day in map(date.fromisoformat, names) if day >= today)
+
+    def _planned(self, day: date) -> set[str]:
+        key = plan_key(day)
+        plan, _ = decode_plan(self.home.objects.read(key).data, self.home.objects.uri(key))
+        return {sku for job in plan.jobs for sku in job.skus}
+
+    def _replan(self, day: date, sku: str) -> Iterator[str]:
+        if sku not in self._planned(day):
+            return
+        try:
+            plan = plan_night(self.settings, day)
+            yield f"plan of {day} now has {len(plan.jobs)} images"
+        except GenerationError:
+            # Nothing is left to plan. A published night keeps its plan: its rows answer to it.
+            archive = self.home.archive
+            if not archive.read_day(day) and not archive.quarantine.read_day(day):
+                self.home.objects.delete(plan_key(day))
+                yield f"plan of {day} dropped, nothing else is learned"
+
+
+def _forgotten(row: IndexRow) -> IndexRow:
+    """``row`` retired, as if it had never been learned."""
+    return replace(row, status=SkuStatus.RETIRED, learned_hash="", reason="")
+
+
+def _without(parent: AdapterVersion, sku: str) -> AdapterVersion:
+    """The version after ``parent`` that no longer knows ``sku``."""
+    concepts = tuple(concept for concept in parent.concepts if concept.sku != sku)
+    parts = {name: sha for name, sha in parent.parts.items() if name.partition("/")[2] != sku}
+    draft = replace(
+        parent,
+        version="",
+        parent=parent.version,
+        concepts=concepts,
+        parts=parts,
+        memory_version=memory_version(parts),
+        code_version=__version__,
+        created_utc=datetime.now(UTC),
+        metrics=dict(concepts[-1].metrics) if concepts else {},
+    )
+    return replace(draft, version=version_hash(draft))
+
+
+def _checkpoints(store: AdapterStore, sku: str) -> list[str]:
+    return [name for name in store.staging_names() if _sku_of(name) == sku]
+
+
+def _sku_of(checkpoint: str) -> str:
+    """Checkpoints are named ``<sku>-<fingerprint>.safetensors``."""
+    return checkpoint.rpartition("/")[2].rpartition("-")[0]

@@ -1,0 +1,1 @@
+"""How good it is: retention and fidelity reports, and a gallery, as pages for people."""

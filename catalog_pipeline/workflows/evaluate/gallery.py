@@ -1,0 +1,85 @@
+"""Write the page of a night: every published picture, for people to look through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
+from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.picture_quarantine import FAILED
+from catalog_pipeline.workflows.evaluate.report_pages import photos_to_show, write_page
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.night.picture_gate import why_failed
+
+if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.gallery import GalleryProduct
+
+
+def write_gallery(settings: Settings, day: date) -> Path:
+    """Write ``reports/gallery-<day>.html`` under the home and return its path.
+
+    The page holds every published picture of the day, superseded ones included (hidden at
+    first), and, folded away, those in quarantine with the reason. Written anew each time,
+    atomically; where state lives in a bucket, the page is stored there as well.
+
+    Raises:
+        GenerationError: nothing was published for this day.
+        IntegrityError: a picture does not match its hash.
+    """
+    from catalog_pipeline.evaluation.contact_sheet import decode_png
+    from catalog_pipeline.evaluation.gallery import GalleryImage, render_gallery
+
+    home = open_home(settings)
+    rows = home.archive.read_day(day)
+    held = [row for row in home.archive.quarantine.read_day(day) if not row.superseded]
+    if not rows and not held:
+        known = ", ".join(night.isoformat() for night in home.archive.days()[-5:]) or "none"
+        raise GenerationError(
+            f"no picture has been published for {day.isoformat()}; latest nights: {known}; "
+            f"run `catalog-pipeline generate --day {day.isoformat()}` first"
+        )
+    good = [(row, "") for row in rows if row.verdict != FAILED]
+    images = [
+        GalleryImage(row, decode_png(home.archive.read_image(row.path)), reason)
+        for row, reason in (*good, *((row, why_failed(row)) for row in held))
+    ]
+    products = {p.sku: p for p in _products(settings, home, [image.row for image in images])}
+    page = render_gallery(day, images, products)
+    return write_page(settings, home, f"gallery-{day.isoformat()}.html", page.encode())
+
+
+@dataclass(frozen=True)
+class _Names:
+    name: str
+    ceiling: float | None
+
+
+def _products(
+    settings: Settings, home: Home, rows: Sequence[ArchiveRow]
+) -> Iterable[GalleryProduct]:
+    from catalog_pipeline.evaluation.gallery import GalleryProduct
+
+    skus = sorted({sku for row in rows for sku in row.skus})
+    photos = photos_to_show(settings, skus, per_sku=1)
+    names = _learned_names(home, rows)
+    for sku in skus:
+        known = names.get(sku, _Names(sku, None))
+        yield GalleryProduct(sku, known.name, next(iter(photos[sku]), None), known.ceiling)
+
+
+def _learned_names(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, _Names]:
+    """Name and ceiling of each product, from the versions that rendered it."""
+    names: dict[str, _Names] = {}
+    for collection, version in sorted({(r.collection, r.adapter_version) for r in rows}):
+        try:
+            record = home.adapters(collection).read(version)
+        except ObjectNotFoundError:
+            continue  # The pictures of a deleted version are still worth showing.
+        for concept in record.concepts:
+            names[concept.sku] = _Names(concept.name, concept.metrics.get("ceiling"))
+    return names

@@ -1,0 +1,245 @@
+"""What an evaluation looks at: pictures of every product, of the base, and the photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.generation.layouts import split_layout
+from catalog_pipeline.records import AdapterVersion, Concept, Features, RenderJob
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.memory import decode_memory
+from catalog_pipeline.workflows.evaluate.base_only import BasePictures
+from catalog_pipeline.workflows.evaluate.report_pages import each_with_photos
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.learn.learn_concepts import ENCODER
+from catalog_pipeline.workflows.learn.learning_inputs import SHARED
+from catalog_pipeline.workflows.models import check_same_base, open_engine, read_named_part
+from catalog_pipeline.workflows.progress import ProgressSink
+
+if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.sampling import DiffusionEngine
+    from catalog_pipeline.evaluation.collection import BaseFeatures, CollectionFeatures
+    from catalog_pipeline.evaluation.features import FeatureEncoder
+
+SECOND_ENCODER = "efficientnet_lite0"
+PHOTOS = 6
+"""Looked at, a product, by an encoder whose features the memory does not hold; and shown."""
+
+_FEWEST_PHOTOS = 2
+_SHOWN_PX = 256
+_NO_DAY = date(1970, 1, 1)
+_BySku = dict[str, dict[str, Features]]  # encoder -> SKU -> features
+
+
+@lru_cache(maxsize=4)
+def _encoder(name: str) -> FeatureEncoder:
+    from catalog_pipeline.evaluation.features import open_encoder
+
+    return open_encoder(name)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything seen of a version.
+
+    ``by_encoder`` starts with the configured encoder; ``samples`` maps a SKU to its
+    pictures as data URIs, one a scene.
+    """
+
+    by_encoder: tuple[CollectionFeatures, ...]
+    samples: Mapping[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Looker:
+    """Renders one version and looks at it with every encoder, each picture once."""
+
+    settings: Settings
+    home: Home
+    version: AdapterVersion
+    images_per_sku: int
+    progress: ProgressSink
+
+    @cached_property
+    def encoders(self) -> dict[str, FeatureEncoder]:
+        """By identity: the configured one, then the packaged ones."""
+        from catalog_pipeline.evaluation.features import encoder_identity
+
+        names = dict.fromkeys((self.settings.evaluation.encoder, ENCODER, SECOND_ENCODER))
+        opened = {name: _encoder(name) for name in names}
+        return {encoder_identity(name): encoder for name, encoder in opened.items()}
+
+    @property
+    def scenes(self) -> list[tuple[str, int]]:
+        """Scene and seed of each picture of a product."""
+        from catalog_pipeline.evaluation.prompts import evaluation_scenes
+
+        return evaluation_scenes(self.images_per_sku)
+
+    def look(self) -> Look:
+        """Render and look; minutes for a large collection.
+
+        Raises:
+            LearningError: the version belongs to another base model.
+        """
+        from catalog_pipeline.evaluation.collection import CollectionFeatures
+
+        engine = open_engine(self.settings)
+        check_same_base(self.version, engine.base.content_hash)
+        photos = self._photos()
+        base = _BaseLook(self, engine)
+        pictures, around, samples = self._products(engine)
+        seen = base.features()
+        scenes = [scene for scene, _ in self.scenes]
+        return Look(
+            tuple(
+                CollectionFeatures(
+                    name, pictures[name], around[name], photos[name], scenes, seen[name]
+                )
+                for name in self.encoders
+            ),
+            samples,
+        )
+
+    def _products(self, engine: DiffusionEngine) -> tuple[_BySku, _BySku, dict[str, list[str]]]:
+        """Features of the pictures and of their surroundings; SKU -> its pictures to show."""
+        from catalog_pipeline.evaluation.html_pages import picture_uri
+        from catalog_pipeline.evaluation.text_following import surroundings
+        from catalog_pipeline.generation.sampler import SceneSampler
+
+        store = self.home.adapters(self.version.collection)
+        sampler = SceneSampler(
+            engine,
+            self.settings.learning.adapter,
+            lambda name: read_named_part(store, self.version, name),
+            self.settings.generation.batch_size,
+        )
+        concepts = {concept.sku: concept for concept in self.version.concepts}
+        features: _BySku = {name: {} for name in self.encoders}
+        around: _BySku = {name: {} for name in self.encoders}
+        samples: dict[str, list[str]] = {}
+        label = f"evaluate {self.version.collection}"
+        self.progress.start(label, len(concepts) * self.images_per_sku)
+        for sku, concept in concepts.items():
+            pictures = sampler.render(self._jobs(concept), concepts)
+            for name, encoder in self.encoders.items():
+                features[name][sku] = encoder.encode(pictures)
+                around[name][sku] = encoder.encode([surroundings(one) for one in pictures])
+            samples[sku] = [picture_uri(picture, _SHOWN_PX) for picture in pictures]
+            self.progress.advance(label, len(pictures), sku)
+        self.progress.finish(label)
+        return features, around, samples
+
+    def _jobs(self, concept: Concept) -> list[RenderJob]:
+        generation = self.settings.generation
+        return [
+            RenderJob(
+                job_id=f"evaluation-{concept.sku}-{seed}",
+                day=_NO_DAY,
+                template="evaluation",
+                prompt=f"{concept.name} {scene}",
+                scene=scene,
+                skus=(concept.sku,),
+                regions=split_layout(1),
+                layout="single",
+                seed=seed,
+                sampler=generation.sampler,
+                steps=generation.steps,
+                guidance=generation.guidance,
+                width=generation.width,
+                height=generation.height,
+                negative_prompt=generation.negative_prompt,
+                collection=self.version.collection,
+                adapter_version=self.version.version,
+            )
+            for scene, seed in self.scenes
+        ]
+
+    def _photos(self) -> _BySku:
+        """Encoder -> SKU -> features of its photos.
+
+        Those of the memory's encoder are the memory's, which needs no photo; the others
+        look at the photos that the catalog still has, at two or more.
+
+        Raises:
+            GenerationError: the configured encoder has no product to measure.
+        """
+        found: _BySku = {name: {} for name in self.encoders}
+        skus = [concept.sku for concept in self.version.concepts]
+        for sku, photos in each_with_photos(self.settings, skus, PHOTOS):
+            for name, encoder in self.encoders.items():
+                if name == ENCODER:
+                    found[name][sku] = self._remembered(sku)
+                elif len(photos) >= _FEWEST_PHOTOS:
+                    found[name][sku] = encoder.encode(photos)
+        first = next(iter(self.encoders))
+        if not found[first]:
+            raise GenerationError(
+                f"no product of collection '{self.version.collection}' can be measured by the "
+                f"encoder {first}: it needs {_FEWEST_PHOTOS} photos of a product in the catalog "
+                "and found none; bring the photos back, or set evaluation.yaml: encoder to "
+                f"{ENCODER}"
+            )
+        return found
+
+    def _remembered(self, sku: str) -> Features:
+        store = self.home.adapters(self.version.collection)
+        return decode_memory(read_named_part(store, self.version, f"memory/{sku}")).features
+
+
+class _BaseLook:
+    """The base before and after: opened while ``engine`` is bare, read once a version is in."""
+
+    def __init__(self, looker: Looker, engine: DiffusionEngine) -> None:
+        from catalog_pipeline.evaluation.prompts import (
+            class_prompts,
+            prior_prompts,
+            scene_prompts,
+        )
+
+        self._pictures = BasePictures(
+            engine,
+            looker.home.objects,
+            looker.encoders,
+            looker.settings.generation,
+            looker.progress,
+        )
+        version = looker.version
+        self._slot = SHARED if SHARED in version.parts else None
+        scenes = list(dict.fromkeys(scene for scene, _ in looker.scenes))
+        # One scene alone cannot be told from another.
+        self._scene_prompts = scene_prompts(scenes if len(scenes) > 1 else [])
+        self._asked = {
+            "prior": prior_prompts(),
+            "class": class_prompts(concept.class_noun for concept in version.concepts),
+        }
+        self._scenes = self._pictures.before(self._scene_prompts, "base: scenes", surroundings=True)
+        self._before = {
+            kind: self._pictures.before(asked, f"base: {kind} prompts")
+            for kind, asked in self._asked.items()
+        }
+
+    def features(self) -> dict[str, BaseFeatures]:
+        """By encoder; renders the prior's prompts with what is installed now."""
+        from catalog_pipeline.evaluation.collection import BaseFeatures
+
+        after = {
+            kind: self._pictures.after(asked, self._slot, f"{kind} prompts again")
+            for kind, asked in self._asked.items()
+        }
+        return {
+            name: BaseFeatures(
+                scene_prompts=self._scene_prompts,
+                scenes=np.asarray(rows),
+                prior=(self._before["prior"][name], after["prior"][name]),
+                class_nouns=(self._before["class"][name], after["class"][name]),
+            )
+            for name, rows in self._scenes.items()
+        }

@@ -1,0 +1,1 @@
+"""From photos to a promoted concept: train, judge, and publish or refuse."""

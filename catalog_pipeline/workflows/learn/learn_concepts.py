@@ -1,0 +1,235 @@
+"""Learn SKUs one after the other, each committed before the next begins."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from catalog_pipeline import __version__
+from catalog_pipeline.catalog.index import mark_failed, mark_learned
+from catalog_pipeline.errors import (
+    CatalogError,
+    CatalogPipelineError,
+    ConflictError,
+    LockTimeoutError,
+    QualityGateError,
+    StorageFullError,
+)
+from catalog_pipeline.records import (
+    AdapterVersion,
+    Concept,
+    IndexRow,
+    LearnOutcome,
+    PhotoSet,
+    SkuStatus,
+)
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
+from catalog_pipeline.workflows.learn.learning_inputs import (
+    SHARED,
+    LearningTools,
+    concept_config_hash,
+    memory_version,
+    open_tools,
+    photos_hash,
+)
+from catalog_pipeline.workflows.learn.loss_curves import curve_part, encode_curve
+from catalog_pipeline.workflows.models import base_model_hash
+from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+
+if TYPE_CHECKING:
+    from catalog_pipeline.workflows.learn.task_runner import LearnedPart
+
+LEASE_WAIT_SECONDS = 3600.0
+ENCODER = "mobilenet_v2"
+
+
+def learn_concepts(
+    settings: Settings,
+    skus: Sequence[str] | None = None,
+    *,
+    progress: ProgressSink | None = None,
+) -> Iterator[LearnOutcome]:
+    """Learn ``skus``, or every new, changed and failed one, in order of first sight.
+
+    Yields an outcome as soon as its SKU is committed. A SKU that fails is
+    yielded with status ``failed`` and the rest go on. Same photos and settings
+    as the head's: ``unchanged``, no work. Safe to kill: the SKU at work resumes
+    from its last checkpoint, the ones before it are committed.
+
+    Raises:
+        CatalogError: the index is empty, or does not know one of ``skus``.
+    """
+    home = open_home(settings)
+    rows = choose_rows(home.index.read(), skus)
+    run = _LearningRun(settings, home, progress or SilentProgress())
+    for row in rows:
+        yield run.learn(row)
+
+
+def choose_rows(index: Sequence[IndexRow], skus: Sequence[str] | None) -> list[IndexRow]:
+    """The index rows to learn, in order of first sight.
+
+    Raises:
+        CatalogError: the index is empty, or does not know one of ``skus``.
+    """
+    if not index:
+        raise CatalogError(
+            "the index knows no SKU; expected at least one; run `catalog-pipeline index` first"
+        )
+    ordered = sorted(index, key=lambda row: (row.first_seen_utc, row.sku))
+    if skus is None:
+        waiting = (SkuStatus.NEW, SkuStatus.CHANGED, SkuStatus.FAILED)
+        return [row for row in ordered if row.status in waiting]
+    unknown = sorted(set(skus) - {row.sku for row in index})
+    if unknown:
+        raise CatalogError(
+            f"the index does not know {', '.join(unknown)}; expected SKUs that "
+            "`catalog-pipeline status` lists; run `catalog-pipeline index` after adding photos"
+        )
+    by_sku = {row.sku: row for row in ordered}
+    return [by_sku[sku] for sku in dict.fromkeys(skus)]
+
+
+@dataclass
+class _LearningRun:
+    """Models are loaded when the first SKU really needs training."""
+
+    settings: Settings
+    home: Home
+    progress: ProgressSink
+    tools: LearningTools | None = None
+
+    def learn(self, row: IndexRow) -> LearnOutcome:
+        """One SKU from photos to promoted version; failures of the SKU become an outcome."""
+        started = time.monotonic()
+        try:
+            photo_set = validate_photo_set(self.settings, row.sku)
+            outcome = self._commit(photo_set)
+        except (ConflictError, LockTimeoutError, StorageFullError) as error:
+            # The store's trouble, not the product's: its row stays as it is, and the next
+            # run learns it.
+            outcome = failed_outcome(row.sku, error)
+        except CatalogPipelineError as error:
+            reason = str(error)
+            self.home.index.update(
+                lambda rows: mark_failed(rows, row.sku, row.content_hash, reason)
+            )
+            outcome = failed_outcome(row.sku, error)
+        else:
+            learned = photo_set.content_hash
+            self.home.index.update(lambda rows: mark_learned(rows, row.sku, learned))
+        return replace(outcome, seconds=time.monotonic() - started)
+
+    def _commit(self, photo_set: PhotoSet) -> LearnOutcome:
+        """Train under the collection's lease and move its head by compare-and-swap."""
+        store = self.home.adapters(photo_set.sku.collection)
+        with store.lease(timeout_seconds=LEASE_WAIT_SECONDS) as lease:
+            parent = store.current()
+            known = parent.concept(photo_set.sku.sku) if parent else None
+            if known is not None and parent is not None and self._is_current(known, photo_set):
+                renamed = _with_card(known, photo_set)
+                if renamed != known:
+                    version = self._publish(store, parent, renamed, dict(parent.parts), lease.fence)
+                    return _unchanged(renamed, version.version, "the card changed, the photos not")
+                return _unchanged(known, parent.version, "already learned from these photos")
+            learned = self._train(store, parent, photo_set)
+            parts = dict(parent.parts) if parent else {}
+            sku = photo_set.sku.sku
+            parts[f"concept/{sku}"] = store.write_part(learned.concept_data)
+            if learned.shared_data is not None:
+                parts[SHARED] = store.write_part(learned.shared_data)
+            entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
+            parts[f"memory/{sku}"] = store.write_part(encode_memory(entry))
+            parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
+            require_untouched_parts(parent, parts, sku)
+            version = self._publish(store, parent, learned.concept, parts, lease.fence)
+            for name in learned.staged:
+                store.delete_staging(name)
+        return LearnOutcome(
+            sku,
+            "learned",
+            version=version.version,
+            metrics=learned.concept.metrics,
+            loss_curve=tuple(learned.loss_curve),
+            contact_sheet_png=learned.contact_sheet_png,
+        )
+
+    def _is_current(self, known: Concept, photo_set: PhotoSet) -> bool:
+        return known.photos_hash == photos_hash(photo_set) and known.config_hash == self._config()
+
+    def _config(self) -> str:
+        base = base_model_hash(self.settings.base_model)
+        return concept_config_hash(self.settings.learning, base, ENCODER)
+
+    def _train(
+        self, store: AdapterStore, parent: AdapterVersion | None, photo_set: PhotoSet
+    ) -> LearnedPart:
+        from catalog_pipeline.workflows.learn.task_runner import TaskRunner
+
+        if self.tools is None:
+            self.tools = open_tools(self.settings)
+        runner = TaskRunner(self.settings, self.home.objects, store, self.tools, self.progress)
+        return runner.run(parent, photo_set, photos_hash(photo_set), self._config())
+
+    def _publish(
+        self,
+        store: AdapterStore,
+        parent: AdapterVersion | None,
+        concept: Concept,
+        parts: dict[str, str],
+        fence: int,
+    ) -> AdapterVersion:
+        """Write the immutable version, then move the head if it still is ``parent``."""
+        kept = tuple(c for c in parent.concepts if c.sku != concept.sku) if parent else ()
+        config = self.settings.learning.model_dump_json()
+        draft = AdapterVersion(
+            version="",
+            collection=store.collection,
+            parent=parent.version if parent else None,
+            concepts=(*kept, concept),
+            base_model_hash=base_model_hash(self.settings.base_model),
+            config_hash=hashlib.sha256(config.encode()).hexdigest(),
+            parts=parts,
+            memory_version=memory_version(parts),
+            code_version=__version__,
+            seed=self.settings.learning.seed,
+            created_utc=datetime.now(UTC),
+            metrics=dict(concept.metrics),
+        )
+        version = replace(draft, version=version_hash(draft))
+        store.publish(version)
+        store.promote(version.version, expected=draft.parent, fence=fence)
+        return version
+
+
+def _with_card(known: Concept, photo_set: PhotoSet) -> Concept:
+    card = photo_set.sku
+    return replace(known, name=card.name, category=card.category)
+
+
+def failed_outcome(sku: str, error: CatalogPipelineError) -> LearnOutcome:
+    """What became of ``sku``, with what the quality gate saw of it where that refused it."""
+    if isinstance(error, QualityGateError):
+        return LearnOutcome(
+            sku,
+            "failed",
+            reason=str(error),
+            metrics=error.figures,
+            contact_sheet_png=error.picture_png,
+        )
+    return LearnOutcome(sku, "failed", reason=str(error))
+
+
+def _unchanged(concept: Concept, version: str, reason: str) -> LearnOutcome:
+    return LearnOutcome(
+        concept.sku, "unchanged", version=version, reason=reason, metrics=concept.metrics
+    )

@@ -1,0 +1,1 @@
+"""One night's pictures: plan, render, judge, and publish the manifest."""

@@ -1,0 +1,230 @@
+"""Plan a night over every collection that serves a version, and keep the plan.
+
+The plan of a day is one JSON object, ``plans/dt=YYYY-MM-DD/plan.json``. It carries
+a hash of what it was made from; as long as that is the same, the stored plan stays
+as it is, byte for byte, and once it differs a new plan takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import date
+from typing import Any
+
+from catalog_pipeline.errors import (
+    GenerationError,
+    IntegrityError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from catalog_pipeline.generation import planner
+from catalog_pipeline.generation.policies import list_items
+from catalog_pipeline.records import AttentionControl, NightPlan, Region, RenderJob
+from catalog_pipeline.settings import BudgetSettings, Settings
+from catalog_pipeline.stores.objects import StoredObject
+from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.night.night_inputs import (
+    ASSUMED_SECONDS_PER_IMAGE,
+    REPORTS_PREFIX,
+    NightInputs,
+    count_shown,
+    hash_concepts,
+    measured_seconds_per_image,
+    read_inputs,
+)
+
+PLAN_SCHEMA_VERSION = 2
+"""Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``."""
+
+
+def plan_night(settings: Settings, day: date) -> NightPlan:
+    """Plan ``day`` and write the plan; the plan in force is returned.
+
+    Every collection with a promoted version is planned from that version's concepts,
+    retired SKUs left out, and all share the budget. Idempotency key: the day with
+    the generation settings (``batch_size`` and ``quality`` aside), the versions and the
+    SKUs shown; a call with the same ones writes nothing. Atomic: readers see the old
+    plan or the new one.
+
+    What coverage counts, the manifests of the nights before, is read when a plan is
+    made; a stored plan does not change because an earlier night did.
+
+    Raises:
+        GenerationError: no collection has learned a product that is not retired.
+    """
+    home = open_home(settings)
+    inputs = read_inputs(home, settings.generation, day)
+    key = plan_key(day)
+
+    def attempt() -> NightPlan:
+        stored = read_stored(home, key)
+        plan = plan_in_force(home, inputs, stored)[0]
+        data = encode_plan(plan, inputs.content_hash)
+        if stored is None or stored.data != data:
+            home.objects.compare_and_swap(key, data, stored.version if stored else None)
+        return plan
+
+    return until_won(attempt, key)
+
+
+def read_plan(settings: Settings, day: date) -> NightPlan:
+    """The stored plan of ``day``.
+
+    Raises:
+        GenerationError: the day was never planned.
+        IntegrityError: the object is not a plan of this day.
+    """
+    plan = find_plan(settings, day)
+    if plan is None:
+        raise GenerationError(
+            f"{day.isoformat()} has no plan in {settings.home}; plan the night first "
+            f"(catalog-pipeline generate --day {day.isoformat()})"
+        )
+    return plan
+
+
+def find_plan(settings: Settings, day: date) -> NightPlan | None:
+    """The stored plan of ``day``, ``None`` when the day was never planned.
+
+    Raises:
+        IntegrityError: the object is not a plan of this day.
+    """
+    home = open_home(settings)
+    objects, key = home.objects, plan_key(day)
+    stored = read_stored(home, key)
+    if stored is None:
+        return None
+    plan, _ = decode_plan(stored.data, objects.uri(key))
+    if plan.day != day:
+        raise IntegrityError(
+            f"{objects.uri(key)} is the plan of {plan.day.isoformat()}, expected "
+            f"{day.isoformat()}; delete it and plan the night again"
+        )
+    return plan
+
+
+def plan_key(day: date) -> str:
+    """``plans/dt=YYYY-MM-DD/plan.json``."""
+    return f"plans/dt={day.isoformat()}/plan.json"
+
+
+def encode_plan(plan: NightPlan, inputs_hash: str) -> bytes:
+    """JSON bytes, keys sorted: the same plan of the same inputs gives the same bytes."""
+    content = {
+        "schema_version": PLAN_SCHEMA_VERSION,
+        "day": plan.day.isoformat(),
+        "inputs_hash": inputs_hash,
+        "plan_hash": plan.plan_hash,
+        "notes": list(plan.notes),
+        "jobs": [{**asdict(job), "day": job.day.isoformat()} for job in plan.jobs],
+    }
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def decode_plan(data: bytes, what: str) -> tuple[NightPlan, str]:
+    """The plan of :func:`encode_plan` and its inputs hash; ``what`` names it in errors.
+
+    Raises:
+        IntegrityError: not such a plan.
+        StoreError: written by a newer version of this program.
+    """
+    try:
+        content = json.loads(data)
+        schema_version = int(content["schema_version"])
+        if schema_version > PLAN_SCHEMA_VERSION:
+            raise StoreError(
+                f"{what} has schema version {schema_version}; this program reads up to "
+                f"{PLAN_SCHEMA_VERSION}: upgrade catalog-pipeline"
+            )
+        plan = NightPlan(
+            day=date.fromisoformat(content["day"]),
+            plan_hash=content["plan_hash"],
+            jobs=tuple(_decode_job(job) for job in content["jobs"]),
+            notes=tuple(content["notes"]),
+        )
+        return plan, str(content["inputs_hash"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{what} is not a plan ({error}); delete it and plan the night again"
+        ) from error
+
+
+def report_key(day: date) -> str:
+    """What the last rendering run of a day measured: ``reports/render/dt=YYYY-MM-DD.json``."""
+    return f"{REPORTS_PREFIX}dt={day.isoformat()}.json"
+
+
+def _decode_job(content: Mapping[str, Any]) -> RenderJob:
+    return RenderJob(
+        **{
+            **content,
+            "day": date.fromisoformat(content["day"]),
+            "skus": tuple(content["skus"]),
+            "regions": tuple(Region(**region) for region in content["regions"]),
+            "attention": AttentionControl(**content.get("attention", {})),
+        }
+    )
+
+
+def read_stored(home: Home, key: str) -> StoredObject | None:
+    """The stored plan under ``key``, not decoded; ``None`` when there is none."""
+    try:
+        return home.objects.read(key)
+    except ObjectNotFoundError:
+        return None
+
+
+def plan_in_force(
+    home: Home, inputs: NightInputs, stored: StoredObject | None
+) -> tuple[NightPlan, bool]:
+    """The stored plan while it is of the same inputs, else a new one; and whether it is stored."""
+    if stored is not None:
+        kept, kept_inputs = decode_plan(stored.data, home.objects.uri(plan_key(inputs.day)))
+        if kept_inputs == inputs.content_hash:
+            return kept, True
+    return _plan_all(home, inputs), False
+
+
+def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
+    settings = inputs.settings
+    unlimited = settings.model_copy(
+        update={"budget": BudgetSettings(max_images=None, max_minutes=None)}
+    )
+    shown, problems = count_shown(home, inputs)
+    on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
+    items = {name: list_items({c.sku: c for c in found}) for name, found in on_sale.items()}
+    plans = [
+        planner.plan_night(
+            inputs.day,
+            concepts,
+            unlimited,
+            collection=name,
+            adapter_version=inputs.versions[name].version,
+            concept_hashes=hash_concepts(inputs.versions[name]),
+            shown=shown,
+            elsewhere=set().union(*(items[other] for other in items if other != name)),
+        )
+        for name, concepts in on_sale.items()
+    ]
+    if not plans:
+        raise GenerationError(
+            f"nothing to plan for {inputs.day.isoformat()}: {len(inputs.versions)} collection(s) "
+            f"under {home.objects.uri('collections')} have learned products, and none is on sale; "
+            "learn at least one SKU first (catalog-pipeline learn)"
+        )
+    if problems:
+        plans[0] = replace(plans[0], notes=(*problems, *plans[0].notes))
+    seconds = None
+    if settings.budget.max_minutes is not None:
+        seconds = measured_seconds_per_image(home, settings) or ASSUMED_SECONDS_PER_IMAGE
+    return planner.join_plans(
+        inputs.day,
+        plans,
+        settings.budget,
+        seconds_per_image=seconds,
+        coverage=settings.policies.coverage,
+        shown=shown,
+    )

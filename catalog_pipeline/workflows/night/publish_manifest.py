@@ -1,0 +1,48 @@
+"""Publish a night: its staged rows become the day's manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+from catalog_pipeline.records import ManifestReport
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.picture_quarantine import FAILED
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.night.plan_night import read_plan
+
+
+def publish_manifest(settings: Settings, day: date) -> ManifestReport:
+    """Merge the staged rows of ``day`` into its manifest, then clear the staging.
+
+    Grain of the manifest: one row per ``image_id``. Every picture ever rendered for
+    the day keeps its row; those that the plan in force does not name are marked
+    superseded, and lose the mark when a later plan names them again. Idempotent: a
+    second call changes nothing. A crash before the clearing is mended by the next
+    call; readers see the manifest before or after, never between. A row that an
+    interrupted rendering of another plan has staged, and whose picture has been removed
+    since, is passed over: it must not hold up the night.
+
+    A picture that did not pass the quality gate goes to quarantine instead. If an earlier
+    picture of the same job had been published, the manifest's row names the one held back
+    from then on and is marked superseded: no row vanishes, and no reader is shown it. A
+    job that has passed since leaves quarantine.
+
+    Raises:
+        GenerationError: the day was never planned.
+    """
+    plan = read_plan(settings, day)
+    home = open_home(settings)
+    archive = home.archive
+    planned = {job.job_id for job in plan.jobs}
+    staged = [
+        row
+        for row in archive.staged(day)
+        if row.image_id in planned or home.objects.exists(row.path)
+    ]
+    published = {row.image_id for row in archive.read_day(day)}
+    good = [row for row in staged if row.verdict != FAILED or row.image_id in published]
+    held = archive.quarantine.settle_day(day, staged, planned)
+    report = archive.publish_day(day, good, planned - {row.image_id for row in held})
+    archive.clear_staging(day)
+    return replace(report, quarantined=sum(row.image_id in planned for row in held))

@@ -1,0 +1,308 @@
+"""The loop of a night: batches are sampled, judged, tried again, stored and staged.
+
+A picture that is good enough is stored and staged before another attempt at its
+neighbours starts, so that an interruption costs unfinished pictures only. Attempts that
+wait are gathered over batches until they fill one: the sampler pads short batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, Pixels, RenderJob
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.night.picture_gate import (
+    Attempt,
+    attempt_seed,
+    attempt_strength,
+    found_first,
+    rank,
+)
+from catalog_pipeline.workflows.night.picture_scores import OpenJudge, PictureScorer
+
+if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.features import FeatureEncoder
+
+_log = logging.getLogger(__name__)
+
+
+class Sampler(Protocol):
+    """What renders jobs of one collection and version: :class:`generation.SceneSampler`."""
+
+    def render(
+        self,
+        jobs: Sequence[RenderJob],
+        concepts: Mapping[str, Concept],
+        *,
+        strength: float = 1.0,
+    ) -> list[Pixels]:
+        """One picture for each job; all jobs of one size, steps and guidance.
+
+        ``strength`` multiplies how hard attention is guided.
+        """
+        ...
+
+
+OpenSampler = Callable[[Settings, str, str | None], tuple[Sampler, AdapterVersion]]
+"""``(settings, collection, version)`` -> the sampler of that version and its record."""
+
+
+@dataclass
+class Task:
+    """A job whose picture is missing, and how far its attempts are.
+
+    ``attempt`` is the number of the next one, ``last`` of the last one; ``held`` is the
+    job's row in quarantine where one is to be tried again. ``best`` is the best attempt
+    so far, ``first_found`` the ``found_first/<sku>`` scores of the job's first one.
+    """
+
+    job: RenderJob
+    attempt: int
+    last: int
+    held: ArchiveRow | None = None
+    best: Attempt | None = None
+    first_found: Mapping[str, float] = field(default_factory=dict)
+
+    def take(self, made: Attempt) -> bool:
+        """Note an attempt; whether the job is settled with it."""
+        scores = made.judgement.scores
+        if not self.first_found:
+            self.first_found = found_first(scores)
+        good = made.judgement.verdict != "failed"
+        if good or self.best is None or rank(scores) > rank(self.best.judgement.scores):
+            self.best = made
+        self.attempt = made.number + 1
+        return good or made.number >= self.last
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What renders and measures one version; ``key`` is (collection, version)."""
+
+    key: tuple[str, str]
+    sampler: Sampler
+    version: AdapterVersion
+    scorer: PictureScorer
+
+
+@dataclass
+class NightRun:
+    """One rendering run: the opened models, and what came of the jobs.
+
+    ``rendered`` counts the pictures kept, ``attempts`` the pictures made, ``failures``
+    maps a job of which none could be made to the reason.
+    """
+
+    settings: Settings
+    home: Home
+    day: date
+    known: Mapping[str, ArchiveRow]
+    open_sampler: OpenSampler
+    open_judge: OpenJudge | None
+    advance: Callable[[int, str], None]
+    encoder: FeatureEncoder | None = None
+    rendered: int = 0
+    attempts: int = 0
+    busy_seconds: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+    _opened: _Opened | None = None
+
+    def render(self, tasks: Sequence[Task]) -> None:
+        """Make a picture of every task; raises what the stores raise, never the model's errors."""
+        size = self.settings.generation.batch_size
+        for group in _groups(tasks):
+            waiting: dict[int, list[Task]] = {}
+            for task in group:
+                waiting.setdefault(task.attempt, []).append(task)
+            while waiting:
+                number = _next_attempt(waiting, size)
+                batch, rest = waiting[number][:size], waiting[number][size:]
+                waiting[number] = rest
+                for task in self._try(batch):
+                    waiting.setdefault(task.attempt, []).append(task)
+                waiting = {attempt: left for attempt, left in waiting.items() if left}
+
+    def _try(self, batch: Sequence[Task]) -> list[Task]:
+        """Make the next attempt of ``batch``, keep what is settled; returns the others."""
+        job = batch[0].job
+        opened = self._open(job.collection, job.adapter_version)
+        started = time.monotonic()
+        try:
+            made = self._sample(opened, batch)
+        except Exception as error:
+            # Whatever a model raises on one batch must not cost the rest of the night.
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            return self._settle(batch, made, opened, started)
+        # Outside the handler, so that the failed batch's tensors are free again.
+        if len(batch) > 1:
+            _log.warning("a batch of %d failed (%s); trying one by one", len(batch), reason)
+            return [left for task in batch for left in self._try([task])]
+        return self._give_up(batch[0], opened, reason)
+
+    def _settle(
+        self,
+        batch: Sequence[Task],
+        pictures: Sequence[Pixels],
+        opened: _Opened,
+        started: float,
+    ) -> list[Task]:
+        judgements = opened.scorer.judge([task.job for task in batch], pictures)
+        settled: list[Task] = []
+        left: list[Task] = []
+        for task, picture, judgement in zip(batch, pictures, judgements, strict=True):
+            number = task.attempt
+            made = Attempt(number, attempt_seed(task.job, number), picture, judgement)
+            (settled if task.take(made) else left).append(task)
+        self.attempts += len(batch)
+        self._keep(settled, opened)
+        self.busy_seconds += time.monotonic() - started
+        self.advance(len(settled), f"{len(left)} to be tried again" if left else "")
+        return left
+
+    def _give_up(self, task: Task, opened: _Opened, reason: str) -> list[Task]:
+        """The model fails on this job alone: what was made of it before is kept."""
+        _log.warning("job %s failed: %s", task.job.job_id, reason)
+        if task.best is None:
+            self.failures[task.job.job_id] = reason
+        else:
+            self._keep([task], opened)
+        self.advance(1, "failed")
+        return []
+
+    def _keep(self, tasks: Sequence[Task], opened: _Opened) -> None:
+        """Store the pictures, then stage their rows under a name made of the job ids."""
+        from catalog_pipeline.evaluation.contact_sheet import encode_png
+
+        if not tasks:
+            return
+        rows = []
+        for task in tasks:
+            assert task.best is not None
+            made = moment_after(self.known.get(task.job.job_id))
+            if task.held is not None and _is_better(task.held, task.best):
+                rows.append(replace(task.held, attempts=task.attempt - 1, created_utc=made))
+                continue
+            path, sha256 = self.home.archive.put_image(encode_png(task.best.picture))
+            rows.append(_make_row(task, opened.version, path, sha256, made))
+        names = "\n".join(task.job.job_id for task in tasks)
+        shard = hashlib.sha256(names.encode()).hexdigest()[:32]
+        self.home.archive.stage(self.day, shard, rows)
+        self.rendered += len(tasks)
+
+    def _sample(self, opened: _Opened, batch: Sequence[Task]) -> list[Pixels]:
+        number = batch[0].attempt
+        jobs = [replace(task.job, seed=attempt_seed(task.job, number)) for task in batch]
+        concepts = {concept.sku: concept for concept in opened.version.concepts}
+        strength = attempt_strength(self.settings.generation.quality, number)
+        pictures = opened.sampler.render(jobs, concepts, strength=strength)
+        shapes = [picture.shape for picture in pictures]
+        expected = [(job.height, job.width, 3) for job in jobs]
+        if shapes != expected:
+            raise GenerationError(
+                f"the sampler gave pictures of shape {shapes} for {len(batch)} jobs, "
+                f"expected {expected}"
+            )
+        return pictures
+
+    def _open(self, collection: str, version: str) -> _Opened:
+        """The tools of a version; only the last one opened is held in memory."""
+        if self._opened is None or self._opened.key != (collection, version):
+            self._opened = None
+            sampler, record = self.open_sampler(self.settings, collection, version)
+            store = self.home.adapters(collection)
+            scorer = PictureScorer(store, record, self._open_encoder, self.open_judge)
+            self._opened = _Opened((collection, version), sampler, record, scorer)
+        return self._opened
+
+    def _open_encoder(self) -> FeatureEncoder:
+        if self.encoder is None:
+            from catalog_pipeline.evaluation.features import open_encoder
+
+            self.encoder = open_encoder()
+        return self.encoder
+
+
+def moment_after(replaced: ArchiveRow | None) -> datetime:
+    """Now, but never before the row that is replaced: of two rows of a picture the later counts.
+
+    A clock that was set back would let the row of a lost picture win over its successor.
+    """
+    now = datetime.now(UTC)
+    if replaced is None:
+        return now
+    return max(now, replaced.created_utc + timedelta(microseconds=1))
+
+
+def _is_better(held: ArchiveRow, best: Attempt) -> bool:
+    return best.judgement.verdict == "failed" and rank(held.scores) >= rank(best.judgement.scores)
+
+
+def _next_attempt(waiting: Mapping[int, Sequence[Task]], size: int) -> int:
+    """The latest attempt that fills a batch, else the earliest that is waiting.
+
+    Full batches of later attempts go first, so that few pictures wait in memory; short
+    ones wait until no earlier attempt can add to them.
+    """
+    full = [number for number, tasks in waiting.items() if len(tasks) >= size]
+    return max(full) if full else min(waiting)
+
+
+def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Tasks that one call of a sampler can take, the plan's order kept within.
+
+    Versions follow one another, so that each is opened once.
+    """
+    groups: dict[tuple[object, ...], list[Task]] = {}
+    for task in tasks:
+        job = task.job
+        shape = (job.width, job.height, job.steps, job.guidance, job.sampler, job.negative_prompt)
+        version = (job.collection, job.adapter_version)
+        key = (*version, len(job.regions), *shape, job.attention)
+        groups.setdefault(key, []).append(task)
+    opened: dict[tuple[object, ...], int] = {}
+    for group_key in groups:
+        opened.setdefault(group_key[:2], len(opened))
+    return [group for _, group in sorted(groups.items(), key=lambda item: opened[item[0][:2]])]
+
+
+def _make_row(
+    task: Task, version: AdapterVersion, path: str, sha256: str, created_utc: datetime
+) -> ArchiveRow:
+    job, best = task.job, task.best
+    assert best is not None
+    return ArchiveRow(
+        image_id=job.job_id,
+        path=path,
+        sha256=sha256,
+        day=job.day,
+        job_id=job.job_id,
+        prompt=job.prompt,
+        skus=job.skus,
+        layout=job.layout,
+        seed=best.seed,
+        sampler=job.sampler,
+        steps=job.steps,
+        guidance=job.guidance,
+        width=job.width,
+        height=job.height,
+        base_model_hash=version.base_model_hash,
+        collection=job.collection,
+        adapter_version=version.version,
+        memory_version=version.memory_version,
+        scores={**best.judgement.scores, **task.first_found},
+        superseded=False,
+        created_utc=created_utc,
+        schema_version=MANIFEST_SCHEMA_VERSION,
+        attempts=task.attempt - 1,
+        verdict=best.judgement.verdict,
+    )

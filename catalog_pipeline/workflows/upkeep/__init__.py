@@ -1,0 +1,1 @@
+"""What an operator does beside the nightly line: doctor, verify, roll back, export, clean up."""

@@ -1,0 +1,140 @@
+"""Remove what nothing refers to any more, once it is old enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from catalog_pipeline.errors import ConfigurationError, StoreError
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.garbage import (
+    CollectionGarbage,
+    Garbage,
+    bases_in_use,
+    find_backdrops,
+    find_images,
+    find_staged_rows,
+    remove,
+)
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.night.plan_night import decode_plan
+
+GRACE_HOURS = 72.0
+LEASE_WAIT_SECONDS = 5.0
+
+_PLANS = "plans/"
+
+
+@dataclass(frozen=True)
+class GarbageReport:
+    """What a clean-up removed, or would remove in a dry run.
+
+    ``skipped`` says in words what was left alone although it may hold garbage, and why.
+    """
+
+    garbage: tuple[Garbage, ...]
+    skipped: tuple[str, ...]
+    dry_run: bool
+    before_utc: datetime
+
+    @property
+    def size_bytes(self) -> int:
+        """Of everything in ``garbage``."""
+        return sum(item.info.size_bytes for item in self.garbage)
+
+
+def collect_garbage(
+    settings: Settings,
+    *,
+    grace_hours: float = GRACE_HOURS,
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> GarbageReport:
+    """Remove unreferenced versions, parts, pages, checkpoints, pictures, staged rows, backdrops.
+
+    Nothing that was written in the last ``grace_hours`` goes, and nothing that is
+    reachable: see docs/operations.md for what refers to what. A collection is swept under
+    its lease; one that is learning is skipped. Safe beside renderings and publications
+    as long as ``grace_hours`` is longer than any of them takes. Safe to kill; idempotent.
+
+    Args:
+        settings: ``archive.keep_versions`` says how many versions stay.
+        grace_hours: how long a thing must have been left alone.
+        dry_run: only look; takes no lease and writes nothing.
+        now: the time that ages count from, with a zone; default the present.
+
+    Raises:
+        ConfigurationError: a negative ``grace_hours``.
+        StoreError: the home cannot be listed.
+    """
+    if grace_hours < 0:
+        raise ConfigurationError(f"grace_hours is {grace_hours:g}; expected 0 or more hours")
+    before = (now or datetime.now(UTC)) - timedelta(hours=grace_hours)
+    home = open_home(settings)
+    run = _CleanUp(home, before, dry_run, [], [])
+    run.collections(settings.archive.keep_versions)
+    run.archive()
+    return GarbageReport(tuple(run.garbage), tuple(run.skipped), dry_run, before)
+
+
+@dataclass
+class _CleanUp:
+    home: Home
+    before: datetime
+    dry_run: bool
+    garbage: list[Garbage]
+    skipped: list[str]
+
+    def collections(self, keep: int | None) -> None:
+        """Versions, pages, parts and checkpoints of every collection."""
+        named: frozenset[str] = frozenset()
+        if keep is not None:
+            try:
+                named = frozenset(_versions_in_use(self.home))
+            except StoreError as error:
+                self.skipped.append(f"versions: all kept, because {error}")
+                keep = None
+        for name in self.home.collections():
+            store = self.home.adapters(name)
+            found = CollectionGarbage(
+                self.home.objects, store, keep=keep, named=named, before=self.before
+            )
+            try:
+                if self.dry_run:
+                    self.garbage += [*found.find(), *found.find_checkpoints()]
+                elif found.may_exist():
+                    with store.lease(timeout_seconds=LEASE_WAIT_SECONDS) as lease:
+                        self.garbage += found.sweep(lease)
+            except StoreError as error:  # a learner holds it, or a record cannot be read
+                self.skipped.append(f"collection {name}: {error}")
+
+    def archive(self) -> None:
+        """Pictures, staged rows and backdrops."""
+        objects, archive, before = self.home.objects, self.home.archive, self.before
+        # Shards before pictures: a shard that is gone no longer holds on to its pictures.
+        self._sweep("staged rows", lambda: find_staged_rows(objects, archive, before))
+        self._sweep("pictures", lambda: find_images(objects, archive, before))
+        stores = [self.home.adapters(name) for name in self.home.collections()]
+        self._sweep("backdrops", lambda: find_backdrops(objects, bases_in_use(stores), before))
+
+    def _sweep(self, what: str, find: Callable[[], list[Garbage]]) -> None:
+        try:
+            found = find()
+        except StoreError as error:
+            self.skipped.append(f"{what}: {error}")
+            return
+        self.garbage += found if self.dry_run else remove(self.home.objects, found, self.before)
+
+
+def _versions_in_use(home: Home) -> Iterator[str]:
+    """Adapter versions that a stored plan or a staged, held back or published row names."""
+    for key in home.objects.list(_PLANS):
+        plan, _ = decode_plan(home.objects.read(key).data, home.objects.uri(key))
+        yield from {job.adapter_version for job in plan.jobs}
+    for day in home.archive.staged_days():
+        yield from {row.adapter_version for row in home.archive.staged(day)}
+    for day in home.archive.quarantine.days():
+        yield from {row.adapter_version for row in home.archive.quarantine.read_day(day)}
+    for day in home.archive.days():
+        yield from {row.adapter_version for row in home.archive.read_day(day)}

@@ -1,0 +1,111 @@
+"""``doctor --repair``: puts right what cannot be wrong to put right, and says so.
+
+Touched are the traces of dead processes (locks, temporary files, probes, published
+shards) and index rows that contradict the served version. Never touched is what was
+learned, rendered or published: a corrupted or missing object needs a backup or a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from catalog_pipeline.errors import StoreError
+from catalog_pipeline.records import IndexRow
+from catalog_pipeline.stores.leases import clear_stale_lease
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.upkeep.findings import Finding, guarded
+from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
+
+PROBE_PREFIX = "reports/doctor-"
+OLD = timedelta(hours=1)
+"""What a process may still be writing is younger."""
+
+
+def repair_home(home: Home) -> list[Finding]:
+    """Every repair made, as ``repaired``, and what was left to a person, as ``kept``.
+
+    Idempotent, and safe beside running learners, renderers and other repairs.
+    """
+    before = datetime.now(UTC) - OLD
+    findings = [
+        *guarded("repair of leases", _leases, home),
+        *guarded("repair of temporary files", _temporaries, (home, before)),
+        *guarded("repair of probes", _probes, (home, before)),
+        *guarded("repair of staged rows", _staged_rows, home),
+        *guarded("repair of the index", _index, home),
+    ]
+    if not findings:
+        findings = [Finding("repaired", "nothing: no repair was needed", "")]
+    return [
+        *findings,
+        Finding(
+            "kept",
+            "corrupted and missing objects, heads, versions, pictures and manifests as they are",
+            "restore them from a backup, roll back, or learn or render again; "
+            "`catalog-pipeline verify` lists them, `catalog-pipeline gc` removes what is left over",
+        ),
+    ]
+
+
+def _leases(home: Home) -> Iterator[Finding]:
+    for name in home.collections():
+        key = home.adapters(name).lease_key
+        try:
+            dead = clear_stale_lease(home.objects, key)
+        except StoreError as error:
+            yield Finding("kept", f"collection {name}: {error}", f"delete {home.objects.uri(key)}")
+            continue
+        if dead is not None:
+            yield Finding(
+                "repaired", f"collection {name}: freed the lock of {dead.holder}, which is gone", ""
+            )
+
+
+def _temporaries(subject: tuple[Home, datetime]) -> Iterator[Finding]:
+    home, before = subject
+    if isinstance(home.objects, LocalObjectStore):
+        removed = home.objects.remove_temporaries(before)
+        if removed:
+            yield Finding("repaired", f"home: removed {len(removed)} temporary files", "")
+
+
+def _probes(subject: tuple[Home, datetime]) -> Iterator[Finding]:
+    home, before = subject
+    old = [info for info in home.objects.scan(PROBE_PREFIX) if info.modified_utc < before]
+    removed = [info for info in old if home.objects.delete_if_older(info.key, before)]
+    if removed:
+        yield Finding("repaired", f"home: removed {len(removed)} probes of earlier doctors", "")
+
+
+def _staged_rows(home: Home) -> Iterator[Finding]:
+    for day in home.archive.staged_days():
+        settled = home.archive.settled_shards(day)
+        if settled:
+            home.archive.clear_staging(day)
+            yield Finding(
+                "repaired", f"archive: cleared {len(settled)} published shards of {day}", ""
+            )
+
+
+def _index(home: Home) -> Iterator[Finding]:
+    wrong = dict(rows_out_of_step(home))
+    if not wrong:
+        return
+
+    def mended(rows: list[IndexRow]) -> list[IndexRow]:
+        # A row that has changed since it was looked at is left as it is now.
+        seen = {row.sku: (row, right) for row, right in wrong.items()}
+        return [
+            seen[row.sku][1] if row.sku in seen and seen[row.sku][0] == row else row for row in rows
+        ]
+
+    after = {row.sku: row for row in home.index.update(mended)}
+    for row, right in wrong.items():
+        if after.get(row.sku) == right:
+            yield Finding(
+                "repaired",
+                f"index: {row.sku} was {row.status}, is {right.status} as the served version says",
+                "",
+            )

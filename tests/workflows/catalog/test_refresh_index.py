@@ -1,0 +1,307 @@
+"""The index follows the product folders, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from catalog_pipeline.catalog import local
+from catalog_pipeline.catalog.index import mark_learned
+from catalog_pipeline.errors import CatalogError, EmptyListingError, IntegrityError
+from catalog_pipeline.records import IndexReport, IndexRow, SkuStatus
+from catalog_pipeline.settings import S3Settings, Settings
+from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.workflows.catalog.refresh_index import DIGESTS_KEY, refresh_index
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+
+MakePhoto = Callable[..., Path]
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def add_sku(settings: Settings, make_photo: MakePhoto) -> Callable[..., Path]:
+    """``add_sku("mug", photos=3, card="name: Mug")``: a folder that has been still for an hour."""
+
+    def add(sku: str, *, photos: int = 3, card: str = "", seed: int = 0) -> Path:
+        folder = settings.catalog_root / sku
+        folder.mkdir(exist_ok=True)
+        for n in range(photos):
+            make_photo(folder / f"{n}.jpg", seed=seed + n)
+        if card:
+            (folder / "sku.yaml").write_text(card, encoding="utf-8")
+        age(folder)
+        return folder
+
+    return add
+
+
+def age(folder: Path, *, seconds: float = 3600) -> None:
+    then = time.time() - seconds
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (then, then))
+
+
+def by_sku(report: IndexReport) -> dict[str, IndexRow]:
+    return {row.sku: row for row in report.rows}
+
+
+def stored(settings: Settings) -> list[IndexRow]:
+    return open_home(settings).index.read()
+
+
+def learn(settings: Settings, *skus: str) -> None:
+    """Note ``skus`` as learned from what the index knows of them."""
+    for sku in skus:
+        open_home(settings).index.update(
+            lambda rows, sku=sku: mark_learned(
+                rows, sku, next(row.content_hash for row in rows if row.sku == sku)
+            )
+        )
+
+
+def test_new_folders_are_indexed_with_their_cards(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    add_sku("00123", card="name: Blue mug\nnames: {ja: 青いマグ}\nclass_noun: mug")
+    add_sku("plain_vase")
+    report = refresh_index(settings)
+    assert report.added == ("00123", "plain_vase")
+    rows = by_sku(report)
+    assert (rows["00123"].name, rows["00123"].class_noun) == ("Blue mug", "mug")
+    assert (rows["plain_vase"].name, rows["plain_vase"].class_noun) == ("plain vase", "product")
+    assert rows["00123"].photo_count == 3
+    assert {row.status for row in report.rows} == {SkuStatus.NEW}
+    assert stored(settings) == list(report.rows)
+
+
+def test_a_second_refresh_writes_nothing(settings: Settings, add_sku: Callable[..., Path]) -> None:
+    add_sku("mug")
+    first = refresh_index(settings)
+    files = {p: p.stat().st_mtime_ns for p in settings.home.rglob("*") if p.is_file()}
+    second = refresh_index(settings)
+    assert second.rows == first.rows
+    assert (second.added, second.changed, second.retired) == ((), (), ())
+    assert {p: p.stat().st_mtime_ns for p in settings.home.rglob("*") if p.is_file()} == files
+
+
+def test_an_empty_catalog_is_an_empty_index(settings: Settings) -> None:
+    assert refresh_index(settings).rows == ()
+
+
+def test_a_half_copied_set_waits_until_it_is_still(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    folder = add_sku("mug")
+    age(folder, seconds=5)
+    report = refresh_index(settings)
+    assert (report.rows, report.unsettled) == ((), ("mug",))
+    later = refresh_index(settings, now=datetime.now(UTC) + timedelta(minutes=3))
+    assert later.added == ("mug",)
+
+
+def test_files_that_keep_an_old_date_wait_while_more_arrive(
+    settings: Settings, add_sku: Callable[..., Path], make_photo: MakePhoto
+) -> None:
+    folder = add_sku("mug")
+    make_photo(folder / "9.jpg", seed=9, age_seconds=86_400)  # as cp -p or rsync -t would
+    assert refresh_index(settings).unsettled == ("mug",)
+
+
+def test_learned_photos_that_move_keep_their_row_until_they_settle(
+    settings: Settings, add_sku: Callable[..., Path], make_photo: MakePhoto
+) -> None:
+    folder = add_sku("mug")
+    refresh_index(settings)
+    learn(settings, "mug")
+    make_photo(folder / "new.jpg", seed=50)
+    report = refresh_index(settings)
+    assert report.unsettled == ("mug",)
+    assert by_sku(report)["mug"].status is SkuStatus.LEARNED
+    age(folder)
+    report = refresh_index(settings)
+    assert report.changed == ("mug",)
+    assert by_sku(report)["mug"].status is SkuStatus.CHANGED
+    assert by_sku(report)["mug"].photo_count == 4
+
+
+def test_a_touch_is_no_change(settings: Settings, add_sku: Callable[..., Path]) -> None:
+    folder = add_sku("mug")
+    refresh_index(settings)
+    learn(settings, "mug")
+    for path in folder.iterdir():
+        path.touch()
+    report = refresh_index(settings)
+    assert (report.changed, report.unsettled) == ((), ())
+    assert by_sku(report)["mug"].status is SkuStatus.LEARNED
+
+
+def test_an_empty_listing_and_an_absent_root_retire_nothing(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    for sku in ("mug", "cup", "vase"):
+        add_sku(sku)
+    before = refresh_index(settings).rows
+    aside = settings.home / "aside"
+    settings.catalog_root.rename(aside)
+    with pytest.raises(CatalogError, match="no catalog at"):
+        refresh_index(settings)
+    settings.catalog_root.mkdir()
+    with pytest.raises(EmptyListingError, match="3 of 3 known SKUs"):
+        refresh_index(settings)
+    assert stored(settings) == list(before)
+    settings.catalog_root.rmdir()
+    aside.rename(settings.catalog_root)
+    assert refresh_index(settings).rows == before
+
+
+def test_a_removed_folder_is_retired_and_comes_back_as_learned(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    folder = add_sku("mug")
+    add_sku("cup")
+    refresh_index(settings)
+    learn(settings, "mug", "cup")
+    aside = settings.home / "aside"
+    shutil.move(folder, aside)
+    report = refresh_index(settings)
+    assert report.retired == ("mug",)
+    assert by_sku(report)["mug"].status is SkuStatus.RETIRED
+    shutil.move(aside, folder)
+    assert by_sku(refresh_index(settings))["mug"].status is SkuStatus.LEARNED
+
+
+def test_bad_folders_fail_alone_and_are_told(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    add_sku("good")
+    add_sku("empty", photos=0)
+    add_sku("two", photos=2)
+    add_sku("card", card="nmae: Mug")
+    for name in ("a\nb", "青いマグ", "x..y"):
+        (settings.catalog_root / name).mkdir()
+    (settings.catalog_root / "loop").symlink_to(settings.catalog_root / "loop")
+    report = refresh_index(settings)
+    rows = by_sku(report)
+    assert {sku: row.status.value for sku, row in rows.items()} == {
+        "card": "failed",
+        "empty": "failed",
+        "good": "new",
+        "two": "failed",
+    }
+    assert "unknown key 'nmae'" in rows["card"].reason
+    assert "2 usable photos of 2 listed; expected at least 3" in rows["two"].reason
+    told = {file.key for file in report.refused}
+    assert told == {r"a\nb", "青いマグ", "x..y", "loop", "card/sku.yaml"}
+
+
+def test_a_mended_card_is_new_again(settings: Settings, add_sku: Callable[..., Path]) -> None:
+    add_sku("mug", card="nmae: Mug")
+    refresh_index(settings)
+    add_sku("mug", card="name: Mug")
+    report = refresh_index(settings)
+    row = by_sku(report)["mug"]
+    assert (row.status, row.reason, row.name) == (SkuStatus.NEW, "", "Mug")
+
+
+def test_a_card_that_goes_away_while_it_is_read_leaves_the_sku_as_it_was(
+    settings: Settings, add_sku: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_sku("mug")
+    before = refresh_index(settings).rows
+    folder = add_sku("mug", card="name: Mug")
+    true_list = local.LocalPhotoSource.list_skus
+
+    def list_then_lose_the_card(source: local.LocalPhotoSource, known: object) -> object:
+        result = true_list(source, known)  # type: ignore[arg-type]
+        (folder / "sku.yaml").unlink()
+        return result
+
+    monkeypatch.setattr(local.LocalPhotoSource, "list_skus", list_then_lose_the_card)
+    report = refresh_index(settings)
+    assert report.rows == before
+    assert [file.key for file in report.refused] == ["mug/sku.yaml"]
+
+
+def test_digests_are_kept_and_spare_the_reading(
+    settings: Settings, add_sku: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "RACY_SECONDS", -3600.0)
+    add_sku("mug")
+    first = refresh_index(settings)
+    objects = open_home(settings).objects
+    assert objects.exists(DIGESTS_KEY)
+
+    def no_reading(path: Path) -> str:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(local, "_digest", no_reading)
+    assert refresh_index(settings).rows == first.rows
+
+
+def test_a_damaged_digest_cache_says_how_to_mend_it(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    add_sku("mug")
+    objects = open_home(settings).objects
+    for damaged in (b"{", b"[]", b'{"schema_version": 1, "digests": {"a": 1}}'):
+        objects.put(DIGESTS_KEY, damaged)
+        with pytest.raises(IntegrityError, match="delete it, the next refresh"):
+            refresh_index(settings)
+    objects.put(DIGESTS_KEY, b'{"schema_version": 99}')  # of another version: taken anew
+    assert refresh_index(settings).added == ("mug",)
+
+
+def test_what_is_learned_during_a_refresh_is_not_lost(
+    settings: Settings, add_sku: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_sku("mug")
+    refresh_index(settings)
+    add_sku("cup")
+    true_update = IndexStore.update
+
+    def update_after_another(store: IndexStore, change: object) -> list[IndexRow]:
+        monkeypatch.setattr(IndexStore, "update", true_update)
+        learn(settings, "mug")
+        return true_update(store, change)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(IndexStore, "update", update_after_another)
+    rows = by_sku(refresh_index(settings))
+    assert rows["mug"].status is SkuStatus.LEARNED
+    assert rows["cup"].status is SkuStatus.NEW
+
+
+def test_a_bucket_is_indexed_like_a_folder(
+    make_settings: MakeSettings, make_photo: MakePhoto, tmp_path: Path, s3_settings: S3Settings
+) -> None:
+    import boto3
+
+    client = boto3.session.Session().client(
+        "s3", endpoint_url=s3_settings.endpoint_url, region_name=s3_settings.region
+    )
+    for n in range(3):
+        photo = make_photo(tmp_path / f"{n}.jpg", seed=n)
+        client.put_object(
+            Bucket=s3_settings.bucket,
+            Key=f"{s3_settings.prefix}/mug/{n}.jpg",
+            Body=photo.read_bytes(),
+        )
+    client.close()
+    settings = make_settings(catalog={"s3": s3_settings.model_dump()})
+    assert refresh_index(settings).unsettled == ("mug",)
+    later = datetime.now(UTC) + timedelta(minutes=3)
+    assert refresh_index(settings, now=later).added == ("mug",)
+
+
+def test_silent_progress_is_a_progress_sink() -> None:
+    sink: ProgressSink = SilentProgress()
+    sink.start("learn", 3)
+    sink.advance("learn", note="mug")
+    sink.finish("learn")
+    assert vars(sink) == {}

@@ -1,0 +1,104 @@
+"""The gallery of a published night, from a real home."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.evaluation.contact_sheet import encode_png
+from catalog_pipeline.records import AdapterVersion, Concept
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.versions import version_hash
+from catalog_pipeline.workflows.evaluate.gallery import write_gallery
+from catalog_pipeline.workflows.home import open_home
+from tests.evaluation.drawn import photo_of, photos_of
+from tests.evaluation.test_gallery import Collector, row
+
+DAY = date(2025, 3, 14)
+
+
+def publish_version(settings: Settings) -> str:
+    concepts = [
+        Concept(sku, f"The {sku}", sku, "", (f"<{sku}:0>",), "p", 1, "c", {"ceiling": 0.6})
+        for sku in ("ball", "crate")
+    ]
+    store = open_home(settings).adapters("default")
+    draft = AdapterVersion(
+        "", "default", None, tuple(concepts), "b", "c", {}, "m", "0", 0, datetime.now(UTC)
+    )
+    version = replace(draft, version=version_hash(draft))
+    store.publish(version)
+    return version.version
+
+
+@pytest.fixture
+def night(settings: Settings) -> Settings:
+    for sku in ("ball", "crate"):
+        folder = settings.catalog_root / sku
+        folder.mkdir()
+        for index, photo in enumerate(photos_of(sku)):
+            Image.fromarray(photo).save(folder / f"{index}.png")
+    (settings.catalog_root / "ball" / "0.png").write_bytes(b"not a picture")
+    home = open_home(settings)
+    version = publish_version(settings)
+    rows = []
+    for index, skus in enumerate([("ball",), ("crate",), ("ball", "crate")]):
+        path, sha256 = home.archive.put_image(encode_png(photo_of(skus[0], index, side=64)))
+        changes = {"path": path, "sha256": sha256, "adapter_version": version}
+        rows.append(row(f"{index:032x}", *skus, **changes))
+    home.archive.publish_day(DAY, rows, [r.job_id for r in rows])
+    return settings
+
+
+def test_a_published_night_becomes_one_page(night):
+    path = write_gallery(night, DAY)
+    assert path == night.home / "reports" / "gallery-2025-03-14.html"
+    html = path.read_text(encoding="utf-8")
+    parsed = Collector(html)
+    assert len(parsed.of("article")) == 3
+    assert "The ball" in html
+    assert "50 %" in html
+    assert html.count("background-image") == 2
+    assert write_gallery(night, DAY) == path
+    assert path.read_text(encoding="utf-8") == html
+
+
+def test_products_that_left_the_catalog_are_shown_without_a_photo(night):
+    shutil.rmtree(night.catalog_root / "crate")
+    html = write_gallery(night, DAY).read_text(encoding="utf-8")
+    assert html.count("background-image") == 1
+    assert "The crate" in html
+    shutil.rmtree(night.catalog_root)
+    assert "The ball" in write_gallery(night, DAY).read_text(encoding="utf-8")
+
+
+def test_a_deleted_version_costs_the_names_only(night):
+    shutil.rmtree(night.home / "collections")
+    html = write_gallery(night, DAY).read_text(encoding="utf-8")
+    assert "The ball" not in html
+    assert len(Collector(html).of("article")) == 3
+
+
+def test_a_night_that_was_never_published_names_those_that_were(night):
+    with pytest.raises(GenerationError, match="2025-03-15; latest nights: 2025-03-14"):
+        write_gallery(night, date(2025, 3, 15))
+
+
+def test_five_hundred_pictures_are_one_page(settings):
+    home = open_home(settings)
+    rng = np.random.default_rng(0)
+    rows = []
+    flats = [np.full((16, 16, 3), rng.integers(0, 256, 3), dtype=np.uint8) for _ in range(9)]
+    stored = [home.archive.put_image(encode_png(flat)) for flat in flats]
+    for index in range(500):
+        path, sha256 = stored[index % len(stored)]
+        rows.append(row(f"{index:032x}", "ball", path=path, sha256=sha256))
+    home.archive.publish_day(DAY, rows, [r.job_id for r in rows])
+    html = write_gallery(settings, DAY).read_text(encoding="utf-8")
+    assert len(Collector(html).of("article")) == 500

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.night.plan_night import (
+    plan_night,
+    read_plan,
+)
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from tests.workflows.painted_night import (
+    DAY,
+    NIGHT,
+    Studio,
+)
+
+
+@pytest.fixture
+def studio(make_settings: Callable[..., Settings]) -> Studio:
+    return Studio(make_settings(generation=NIGHT))
+
+
+def test_the_manifest_is_readable_by_pandas_with_skus_as_strings(studio: Studio) -> None:
+    studio.learn("00123", "007")
+    report = studio.render()
+    published = publish_manifest(studio.settings, DAY)
+    assert (published.rows, published.added, published.superseded) == (report.rendered,) * 2 + (0,)
+    frame = studio.manifest()
+    assert frame["image_id"].is_unique
+    assert {sku for skus in frame["skus"] for sku in skus} == {"00123", "007"}
+    assert not frame["superseded"].any()
+    assert open_home(studio.settings).archive.staged(DAY) == []
+    assert open_home(studio.settings).archive.verify_day(DAY) == []
+
+
+def test_publishing_again_changes_nothing(studio: Studio) -> None:
+    studio.learn("a", "b")
+    studio.render()
+    assert publish_manifest(studio.settings, DAY).changed
+    before = studio.files()
+    again = publish_manifest(studio.settings, DAY)
+    assert (again.changed, again.added, again.superseded) == (False, 0, 0)
+    studio.render()
+    assert not publish_manifest(studio.settings, DAY).changed
+    assert studio.files() == before
+
+
+def test_a_changed_plan_adds_rows_and_marks_the_old_ones(studio: Studio) -> None:
+    studio.learn("a", "b")
+    first = studio.render().rendered
+    publish_manifest(studio.settings, DAY)
+    slower = studio.configured(steps=5)
+    plan_night(slower.settings, DAY)
+    second = slower.render().rendered
+    report = publish_manifest(slower.settings, DAY)
+    assert (report.added, report.superseded, report.rows) == (second, first, first + second)
+    frame = studio.manifest()
+    assert set(frame.loc[frame["superseded"], "steps"]) == {4}
+    assert set(frame.loc[~frame["superseded"], "steps"]) == {5}
+
+    plan_night(studio.settings, DAY)  # the first settings again: its pictures still stand
+    studio.painted()
+    assert studio.render().rendered == 0
+    publish_manifest(studio.settings, DAY)
+    frame = studio.manifest()
+    assert set(frame.loc[~frame["superseded"], "steps"]) == {4}
+
+
+def test_learning_one_more_product_renders_no_single_of_the_others(studio: Studio) -> None:
+    singles = studio.configured(policies={"singles_per_sku": 2, "pairs": 0})
+    singles.learn("a", "b")
+    singles.render()
+    singles.painted()
+    singles.learn("c")
+    plan_night(singles.settings, DAY)
+    singles.render()
+    jobs = read_plan(singles.settings, DAY).jobs
+    assert set(singles.painted()) == {job.job_id for job in jobs if "c" in job.skus}
+
+
+def test_learning_a_product_anew_renders_only_its_pictures(studio: Studio) -> None:
+    studio.learn("a", "b", "c")
+    studio.render()
+    publish_manifest(studio.settings, DAY)
+    studio.painted()
+    studio.learn("b", edition="better photos")
+    plan = plan_night(studio.settings, DAY)
+    studio.render()
+    assert set(studio.painted()) == {job.job_id for job in plan.jobs if "b" in job.skus}
+    report = publish_manifest(studio.settings, DAY)
+    assert report.added == report.superseded == sum("b" in job.skus for job in plan.jobs)
+
+
+def test_publishing_an_unplanned_day_is_a_clear_error(studio: Studio) -> None:
+    with pytest.raises(GenerationError, match="2025-03-14 has no plan"):
+        publish_manifest(studio.settings, DAY)

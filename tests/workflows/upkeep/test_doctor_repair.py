@@ -1,0 +1,195 @@
+"""``doctor --repair``: dead traces go, the index follows the head, nothing precious is touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from catalog_pipeline.cli import app
+from catalog_pipeline.records import IndexRow, SkuStatus
+from catalog_pipeline.settings import S3Settings, Settings
+from catalog_pipeline.stores.leases import LeaseRecord, clear_stale_lease, read_lease
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.upkeep.doctor import Finding, run_doctor
+from catalog_pipeline.workflows.upkeep.versions import rollback
+from tests.workflows.painted_night import Studio
+
+GOLDEN = Path(__file__).resolve().parents[2] / "stores" / "golden" / "schema_2"
+NIGHT = date(2026, 3, 1)
+NOTHING = "nothing: no repair was needed"
+
+
+@pytest.fixture
+def home(settings: Settings) -> Home:
+    """A home with an index, a version and a night in it."""
+    shutil.copytree(GOLDEN, settings.home, dirs_exist_ok=True)
+    return open_home(settings)
+
+
+def repaired(settings: Settings) -> list[str]:
+    found = run_doctor(settings, repair=True)
+    assert [finding.level for finding in found].count("kept") >= 1
+    return [finding.what for finding in found if finding.level == "repaired"]
+
+
+def warnings(found: list[Finding]) -> list[str]:
+    return [finding.what for finding in found if finding.level in ("warning", "error")]
+
+
+def age(path: Path, hours: float = 2.0) -> None:
+    os.utime(path, (time.time() - 3600 * hours,) * 2)
+
+
+def states(home: Home, keys: list[str]) -> dict[str, str]:
+    return {key: home.objects.read(key).version for key in keys}
+
+
+def test_a_good_home_needs_no_repair(settings: Settings, home: Home) -> None:
+    before = states(home, home.objects.list(""))
+    assert repaired(settings) == [NOTHING]
+    assert states(home, home.objects.list("")) == before
+
+
+def test_traces_of_dead_processes_go(settings: Settings, home: Home) -> None:
+    store = home.adapters("mugs")
+    home.objects.put(store.lease_key, LeaseRecord("process 1", "t", None).encode())
+    (row,) = home.archive.read_day(NIGHT)
+    home.archive.stage(NIGHT, "left", [row])
+    home.archive.stage(NIGHT, "waiting", [replace(row, image_id="job-2")])
+    home.objects.put("reports/doctor-0123", b"first")
+    age(settings.home / "reports/doctor-0123")
+    old, young = (settings.home / "manifest" / name for name in (".tmp-0", ".tmp-1"))
+    old.write_bytes(b"")
+    young.write_bytes(b"")
+    age(old)
+    did = repaired(settings)
+    assert did == [
+        "collection mugs: freed the lock of process 1, which is gone",
+        "home: removed 1 temporary files",
+        "home: removed 1 probes of earlier doctors",
+        f"archive: cleared 1 published shards of {NIGHT}",
+    ]
+    assert read_lease(home.objects, store.lease_key) is None
+    assert (old.exists(), young.exists()) == (False, True)
+    assert [row.image_id for row in home.archive.staged(NIGHT)] == ["job-2"]
+    assert repaired(settings) == [NOTHING]
+
+
+def test_a_living_learner_keeps_its_lock(settings: Settings, home: Home) -> None:
+    with home.adapters("mugs").lease(timeout_seconds=1):
+        assert repaired(settings) == [NOTHING]
+        assert read_lease(home.objects, home.adapters("mugs").lease_key) is not None
+
+
+def test_a_lock_that_cannot_be_read_is_left_to_a_person(settings: Settings, home: Home) -> None:
+    key = home.adapters("mugs").lease_key
+    home.objects.put(key, b"rotten")
+    found = run_doctor(settings, repair=True)
+    assert any("is not a lease" in f.what for f in found if f.level == "kept")
+    assert home.objects.read(key).data == b"rotten"
+
+
+def test_an_expired_lease_in_a_bucket_is_freed(
+    make_settings: Callable[..., Settings], s3_settings: S3Settings
+) -> None:
+    home = open_home(make_settings(archive={"s3": s3_settings.model_dump()}))
+    key = home.adapters("mugs").lease_key
+    now = datetime.now(UTC)
+    home.objects.put(key, LeaseRecord("process 2", "t", now + timedelta(hours=1)).encode())
+    assert clear_stale_lease(home.objects, key) is None
+    home.objects.put(key, LeaseRecord("process 2", "t", now - timedelta(hours=1)).encode())
+    dead = clear_stale_lease(home.objects, key)
+    assert dead is not None
+    assert dead.holder == "process 2"
+    assert read_lease(home.objects, key) is None
+    assert clear_stale_lease(home.objects, key) is None
+
+
+def test_index_rows_follow_the_served_version(settings: Settings, home: Home) -> None:
+    studio = Studio(settings)
+    first = studio.learn("a").version
+    studio.learn("b")
+
+    def put(rows: list[IndexRow]) -> list[IndexRow]:
+        row = replace(rows[0], collection="default", learned_hash="h", content_hash="h")
+        return [*rows, *(replace(row, sku=sku) for sku in ("a", "b", "never"))]
+
+    home.index.update(put)
+    assert {row.status for row in home.index.read() if row.sku in ("a", "b")} == {"learned"}
+    found = warnings(run_doctor(settings))
+    assert "index: never is learned, but by the served version it is new" in found
+    home.adapters("default").rollback(first)  # a rollback that died before the index
+    assert repaired(settings) == [
+        "index: b was learned, is failed as the served version says",
+        "index: never was learned, is new as the served version says",
+    ]
+    rows = {row.sku: row for row in home.index.read()}
+    assert rows["a"].status is SkuStatus.LEARNED
+    assert (rows["never"].status, rows["never"].learned_hash) == (SkuStatus.NEW, "")
+    assert "does not know it" in rows["b"].reason
+    assert repaired(settings) == [NOTHING]
+    rollback(settings, home.adapters("default").history()[1].version)
+    assert repaired(settings) == [NOTHING]
+
+
+def test_a_row_that_changes_meanwhile_is_left_as_it_is(
+    settings: Settings, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from catalog_pipeline.workflows.upkeep import doctor_repair
+
+    (row, *_) = home.index.read()
+    wrong = replace(row, collection="other")
+    home.index.update(lambda rows: [wrong, *rows[1:]])
+    found = doctor_repair.rows_out_of_step(home)
+    assert [(old.sku, new.status) for old, new in found] == [(row.sku, SkuStatus.NEW)]
+    monkeypatch.setattr(doctor_repair, "rows_out_of_step", lambda _: found)
+    learned = replace(wrong, learned_hash="newer")
+    home.index.update(lambda rows: [learned, *rows[1:]])
+    assert repaired(settings) == [NOTHING]
+    assert home.index.read()[0] == learned
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["collections/mugs/versions/*.json", "collections/mugs/pages/*.json", "images/*.png"],
+)
+def test_what_is_corrupted_is_named_and_left(settings: Settings, home: Home, pattern: str) -> None:
+    (path,) = settings.home.glob(pattern)
+    path.write_bytes(b"rotten")
+    found = run_doctor(settings, repair=True)
+    assert path.read_bytes() == b"rotten"
+    assert any(finding.level == "error" for finding in found)
+    (kept,) = (finding for finding in found if finding.level == "kept")
+    assert "restore them from a backup" in kept.hint
+
+
+def test_left_over_pages_and_retired_concepts_are_found(settings: Settings, home: Home) -> None:
+    store = home.adapters("mugs")
+    home.objects.put("collections/mugs/pages/" + "0" * 64 + ".json", b"{}")
+    home.index.update(lambda rows: [replace(r, status=SkuStatus.RETIRED) for r in rows])
+    found = run_doctor(settings)
+    assert any("1 pages belong to no version" in finding.what for finding in found)
+    head = store.head()
+    assert head is not None
+    assert f"index: 00123 is retired, but version {head.version} knows it" in warnings(found)
+
+
+def test_the_command_says_what_it_did_and_what_it_will_not_touch(
+    settings: Settings, home: Home
+) -> None:
+    options = ["--config", str(settings.config_dir), "--home", str(settings.home)]
+    key = home.adapters("mugs").lease_key
+    home.objects.put(key, LeaseRecord("process 1", "t", None).encode())
+    result = CliRunner().invoke(app, ["doctor", "--repair", *options])
+    assert result.exit_code == 0, result.output
+    assert "repaired collection mugs: freed the lock of process 1" in result.stdout
+    assert "kept     corrupted and missing objects" in result.stdout
+    assert not home.objects.exists(key)

@@ -1,0 +1,221 @@
+"""Verification finds every kind of damage, and a night can be read as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from catalog_pipeline.cli import app
+from catalog_pipeline.errors import ConfigurationError, ObjectNotFoundError, StoreError
+from catalog_pipeline.settings import S3Settings, Settings
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.night.plan_night import plan_night
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.upkeep.time_travel import (
+    manifest_history,
+    parse_as_of,
+    read_manifest,
+    write_parquet,
+)
+from catalog_pipeline.workflows.upkeep.verify import verify
+from tests.workflows.painted_night import DAY, Studio
+
+run = CliRunner().invoke
+
+
+def publish(studio: Studio) -> None:
+    plan_night(studio.settings, DAY)
+    studio.render()
+    publish_manifest(studio.settings, DAY)
+
+
+@pytest.fixture
+def studio(settings: Settings) -> Studio:
+    """A night that was published twice: before and after a third product."""
+    made = Studio(settings).configured(steps=2)
+    made.learn("mug", "00123")
+    publish(made)
+    made.learn("vase")
+    publish(made)
+    return made
+
+
+def age_first_state(settings: Settings, hours: float) -> datetime:
+    """Date the first state back; returns its time."""
+    first = manifest_history(settings, DAY)[0]
+    path = settings.home / f"_versions/manifest/dt={DAY}/{first.version}.parquet"
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
+    return datetime.fromtimestamp(then, UTC)
+
+
+def test_a_whole_archive_has_no_problem(studio: Studio) -> None:
+    report = verify(studio.settings)
+    assert report.problems == ()
+    assert (report.days, report.states, report.versions) == ((DAY,), 2, 2)
+    assert report.pictures == len(open_home(studio.settings).archive.read_day(DAY))
+    # Two records, a page each or shared, a concept and a memory part a product.
+    assert report.objects >= 2 + 1 + 6
+    assert verify(studio.settings, DAY).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("images/*.png", "is corrupted"),
+        ("manifest/*/part-0.parquet", "not a readable Parquet file"),
+        ("_versions/manifest/*/*.parquet", "is corrupted"),
+        ("collections/default/versions/*.json", "is not an adapter version"),
+        ("collections/default/pages/*.json", "is corrupted"),
+        ("collections/default/parts/*.safetensors", "is corrupted"),
+    ],
+)
+def test_every_rotten_object_is_named(studio: Studio, pattern: str, message: str) -> None:
+    damaged = sorted(studio.settings.home.glob(pattern))[0]
+    data = damaged.read_bytes()
+    damaged.write_bytes(b"rotten" if damaged.suffix == ".json" else data[:-1] + b"~")
+    named = DAY.isoformat() if "part-0" in pattern else damaged.name
+    for day in (DAY, None):
+        problems = verify(studio.settings, day).problems
+        assert any(named in problem and re.search(message, problem) for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "images/*.png",
+        "collections/default/versions/*.json",
+        "collections/default/pages/*.json",
+        "collections/default/parts/*.safetensors",
+        "_versions/manifest/*/*.parquet",
+    ],
+)
+def test_every_missing_object_is_named(studio: Studio, pattern: str) -> None:
+    for path in studio.settings.home.glob(pattern):
+        path.unlink()
+    assert verify(studio.settings, DAY).problems
+
+
+def test_a_gap_in_the_chain_of_states_is_named(studio: Studio) -> None:
+    first = manifest_history(studio.settings, DAY)[0].version
+    (studio.settings.home / f"_versions/manifest/dt={DAY}/{first}.parquet").unlink()
+    (problem,) = verify(studio.settings, DAY).problems
+    assert f"follows {first[:12]}, which is not stored" in problem
+
+
+def test_a_night_that_was_never_published_is_an_error(studio: Studio) -> None:
+    with pytest.raises(ObjectNotFoundError, match="2025-03-15 has no manifest"):
+        verify(studio.settings, DAY + timedelta(days=1))
+
+
+def test_a_bucket_is_verified_too(
+    make_settings: Callable[..., Settings], s3_settings: S3Settings
+) -> None:
+    settings = make_settings(archive={"s3": s3_settings.model_dump()})
+    studio = Studio(settings).configured(steps=2)
+    studio.learn("mug")
+    publish(studio)
+    assert verify(studio.settings).problems == ()
+    home = open_home(studio.settings)
+    home.objects.put(home.archive.read_day(DAY)[0].path, b"rotten")
+    assert any("is corrupted" in problem for problem in verify(studio.settings).problems)
+    (state,) = manifest_history(studio.settings, DAY)
+    assert read_manifest(studio.settings, DAY, state.version[:8]).state == state
+
+
+def test_a_night_is_read_as_of_a_version_or_a_time(studio: Studio) -> None:
+    settings = studio.settings
+    then = age_first_state(settings, hours=48)
+    first, second = manifest_history(settings, DAY)
+    assert (first.previous, second.previous) == ("", first.version)
+    assert first.rows < second.rows
+    assert read_manifest(settings, DAY).state == second
+    for as_of in (
+        first.version,
+        first.version[:6],
+        then.isoformat(),
+        (then + timedelta(hours=47)).isoformat(),
+        f"{then:%Y-%m-%dT%H:%M:%S}",  # as it is printed, UTC
+    ):
+        view = read_manifest(settings, DAY, as_of)
+        assert view.state == first, as_of
+        assert len(view.rows) == first.rows
+        assert {sku for row in view.rows for sku in row.skus} == {"mug", "00123"}
+    assert read_manifest(settings, DAY, "2999-01-01").state == second
+    with pytest.raises(ObjectNotFoundError, match="had no manifest at"):
+        read_manifest(settings, DAY, (then - timedelta(hours=1)).isoformat())
+    with pytest.raises(ObjectNotFoundError, match="has no version 'ffffffff'"):
+        read_manifest(settings, DAY, "ffffffff")
+    with pytest.raises(ObjectNotFoundError, match="has no manifest"):
+        read_manifest(settings, DAY + timedelta(days=1))
+
+
+def test_what_an_as_of_may_be() -> None:
+    assert parse_as_of("0123abcd") == "0123abcd"
+    assert parse_as_of("2026-03-01") == datetime(2026, 3, 1, 23, 59, 59, 999999, UTC)
+    assert parse_as_of("2026-03-01T12:00") == datetime(2026, 3, 1, 12, 0, 0, 999999, UTC)
+    tokyo = parse_as_of("2026-03-01T12:00:00.5+09:00")
+    assert isinstance(tokyo, datetime)
+    assert tokyo.astimezone(UTC) == datetime(2026, 3, 1, 3, 0, 0, 500000, UTC)
+    with pytest.raises(ConfigurationError, match="neither a version nor a time"):
+        parse_as_of("yesterday")
+
+
+def test_a_state_is_written_as_the_very_file_it_was(studio: Studio, tmp_path: Path) -> None:
+    first = manifest_history(studio.settings, DAY)[0]
+    view = read_manifest(studio.settings, DAY, first.version)
+    target = tmp_path / "out" / "night.parquet"
+    write_parquet(view, target)
+    assert len(pd.read_parquet(target)) == first.rows
+    stored = studio.settings.home / f"_versions/manifest/dt={DAY}/{first.version}.parquet"
+    assert target.read_bytes() == stored.read_bytes()
+    assert [path.name for path in target.parent.iterdir()] == ["night.parquet"]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_parquet(view, tmp_path / "file" / "night.parquet")
+
+
+def commands(settings: Settings) -> Callable[..., Any]:
+    options = ["--config", str(settings.config_dir), "--home", str(settings.home)]
+    return lambda *arguments: run(app, [*arguments, *options])
+
+
+def test_the_commands_print_write_and_fail(studio: Studio, tmp_path: Path) -> None:
+    call = commands(studio.settings)
+    listed = call("manifest", "--versions")
+    assert listed.exit_code == 0, listed.output
+    first, second = listed.stdout.splitlines()
+    assert (first[0], second[0]) == (" ", "*")
+    version = first.split()[0]
+    shown = call("manifest", "--day", str(DAY), "--as-of", version)
+    assert shown.stdout.splitlines()[0].startswith(f"{DAY} version {version}")
+    assert "00123+mug" in shown.stdout or "mug+00123" in shown.stdout
+    assert "vase" not in shown.stdout
+    out = tmp_path / "x.parquet"
+    assert call("manifest", "--as-of", version, "--out", str(out)).exit_code == 0
+    assert len(pd.read_parquet(out)) == len(shown.stdout.splitlines()) - 2
+    good = call("verify")
+    assert (good.exit_code, "all hashes are right" in good.stdout) == (0, True), good.output
+    next(studio.settings.home.glob("images/*.png")).write_bytes(b"rotten")
+    broken = call("verify", "--day", str(DAY))
+    assert broken.exit_code == 1
+    assert "broken   " in broken.stdout
+    assert "1 broken of" in broken.stdout
+    assert call("manifest", "--as-of", "yesterday").exit_code == 1
+
+
+def test_an_empty_home_is_verified_and_has_no_manifest(settings: Settings) -> None:
+    call = commands(settings)
+    assert "0 nights" in call("verify").stdout
+    result = call("manifest")
+    assert result.exit_code == 1
+    assert "no night has been published" in result.stderr

@@ -1,0 +1,173 @@
+"""Listing versions and rolling back, with the index brought in line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.records import AdapterVersion, Concept, IndexRow, SkuStatus
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import version_hash
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.upkeep.versions import list_versions, rollback
+
+MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
+
+Learn = Callable[..., AdapterVersion]
+
+
+@pytest.fixture
+def home(settings: Settings) -> Home:
+    return open_home(settings)
+
+
+@pytest.fixture
+def learn(home: Home) -> Learn:
+    """``learn("mugs", "00123", photos="1")``: what learning leaves in the stores."""
+    moments = iter(MOMENT + timedelta(hours=hour) for hour in range(100))
+
+    def commit(collection: str, sku: str, photos: str = "1") -> AdapterVersion:
+        store = home.adapters(collection)
+        parent = store.current()
+        kept = [c for c in parent.concepts if c.sku != sku] if parent else []
+        concept = Concept(sku, sku, "mug", "", (f"<{sku}>",), f"pixels {photos}", len(kept))
+        part = store.write_part(f"{sku} {photos}".encode())
+        draft = AdapterVersion(
+            version="",
+            collection=collection,
+            parent=parent.version if parent else None,
+            concepts=(*kept, concept),
+            base_model_hash="base",
+            config_hash="config",
+            parts={**(parent.parts if parent else {}), f"concept/{sku}": part},
+            memory_version="",
+            code_version="0.1.0",
+            seed=0,
+            created_utc=next(moments),
+        )
+        version = replace(draft, version=version_hash(draft))
+        store.publish(version)
+        with store.lease(timeout_seconds=1) as lease:
+            store.promote(version.version, expected=draft.parent, fence=lease.fence)
+        home.index.update(lambda rows: _with(rows, _row(collection, sku, photos)))
+        return version
+
+    return commit
+
+
+def _row(collection: str, sku: str, photos: str) -> IndexRow:
+    content = f"files {sku} {photos}"
+    return IndexRow(
+        sku=sku,
+        collection=collection,
+        name=sku,
+        class_noun="mug",
+        category="",
+        content_hash=content,
+        learned_hash=content,
+        photo_count=4,
+        bytes=1,
+        first_seen_utc=MOMENT,
+        newest_modified_utc=MOMENT,
+        status=SkuStatus.LEARNED,
+    )
+
+
+def _with(rows: Sequence[IndexRow], row: IndexRow) -> list[IndexRow]:
+    return [*(other for other in rows if other.sku != row.sku), row]
+
+
+def _statuses(home: Home) -> dict[str, str]:
+    return {row.sku: row.status.value for row in home.index.read()}
+
+
+def test_versions_are_listed_oldest_first_with_the_head_marked(
+    settings: Settings, learn: Learn
+) -> None:
+    assert list_versions(settings) == []
+    first, second = learn("mugs", "a"), learn("mugs", "b")
+    other = learn("鞄", "c")
+    entries = list_versions(settings)
+    assert [(entry.version, entry.is_head) for entry in entries] == [
+        (first, False),
+        (second, True),
+        (other, True),
+    ]
+    assert [entry.version for entry in list_versions(settings, "鞄")] == [other]
+    with pytest.raises(ObjectNotFoundError, match="expected one of mugs, 鞄"):
+        list_versions(settings, "hats")
+
+
+def test_rollback_moves_the_head_and_the_index(
+    settings: Settings, home: Home, learn: Learn
+) -> None:
+    learn("mugs", "a", photos="1")
+    learn("鞄", "elsewhere")
+    second = learn("mugs", "b")
+    third = learn("mugs", "a", photos="2")
+    head = rollback(settings, second.version[:8])
+    assert home.adapters("mugs").current() == second
+    assert head.fence == 4
+    assert _statuses(home) == {"a": "failed", "b": "learned", "elsewhere": "learned"}
+    (row,) = (row for row in home.index.read() if row.sku == "a")
+    assert "knows older photos; run `catalog-pipeline learn a`" in row.reason
+    assert rollback(settings, second.version) == head
+    rollback(settings, third.version, "mugs")
+    assert set(_statuses(home).values()) == {"learned"}
+
+
+def test_a_sku_that_the_version_lacks_waits_for_a_person(
+    settings: Settings, home: Home, learn: Learn
+) -> None:
+    first = learn("mugs", "a")
+    learn("mugs", "b")
+    changed = replace(_row("mugs", "c", "9"), status=SkuStatus.CHANGED)
+    retired = replace(_row("mugs", "d", "9"), status=SkuStatus.RETIRED)
+    home.index.update(lambda rows: [*rows, changed, retired])
+    rollback(settings, first.version)
+    assert _statuses(home) == {"a": "learned", "b": "failed", "c": "changed", "d": "retired"}
+
+
+def test_a_rollback_that_died_before_the_index_is_finished_by_a_rerun(
+    settings: Settings, home: Home, learn: Learn
+) -> None:
+    first = learn("mugs", "a")
+    learn("mugs", "b")
+    home.adapters("mugs").rollback(first.version)
+    assert _statuses(home)["b"] == "learned"
+    rollback(settings, first.version)
+    assert _statuses(home)["b"] == "failed"
+
+
+def test_what_cannot_be_rolled_back_to_changes_nothing(
+    settings: Settings, home: Home, learn: Learn
+) -> None:
+    first, second = learn("mugs", "a"), learn("mugs", "b")
+    with pytest.raises(ObjectNotFoundError, match="no version 'zzz' in mugs"):
+        rollback(settings, "zzz")
+    with pytest.raises(ObjectNotFoundError, match="no version ''"):
+        rollback(settings, "")
+    with pytest.raises(ObjectNotFoundError, match="no collection 'hats'"):
+        rollback(settings, first.version, "hats")
+    home.objects.put(f"collections/mugs/parts/{first.parts['concept/a']}.safetensors", b"rotten")
+    with pytest.raises(IntegrityError, match="is corrupted"):
+        rollback(settings, first.version)
+    assert home.adapters("mugs").current() == second
+    assert set(_statuses(home).values()) == {"learned"}
+
+
+def test_a_name_that_fits_several_versions_is_refused(
+    settings: Settings, home: Home, learn: Learn
+) -> None:
+    version = learn("mugs", "a")
+    key = f"collections/mugs/versions/{version.version}.json"
+    home.objects.put(
+        f"collections/mugs/versions/{version.version}0.json", home.objects.read(key).data
+    )
+    with pytest.raises(StoreError, match="is not one version"):
+        rollback(settings, version.version[:8])
+    assert rollback(settings, version.version).version == version.version
