@@ -296,7 +296,7 @@ def doctor(
     """
     from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 
-    findings = run_doctor(_settings(config, home), repair=repair)
-    typer.echo("\n".join(report.finding_lines(findings)))
-    if any(finding.level == "error" for finding in findings):
+    results = run_doctor(_settings(config, home), repair=repair)
+    typer.echo("\n".join(report.finding_lines(results)))
+    if any(finding.level == "error" for finding in results):
         sys.exit(FAILED)

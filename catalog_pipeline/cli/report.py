@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         RenderReport,
     )
     from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport
-    from catalog_pipeline.workflows.upkeep.findings import Finding
+    from catalog_pipeline.workflows.upkeep.check_results import CheckResult
     from catalog_pipeline.workflows.upkeep.versions import VersionEntry
 
 NAMES_AT_MOST = 12
@@ -180,10 +180,10 @@ def version_lines(entries: Sequence[VersionEntry]) -> list[str]:
     return lines
 
 
-def finding_lines(findings: Iterable[Finding]) -> list[str]:
+def finding_lines(results: Iterable[CheckResult]) -> list[str]:
     """One line a finding, and below it what to do where something is wrong."""
     lines = []
-    for finding in findings:
+    for finding in results:
         lines.append(f"{finding.level:<8} {finding.what}")
         if finding.hint and finding.level != "ok":
             lines.append(f"{'':<8} -> {finding.hint}")

@@ -25,7 +25,7 @@ from catalog_pipeline.settings import AdapterSettings
 
 
 @dataclass(frozen=True)
-class Prompting:
+class RegionalPrompt:
     """What one image of a batch is told.
 
     Attributes:
@@ -47,7 +47,7 @@ class Stage:
     """What a batch is told for so many steps."""
 
     steps: int
-    batch: Sequence[Prompting]
+    batch: Sequence[RegionalPrompt]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class DiffusionEngine:
             self.context.observer = None
             handle.remove()
 
-    def encode_prompts(self, batch: Sequence[Prompting]) -> Tensor:
+    def encode_prompts(self, batch: Sequence[RegionalPrompt]) -> Tensor:
         """``(batch, regions, tokens, width)`` hidden states of every region's text."""
         flat = [prompt for item in batch for prompt in item.prompts]
         distinct = list(dict.fromkeys(flat))
@@ -163,7 +163,7 @@ class DiffusionEngine:
     @torch.no_grad()
     def sample(
         self,
-        batch: Sequence[Prompting],
+        batch: Sequence[RegionalPrompt],
         seeds: Sequence[int],
         plan: SamplingPlan,
         control: SamplingControl | None = None,
@@ -219,7 +219,7 @@ class DiffusionEngine:
         if plan.guidance <= 1.0:
             return given, given
         negative = self.encode_prompts(
-            [Prompting((i.negative_prompt,) * len(i.prompts), i.slots) for i in batch]
+            [RegionalPrompt((i.negative_prompt,) * len(i.prompts), i.slots) for i in batch]
         )
         masks = None if masks is None else torch.cat([masks, masks])
         silent = tuple((None,) * given.route.regions for _ in batch)
@@ -263,7 +263,7 @@ def _stop(*_: object) -> None:
     raise _SeenEnoughError
 
 
-def stack_masks(batch: Sequence[Prompting], device: torch.device) -> Tensor | None:
+def stack_masks(batch: Sequence[RegionalPrompt], device: torch.device) -> Tensor | None:
     """``(batch, regions, h, w)``, or ``None`` when every item has one region."""
     masks = [item.masks for item in batch]
     if all(mask is None for mask in masks):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from catalog_pipeline.diffusion.parts import install_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.attention_maps import select_tokens
 from catalog_pipeline.generation.guidance import GuidedBatch, make_control
@@ -109,7 +109,7 @@ class SceneSampler:
 
     def _guided_batch(
         self,
-        batch: Sequence[Prompting],
+        batch: Sequence[RegionalPrompt],
         shown: Sequence[Sequence[Concept]],
         plan: SamplingPlan,
         control: AttentionControl,
@@ -126,12 +126,12 @@ class SceneSampler:
             first_step=silent_steps(control, plan.steps),
         )
 
-    def _prompting(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Prompting:
+    def _prompting(self, job: RenderJob, concepts: Mapping[str, Concept]) -> RegionalPrompt:
         named = [concepts[sku] for sku in job.skus]
         masks = None
         if len(job.regions) > 1:  # half the pixels a side: finer than every attention layer
             masks = region_masks(job.regions, job.height // 2, job.width // 2)
-        return Prompting(
+        return RegionalPrompt(
             prompts=own_prompts(named, job.scene),
             slots=tuple(self._slot(concept.sku) for concept in named),
             masks=masks,

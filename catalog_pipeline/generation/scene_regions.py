@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from catalog_pipeline.diffusion.sampling import Prompting, Stage
+from catalog_pipeline.diffusion.sampling import RegionalPrompt, Stage
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.attention_maps import NamedConcept
 from catalog_pipeline.records import AttentionControl, Concept, Region
@@ -22,7 +22,7 @@ def name_concept(concept: Concept) -> NamedConcept:
 
 
 def opening_stages(
-    batch: Sequence[Prompting],
+    batch: Sequence[RegionalPrompt],
     composing: Sequence[tuple[str, ...]],
     scenes: Sequence[str],
     control: AttentionControl,
@@ -73,11 +73,13 @@ def _count(share: float, steps: int) -> int:
     return max(1, round(share * steps)) if share > 0 else 0
 
 
-def _part(batch: Sequence[Prompting], scenes: Sequence[str], gap: float) -> list[Prompting]:
+def _part(
+    batch: Sequence[RegionalPrompt], scenes: Sequence[str], gap: float
+) -> list[RegionalPrompt]:
     return [part_regions(item, scene, gap) for item, scene in zip(batch, scenes, strict=True)]
 
 
-def part_regions(item: Prompting, scene: str, gap: float) -> Prompting:
+def part_regions(item: RegionalPrompt, scene: str, gap: float) -> RegionalPrompt:
     """``item`` with one region more, last: a strip of background along every inner border.
 
     The strip has half of ``gap`` on both sides of a border. It reads "an empty scene"

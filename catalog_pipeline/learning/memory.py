@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.checkpoint import read_header
 from catalog_pipeline.records import Concept, Features, Pixels
@@ -112,7 +112,7 @@ def recall_exemplars(
             for i in range(candidates)
         ]
         seeds = [derive_seed(seed, item.concept.sku, i) for i in range(candidates)]
-        batch = [Prompting((prompt,), (item.slot,)) for prompt in prompts]
+        batch = [RegionalPrompt((prompt,), (item.slot,)) for prompt in prompts]
         latents = engine.sample(batch, seeds, plan)
         features = encode(engine.decode(latents)) if selection == "rainbow" else item.features
         rendered.append((item, prompts, latents, features))
@@ -170,7 +170,7 @@ def render_prior(
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         seeds = [derive_seed(seed, "prior", start + i) for i in range(len(part))]
-        latents.append(engine.sample([Prompting((p,), (None,)) for p in part], seeds, plan))
+        latents.append(engine.sample([RegionalPrompt((p,), (None,)) for p in part], seeds, plan))
     return LatentBank(torch.cat(latents), tuple(prompts), (None,) * len(prompts))
 
 

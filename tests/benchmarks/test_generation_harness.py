@@ -16,7 +16,7 @@ from PIL import Image
 
 from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.scene_regions import own_prompts, region_masks
@@ -146,7 +146,7 @@ def test_things_of_the_base_are_painted_as_the_bare_base_would(bench) -> None:
     plan = bench.plan_of(scene)
     assert plan.width > plan.height
     masks = region_masks(split_layout(2), plan.height // 2, plan.width // 2)
-    bare = Prompting(own_prompts(concepts, scene.text), (None, None), masks)
+    bare = RegionalPrompt(own_prompts(concepts, scene.text), (None, None), masks)
     assert all(t in prompt for t, prompt in zip(scene.things, bare.prompts, strict=True))
     latents = bench.engine.sample([bare] * 8, [scene.seed] * 8, plan)
     assert np.array_equal(painted, bench.engine.decode(latents)[0])
@@ -163,11 +163,11 @@ def test_attend_and_excite_routes_the_deltas_and_leaves_the_unet_as_it_was(engin
     processors = unet.attn_processors
     prompt = "a photo of a mug and an alarm clock"
     painted = [
-        artist.render(Prompting((prompt,), (slot,)), ["mug", "alarm clock"], 1)
+        artist.render(RegionalPrompt((prompt,), (slot,)), ["mug", "alarm clock"], 1)
         for slot in ("A", None)
     ]
     (sampled,) = engine.decode(
-        engine.sample([Prompting((prompt,), (None,))], [1], SamplingPlan(2, 3.0, 16, 16))
+        engine.sample([RegionalPrompt((prompt,), (None,))], [1], SamplingPlan(2, 3.0, 16, 16))
     )
     assert painted[0].shape == (16, 16, 3)
     assert not np.array_equal(*painted)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-from catalog_pipeline.diffusion.sampling import Prompting, SamplingPlan, make_scheduler
+from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan, make_scheduler
 
 PLAN = SamplingPlan(steps=3, guidance=4.0, width=16, height=16)
 
@@ -20,12 +20,12 @@ def test_plain_sampling_equals_the_diffusers_pipeline(engine, tiny_model_folder)
     want = pipeline(
         "a red mug", num_inference_steps=3, guidance_scale=4.0, latents=noise, output_type="latent"
     ).images
-    got = engine.sample([Prompting(("a red mug",), (None,))], [7], PLAN)
+    got = engine.sample([RegionalPrompt(("a red mug",), (None,))], [7], PLAN)
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-3)
 
 
 def test_a_picture_does_not_depend_on_its_neighbours(engine):
-    items = [Prompting((f"a mug {i}",), (None,)) for i in range(4)]
+    items = [RegionalPrompt((f"a mug {i}",), (None,)) for i in range(4)]
     batch = engine.sample(items, [1, 2, 3, 4], PLAN)
     other = engine.sample([items[2], items[0], items[0], items[0]], [3, 9, 9, 9], PLAN)
     assert torch.equal(batch[2], other[0])
@@ -34,21 +34,23 @@ def test_a_picture_does_not_depend_on_its_neighbours(engine):
 def test_two_regions_with_one_text_are_one_region(engine):
     masks = torch.zeros(2, 8, 8)
     masks[0, :, :4], masks[1, :, 4:] = 1, 1
-    split = engine.sample([Prompting(("a mug", "a mug"), (None, None), masks)], [1], PLAN)
-    whole = engine.sample([Prompting(("a mug",), (None,))], [1], PLAN)
+    split = engine.sample([RegionalPrompt(("a mug", "a mug"), (None, None), masks)], [1], PLAN)
+    whole = engine.sample([RegionalPrompt(("a mug",), (None,))], [1], PLAN)
     torch.testing.assert_close(split, whole, atol=1e-5, rtol=1e-4)
 
 
 def test_regions_read_their_own_text(engine):
     masks = torch.zeros(2, 8, 8)
     masks[0, :, :4], masks[1, :, 4:] = 1, 1
-    mixed = engine.sample([Prompting(("a mug", "green grass"), (None, None), masks)], [1], PLAN)
-    whole = engine.sample([Prompting(("a mug",), (None,))], [1], PLAN)
+    mixed = engine.sample(
+        [RegionalPrompt(("a mug", "green grass"), (None, None), masks)], [1], PLAN
+    )
+    whole = engine.sample([RegionalPrompt(("a mug",), (None,))], [1], PLAN)
     assert not torch.allclose(mixed, whole, atol=1e-4)
 
 
 def test_decode_and_encode_shapes_and_range(engine):
-    latents = engine.sample([Prompting(("a mug",), (None,))], [1], PLAN)
+    latents = engine.sample([RegionalPrompt(("a mug",), (None,))], [1], PLAN)
     pictures = engine.decode(latents)
     assert pictures[0].shape == (16, 16, 3)
     assert pictures[0].dtype == np.uint8
@@ -57,7 +59,7 @@ def test_decode_and_encode_shapes_and_range(engine):
 
 def test_guidance_of_one_needs_no_second_pass(engine):
     plan = SamplingPlan(steps=2, guidance=1.0, width=16, height=16, sampler="ddim")
-    assert engine.sample([Prompting(("a mug",), (None,))], [1], plan).shape == (1, 4, 4, 4)
+    assert engine.sample([RegionalPrompt(("a mug",), (None,))], [1], plan).shape == (1, 4, 4, 4)
 
 
 def test_unknown_solver_is_refused(engine):

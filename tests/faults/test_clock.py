@@ -20,7 +20,7 @@ from catalog_pipeline.stores.leases import LeaseRecord, hold_lease
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.process_identity import own_process
 from catalog_pipeline.stores.s3 import S3ObjectStore
-from catalog_pipeline.workflows.catalog.first_seen import FIRST_SIGHT_KEY
+from catalog_pipeline.workflows.catalog.first_seen import FIRST_SEEN_KEY
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night import render_batches
@@ -143,7 +143,7 @@ def test_a_clock_set_back_twice_costs_one_more_window(
     assert refresh_index(settings, now=now - 2 * HOUR).unsettled == ("mug",)
     assert refresh_index(settings, now=now - 2 * HOUR + window).added == ("mug",)
     objects = open_home(settings).objects
-    assert objects.exists(FIRST_SIGHT_KEY)
+    assert objects.exists(FIRST_SEEN_KEY)
 
 
 def test_a_picture_rendered_anew_after_the_clock_was_set_back_counts(

@@ -10,7 +10,7 @@ from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.sampling import (
     Conditioning,
     DiffusionEngine,
-    Prompting,
+    RegionalPrompt,
     SamplingPlan,
 )
 from catalog_pipeline.errors import GenerationError
@@ -46,26 +46,26 @@ def halves() -> torch.Tensor:
     return region_masks((Region(0, 0, 0.5, 1), Region(0.5, 0, 1, 1)))
 
 
-def prompting(regional: bool = True) -> Prompting:
+def regional_prompt(regional: bool = True) -> RegionalPrompt:
     if regional:
-        return Prompting(PROMPTS, (None, None), halves())
-    return Prompting(("a red mug and a blue clock",), (None,))
+        return RegionalPrompt(PROMPTS, (None, None), halves())
+    return RegionalPrompt(("a red mug and a blue clock",), (None,))
 
 
 def guided_batch(
-    engine: DiffusionEngine, batch: list[Prompting], plan: SamplingPlan = PLAN
+    engine: DiffusionEngine, batch: list[RegionalPrompt], plan: SamplingPlan = PLAN
 ) -> GuidedBatch:
     tokens = select_tokens(engine.text, [b.prompts for b in batch], [NAMED] * len(batch))
     return GuidedBatch(tokens, plan.steps, 4, 4, empty_half=plan.guidance > 1)
 
 
 def sample(engine, control: AttentionControl, seeds=(1, 2), *, regional=True, plan=PLAN, **kw):
-    batch = [prompting(regional) for _ in seeds]
+    batch = [regional_prompt(regional) for _ in seeds]
     guide = make_control(guided_batch(engine, batch, plan), control, kw.get("strength", 1.0))
     return engine.sample(batch, list(seeds), plan, guide)
 
 
-def given(engine: DiffusionEngine, batch: list[Prompting]) -> Conditioning:
+def given(engine: DiffusionEngine, batch: list[RegionalPrompt]) -> Conditioning:
     masks = torch.stack([b.masks for b in batch])
     route = Route(tuple(b.slots for b in batch), masks)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def given(engine: DiffusionEngine, batch: list[Prompting]) -> Conditioning:
 
 
 def test_steps_down_the_gradient_lower_the_loss(engine):
-    batch = [prompting(), prompting()]
+    batch = [regional_prompt(), regional_prompt()]
     guide = AttentionGuide(
         guided_batch(engine, batch), replace(GRADIENT, step_size=0.02, refinements=20)
     )
@@ -86,7 +86,7 @@ def test_steps_down_the_gradient_lower_the_loss(engine):
 
 
 def test_the_gradient_is_that_of_the_loss(engine):
-    batch = [prompting()]
+    batch = [regional_prompt()]
     guide = AttentionGuide(guided_batch(engine, batch), GRADIENT)
     told, timestep = given(engine, batch), torch.tensor(700)
     latents = engine.initial_noise([1], PLAN)
@@ -139,10 +139,10 @@ def test_nothing_is_guided_before_the_first_step_with_slots(engine):
         None,
         None,
     ]
-    later = guided_batch(engine, [prompting()])
+    later = guided_batch(engine, [regional_prompt()])
     guide = AttentionGuide(replace(later, first_step=1), GRADIENT)
     latents = engine.initial_noise([1], PLAN)
-    told = given(engine, [prompting()])
+    told = given(engine, [regional_prompt()])
     assert guide.before_step(engine, latents, torch.tensor(900), 0, told) is latents
     assert guide.before_step(engine, latents, torch.tensor(700), 1, told) is not latents
 
@@ -165,7 +165,7 @@ def test_works_in_half_precision_and_for_both_prediction_types(
     folder = write_tiny_model(tmp_path / "model", prediction_type)
     base = load_base_model(BaseModelSettings(base_model=str(folder), dtype=dtype))
     engine = DiffusionEngine(base, AdapterSettings(rank=2))
-    batch = [prompting(), prompting()]
+    batch = [regional_prompt(), regional_prompt()]
     guide = make_control(replace(guided_batch(engine, batch), empty_half=False), control, 1.0)
     assert guide is not None
     told, timestep = given(engine, batch), torch.tensor(500)
@@ -180,7 +180,7 @@ def test_works_in_half_precision_and_for_both_prediction_types(
 
 
 def test_the_boost_raises_attention_to_the_own_words_in_the_own_region(engine):
-    batch = [prompting()]
+    batch = [regional_prompt()]
     guided = guided_batch(engine, batch)
     boost = AttentionBoost(guided, BOOST)
     boost.before_step(engine, torch.zeros(1), torch.tensor(0), 0, given(engine, batch))
@@ -196,4 +196,6 @@ def test_the_boost_raises_attention_to_the_own_words_in_the_own_region(engine):
 
 def test_an_unknown_method_is_an_error(engine):
     with pytest.raises(GenerationError, match="'magic' is unknown; expected gradient"):
-        make_control(guided_batch(engine, [prompting()]), AttentionControl(method="magic"), 1.0)
+        make_control(
+            guided_batch(engine, [regional_prompt()]), AttentionControl(method="magic"), 1.0
+        )

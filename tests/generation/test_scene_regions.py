@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from catalog_pipeline.diffusion.sampling import Prompting
+from catalog_pipeline.diffusion.sampling import RegionalPrompt
 from catalog_pipeline.generation.scene_regions import (
     opening_stages,
     part_regions,
@@ -14,8 +14,10 @@ from catalog_pipeline.records import AttentionControl, Region
 HALVES = (Region(0, 0, 0.5, 1), Region(0.5, 0, 1, 1))
 
 
-def pair() -> Prompting:
-    return Prompting(("a photo of a mug", "a photo of a clock"), ("A", "B"), region_masks(HALVES))
+def pair() -> RegionalPrompt:
+    return RegionalPrompt(
+        ("a photo of a mug", "a photo of a clock"), ("A", "B"), region_masks(HALVES)
+    )
 
 
 def plan_of(**changes: float) -> list[tuple[int, int, bool]]:
@@ -70,6 +72,6 @@ def test_masks_and_strips_fit_pictures_of_any_shape(height: int, width: int):
     assert masks.shape == (2, height, width)
     assert torch.equal(masks.sum(0), torch.ones(height, width))
     assert masks[0, :, : width // 2].all()
-    parted = part_regions(Prompting(("a", "b"), ("A", "B"), masks), "on grass", 0.125)
+    parted = part_regions(RegionalPrompt(("a", "b"), ("A", "B"), masks), "on grass", 0.125)
     assert parted.masks is not None
     assert parted.masks[-1].sum() == height * width / 8

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parts import encode_part, slot_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.trainer import ConceptTrainer
 from catalog_pipeline.records import Photo
@@ -175,7 +175,7 @@ def test_a_model_of_that_size_opens_learns_and_samples(
 
     started = time.process_time()
     plan = SamplingPlan(steps=1, guidance=3.0, width=SIDE, height=SIDE)
-    latents = engine.sample([Prompting(("a photo of a <A:0> <A:1> mug",), ("A",))], [0], plan)
+    latents = engine.sample([RegionalPrompt(("a photo of a <A:0> <A:1> mug",), ("A",))], [0], plan)
     figures["seconds a sampling step, both halves"] = time.process_time() - started
     assert latents.shape == (1, 4, SIDE // 8, SIDE // 8)
     assert bool(latents.isfinite().all())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
     from catalog_pipeline.evaluation.product_mask import ProductMasker
 
-Verdict = Literal["found", "missing", "swapped", "duplicated"]
+Presence = Literal["found", "missing", "swapped", "duplicated"]
 Named = Sequence[tuple[str, Region]]
 
 # Chosen on the calibration half of the known scenes of tests/benchmarks/generation/detector.py
@@ -61,7 +61,7 @@ class SkuFinding:
     """
 
     sku: str
-    verdict: Verdict
+    verdict: Presence
     similarity: float
     margin: float
     looks_like: str
@@ -199,7 +199,7 @@ class ReflectionJudge:
             if len(views):
                 cosines[region] = scale.cosines(views)
         likeness = scale.likeness(cosines)
-        worn: list[Palette | None] = [
+        palettes: list[Palette | None] = [
             None if products.empty else palette_of(look.picture, products.inside)
             for products in look.products
         ] or [None] * len(skus)
@@ -208,24 +208,24 @@ class ReflectionJudge:
             if sku in scale.place:
                 shown = [
                     0.0 if palette is None else self._shows(seen, palette, sku, skus)
-                    for seen, palette in zip(likeness, worn, strict=True)
+                    for seen, palette in zip(likeness, palettes, strict=True)
                 ]
                 found = self._finding(skus, index, shown, cosines[index], likeness[index])
-                findings.append(replace(found, colors=self._colors(worn[index], sku)))
+                findings.append(replace(found, colors=self._colors(palettes[index], sku)))
         return Reflection(
             findings=tuple(findings),
             count_error=sum(len(products.pieces) for products in look.products) - len(skus),
-            color_swap=not look.blank and self._colors_exchanged(worn, skus),
+            color_swap=not look.blank and self._colors_exchanged(palettes, skus),
             sharpness=look.sharpness,
             blank=look.blank,
             unscored=tuple(sku for sku in skus if sku not in scale.place),
         )
 
-    def _shows(self, likeness: Likeness, worn: Palette, sku: str, named: Sequence[str]) -> float:
+    def _shows(self, likeness: Likeness, palette: Palette, sku: str, named: Sequence[str]) -> float:
         """Likeness of ``sku`` in a region that shows it, 0 in one that does not."""
         own = self._scale.place[sku]
         near, far = self._scale.leads(likeness, own, named)
-        colors = self._colors(worn, sku)
+        colors = self._colors(palette, sku)
         shows = (
             likeness[own] >= MIN_LIKENESS
             and near >= MIN_NEAR_LEAD
@@ -234,10 +234,10 @@ class ReflectionJudge:
         )
         return float(likeness[own]) if shows else 0.0
 
-    def _colors(self, worn: Palette | None, sku: str) -> float | None:
-        if worn is None or sku not in self._palettes:
+    def _colors(self, palette: Palette | None, sku: str) -> float | None:
+        if palette is None or sku not in self._palettes:
             return None
-        return palette_likeness(worn, self._palettes[sku])
+        return palette_likeness(palette, self._palettes[sku])
 
     def _finding(
         self,
@@ -249,7 +249,7 @@ class ReflectionJudge:
     ) -> SkuFinding:
         own = self._scale.place[names[region]]
         elsewhere = max((seen for at, seen in enumerate(shown) if at != region), default=0.0)
-        verdict: Verdict
+        verdict: Presence
         if shown[region]:
             twice = elsewhere >= MIN_TWICE_SHARE * shown[region]
             verdict = "duplicated" if twice else "found"
@@ -264,11 +264,11 @@ class ReflectionJudge:
             looks_like=self._scale.skus[best] if likeness[best] >= MIN_LIKENESS else "",
         )
 
-    def _colors_exchanged(self, worn: Sequence[Palette | None], skus: Sequence[str]) -> bool:
+    def _colors_exchanged(self, palettes: Sequence[Palette | None], skus: Sequence[str]) -> bool:
         """Whether some two products would fit their palettes better with each other's colours."""
         known = [
             (sku, colors, self._palettes[sku])
-            for sku, colors in zip(skus, worn, strict=True)
+            for sku, colors in zip(skus, palettes, strict=True)
             if colors is not None and sku in self._palettes
         ]
         for (first, one, own), (second, two, other) in combinations(known, 2):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.memory import Encode
 from catalog_pipeline.records import Concept, Features, Photo
@@ -59,7 +59,7 @@ class LifelongMethod(Protocol):
     def learn(self, new: NewConcept) -> None:
         """Learn one concept with the photos of this task alone; tasks are counted from 1."""
 
-    def prompting(self, template: str, concept: Concept | None) -> Prompting:
+    def regional_prompt(self, template: str, concept: Concept | None) -> RegionalPrompt:
         """How to render ``template`` (with ``{concept}``), or a base-only prompt for ``None``."""
 
     def state(self) -> Mapping[str, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from catalog_pipeline.diffusion.sampling import Prompting
+from catalog_pipeline.diffusion.sampling import RegionalPrompt
 from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
 from catalog_pipeline.learning.memory import LatentBank, derive_seed
@@ -104,21 +104,21 @@ class TaskSequence(ABC):
 
     # --- the protocol ------------------------------------------------------------
 
-    def prompting(self, template: str, concept: Concept | None) -> Prompting:
+    def regional_prompt(self, template: str, concept: Concept | None) -> RegionalPrompt:
         """How to render ``template``; ``None`` renders it as a base-only prompt.
 
         Raises:
             LearningError: a concept that was not learned.
         """
         if concept is None:
-            return Prompting((template,), (self._slot_of(template, None),))
+            return RegionalPrompt((template,), (self._slot_of(template, None),))
         if all(item.concept.sku != concept.sku for item in self._learned):
             raise LearningError(
                 f"'{concept.sku}' was not learned; expected one of "
                 f"{[item.concept.sku for item in self._learned]}, learn it first"
             )
         prompt = template.format(concept=concept.identifier)
-        return Prompting((prompt,), (self._slot_of(prompt, concept),))
+        return RegionalPrompt((prompt,), (self._slot_of(prompt, concept),))
 
     def state(self) -> Mapping[str, Tensor]:
         """``slot/<slot>/<tensor>``, ``token/<token>`` and the method's own, on the CPU."""

@@ -15,11 +15,11 @@ from catalog_pipeline.catalog.listing import ListingResult
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.stores.objects import ObjectStore
 
-FIRST_SIGHT_KEY = "catalog/first_sight.json"
+FIRST_SEEN_KEY = "catalog/first_sight.json"
 """SKU -> content hash and time of first sight, of the sets that were last dated ahead."""
 
 
-def date_by_first_sight(
+def date_by_first_seen(
     objects: ObjectStore, listing: ListingResult, now: datetime
 ) -> ListingResult:
     """``listing`` with every set from the future dated to when its content was first seen.
@@ -54,7 +54,7 @@ def date_by_first_sight(
 
 def _read(objects: ObjectStore) -> dict[str, tuple[str, datetime]]:
     try:
-        data = objects.read(FIRST_SIGHT_KEY).data
+        data = objects.read(FIRST_SEEN_KEY).data
     except ObjectNotFoundError:
         return {}
     try:
@@ -64,11 +64,11 @@ def _read(objects: ObjectStore) -> dict[str, tuple[str, datetime]]:
         }
     except (ValueError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"{objects.uri(FIRST_SIGHT_KEY)} does not hold times of first sight ({error!r}); "
+            f"{objects.uri(FIRST_SEEN_KEY)} does not hold times of first sight ({error!r}); "
             "expected the JSON that a refresh writes; delete it, the next refresh writes it anew"
         ) from error
 
 
 def _write(objects: ObjectStore, sights: dict[str, tuple[str, datetime]]) -> None:
     content = {sku: [hashed, seen.isoformat()] for sku, (hashed, seen) in sorted(sights.items())}
-    objects.put(FIRST_SIGHT_KEY, json.dumps(content).encode())
+    objects.put(FIRST_SEEN_KEY, json.dumps(content).encode())

@@ -20,7 +20,7 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.records import IndexReport, IndexRow, RefusedFile, Sku, SkuListing
 from catalog_pipeline.settings import CatalogSettings, Settings
 from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.workflows.catalog.first_seen import date_by_first_sight
+from catalog_pipeline.workflows.catalog.first_seen import date_by_first_seen
 from catalog_pipeline.workflows.home import open_home
 
 DIGESTS_KEY = "catalog/digests.json"
@@ -49,7 +49,7 @@ def refresh_index(settings: Settings, *, now: datetime | None = None) -> IndexRe
     home = open_home(settings)
     source = open_photo_source(settings)
     known = _read_digests(home.objects)
-    listing = date_by_first_sight(home.objects, source.list_skus(known), moment)
+    listing = date_by_first_seen(home.objects, source.list_skus(known), moment)
     merge = _Merge(source, listing, now=moment, settings=settings.catalog)
     rows = home.index.read()
     if merge(rows) != rows:

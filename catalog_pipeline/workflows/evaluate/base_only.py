@@ -71,7 +71,7 @@ class BasePictures:
         return self._look(self._render(asked, slot, label))
 
     def _render(self, asked: Sequence[BasePrompt], slot: str | None, label: str) -> list[Pixels]:
-        from catalog_pipeline.diffusion.sampling import Prompting, SamplingPlan
+        from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan
 
         if not asked:
             return []
@@ -84,7 +84,7 @@ class BasePictures:
         for start in range(0, len(asked), wanted.batch_size):
             part = asked[start : start + wanted.batch_size]
             batch = [
-                Prompting((one.prompt,), (slot,), negative_prompt=wanted.negative_prompt)
+                RegionalPrompt((one.prompt,), (slot,), negative_prompt=wanted.negative_prompt)
                 for one in part
             ]
             latents = self.engine.sample(batch, [one.seed for one in part], plan)

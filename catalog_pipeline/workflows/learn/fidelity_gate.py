@@ -37,7 +37,7 @@ _BATCH = 8
 
 
 @dataclass(frozen=True)
-class GateResult:
+class FidelityReport:
     """What the gate measured, and the pictures it judged."""
 
     metrics: dict[str, float]
@@ -118,12 +118,12 @@ def _render(
     seeds: Sequence[int],
     plan: SamplingPlan,
 ) -> list[Pixels]:
-    from catalog_pipeline.diffusion.sampling import Prompting
+    from catalog_pipeline.diffusion.sampling import RegionalPrompt
 
     pictures: list[Pixels] = []
     for start in range(0, len(prompts), _BATCH):
         chunk = slice(start, start + _BATCH)
-        batch = [Prompting((prompt,), (slot,)) for prompt in prompts[chunk]]
+        batch = [RegionalPrompt((prompt,), (slot,)) for prompt in prompts[chunk]]
         pictures += tools.engine.decode(tools.engine.sample(batch, seeds[chunk], plan))
     return pictures
 
@@ -135,7 +135,7 @@ def judge_new_concept(
     photo_features: Features,
     settings: LearningSettings,
     ceiling_images: Sequence[Photo],
-) -> GateResult:
+) -> FidelityReport:
     """Render the candidate and compare it with its own photos.
 
     ``fidelity`` is the mean feature cosine to the photos, ``ceiling`` that of
@@ -156,10 +156,10 @@ def judge_new_concept(
         "fidelity_share": float(fidelity_share(fidelity, ceiling)),
         "photos": float(len(ceiling_images)),
     }
-    return GateResult(metrics, samples)
+    return FidelityReport(metrics, samples)
 
 
-def fidelity_complaint(result: GateResult, settings: LearningSettings) -> str:
+def fidelity_complaint(result: FidelityReport, settings: LearningSettings) -> str:
     """What was got and expected when the candidate does not look like its photos, else ``""``."""
     share = result.metrics["fidelity_share"]
     if share >= settings.gate_min_fidelity_share:

@@ -21,7 +21,11 @@ from catalog_pipeline.workflows.learn.fidelity_gate import (
     render_base_only,
     render_samples,
 )
-from catalog_pipeline.workflows.learn.forgetting_report import BASE_ONLY, Comparison, Verdict
+from catalog_pipeline.workflows.learn.forgetting_report import (
+    BASE_ONLY,
+    Comparison,
+    ForgettingReport,
+)
 from catalog_pipeline.workflows.learn.learning_inputs import SHARED, LearningTools, tasks_so_far
 from catalog_pipeline.workflows.models import read_named_part
 
@@ -32,10 +36,10 @@ _PROBE_STEPS = 4
 """Two pictures that must be equal bit by bit need not be beautiful."""
 
 
-class RetentionGate(Protocol):
+class ForgettingGate(Protocol):
     """Knows how things looked before the task."""
 
-    def judge(self) -> Verdict:
+    def judge(self) -> ForgettingReport:
         """Render again with what the engine holds now: the candidate."""
 
 
@@ -46,7 +50,7 @@ def open_gate(
     parent: AdapterVersion | None,
     concept: Concept,
     settings: LearningSettings,
-) -> RetentionGate:
+) -> ForgettingGate:
     """Render "before" with ``parent``, whose shared slot (if any) the engine must hold."""
     if settings.adapter.slots == "shared":
         return SharedSlotGate.before(tools, objects, store, parent, concept.sku, settings)
@@ -92,7 +96,7 @@ class SharedSlotGate:
             earlier.append(_Earlier(concept, SHARED, photos, tuple(pictures)))
         return cls(tools, settings, tuple(earlier), cached_base_only(tools, settings, objects))
 
-    def judge(self) -> Verdict:
+    def judge(self) -> ForgettingReport:
         """Compare each chosen SKU and the base-only prompts, all through the shared slot."""
         settings, tools = self.settings, self.tools
         skus = []
@@ -105,7 +109,7 @@ class SharedSlotGate:
         if self.prior:
             now = render_base_only(tools, settings, len(self.prior), SHARED, tools.plan)
             prior = _compare_prior(tools, self.prior, now)
-        return Verdict(
+        return ForgettingReport(
             tuple(skus), prior, settings.gate_max_forgetting, settings.gate_max_prior_drift
         )
 
@@ -145,7 +149,7 @@ class OwnSlotGate:
         prior = render_base_only(tools, settings, count, None, plan)
         return cls(tools, settings, tuple(earlier), prior)
 
-    def judge(self) -> Verdict:
+    def judge(self) -> ForgettingReport:
         """The same pictures again, from the slot that was installed before the task."""
         plan, skus = _probe_plan(self.tools), []
         for item in self.earlier:
@@ -156,7 +160,7 @@ class OwnSlotGate:
         if self.prior:
             now = render_base_only(self.tools, self.settings, len(self.prior), None, plan)
             prior = _compare_prior(self.tools, self.prior, now)
-        return Verdict(tuple(skus), prior, 0.0, 0.0, exact=True)
+        return ForgettingReport(tuple(skus), prior, 0.0, 0.0, exact=True)
 
 
 def require_untouched_parts(

@@ -39,7 +39,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ForgettingReport:
     """What the gate measured of one candidate, and whether that is too much.
 
     ``exact``: no picture may differ at all, whatever the two tolerances say.

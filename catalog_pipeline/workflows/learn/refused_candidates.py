@@ -1,4 +1,4 @@
-"""Refused candidates, kept for a person to look at.
+"""RefusedCandidate candidates, kept for a person to look at.
 
 ``collections/<collection>/quarantine/<sku>-<fingerprint>/``::
 
@@ -26,7 +26,7 @@ from catalog_pipeline.records import AdapterVersion, Concept, Pixels
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.workflows.learn.forgetting_report import Comparison, Verdict
+from catalog_pipeline.workflows.learn.forgetting_report import Comparison, ForgettingReport
 
 REPORT_SCHEMA_VERSION = 1
 _CELL_PX = 96
@@ -35,7 +35,7 @@ _SKUS_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedCandidate:
     """A candidate that must not be promoted, and why.
 
     ``complaint`` is what was got and expected, ``advice`` what to do; ``tries`` are the
@@ -55,7 +55,7 @@ class Refused:
 
 
 def quarantine(
-    objects: ObjectStore, store: AdapterStore, refused: Refused, settings: LearningSettings
+    objects: ObjectStore, store: AdapterStore, refused: RefusedCandidate, settings: LearningSettings
 ) -> QualityGateError:
     """Keep the candidate, its pictures and its figures; returns the error to raise."""
     sku = refused.concept.sku
@@ -84,7 +84,7 @@ def quarantine(
     )
 
 
-def before_after_sheet(verdict: Verdict) -> bytes:
+def before_after_sheet(verdict: ForgettingReport) -> bytes:
     """PNG: two rows, before and after, for what fell; the worst SKUs first, then the base."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 
@@ -107,7 +107,9 @@ def _caption(found: Comparison, when: str, value: float) -> str:
     return f"{found.subject} {when}: {value:.3f}"
 
 
-def _report(collection: str, refused: Refused, settings: LearningSettings) -> dict[str, Any]:
+def _report(
+    collection: str, refused: RefusedCandidate, settings: LearningSettings
+) -> dict[str, Any]:
     concept, parent = refused.concept, refused.parent
     gates = {k: v for k, v in settings.model_dump(mode="json").items() if k.startswith("gate_")}
     return {

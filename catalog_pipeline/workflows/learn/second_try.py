@@ -16,7 +16,7 @@ from catalog_pipeline.workflows.learn.learning_inputs import digest
 
 if TYPE_CHECKING:
     from catalog_pipeline.learning.task import LearningTask
-    from catalog_pipeline.workflows.learn.forgetting_report import Verdict
+    from catalog_pipeline.workflows.learn.forgetting_report import ForgettingReport
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Try:
         """Where its state is staged; every try has its own, as it has its own fingerprint."""
         return f"{self.sku}-{self.task.fingerprint[:16]}.safetensors"
 
-    def figures(self, verdict: Verdict | None) -> dict[str, Any]:
+    def figures(self, verdict: ForgettingReport | None) -> dict[str, Any]:
         """What this try trained with and what the gate measured of it, ready for JSON."""
         measured = {} if verdict is None else verdict.figures()
         return {"try": self.number, "losses": self.settings.losses.model_dump(), **measured}
 
 
-def second_try(refused: Try, verdict: Verdict) -> Try | None:
+def second_try(refused: Try, verdict: ForgettingReport) -> Try | None:
     """The task again, with what holds the fallen things weighed more.
 
     Replay (alpha) and distillation (gamma) are raised by ``gate_second_try_factor``, and

@@ -14,12 +14,12 @@ from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.learn.fidelity_gate import (
     FIDELITY_ADVICE,
-    GateResult,
+    FidelityReport,
     fidelity_complaint,
     judge_new_concept,
 )
 from catalog_pipeline.workflows.learn.forgetting_gate import open_gate
-from catalog_pipeline.workflows.learn.forgetting_report import Verdict
+from catalog_pipeline.workflows.learn.forgetting_report import ForgettingReport
 from catalog_pipeline.workflows.learn.learning_inputs import (
     SHARED,
     LearningTools,
@@ -29,7 +29,7 @@ from catalog_pipeline.workflows.learn.learning_inputs import (
     make_task,
 )
 from catalog_pipeline.workflows.learn.refused_candidates import (
-    Refused,
+    RefusedCandidate,
     before_after_sheet,
     quarantine,
 )
@@ -96,7 +96,7 @@ class _Candidate:
     concept_data: bytes
     shared_data: bytes | None
     curve: list[tuple[int, float]]
-    result: GateResult
+    result: FidelityReport
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,12 @@ class TaskRunner:
         return _Candidate(data, shared_data, curve, result)
 
     def _learned(
-        self, job: _Job, note: RefusalNote, attempt: Try, candidate: _Candidate, verdict: Verdict
+        self,
+        job: _Job,
+        note: RefusalNote,
+        attempt: Try,
+        candidate: _Candidate,
+        verdict: ForgettingReport,
     ) -> LearnedPart:
         from catalog_pipeline.evaluation.palettes import palette_of_photos
         from catalog_pipeline.learning.memory import MEMORY_PROMPTS
@@ -205,7 +210,7 @@ class TaskRunner:
         note: RefusalNote,
         attempt: Try,
         candidate: _Candidate,
-        verdict: Verdict | None,
+        verdict: ForgettingReport | None,
         complaint: str,
         sheet: bytes,
     ) -> QualityGateError:
@@ -213,7 +218,7 @@ class TaskRunner:
         advice = FIDELITY_ADVICE
         if verdict is not None:
             advice = EXACT_ADVICE if verdict.exact else SHARED_ADVICE
-        refused = Refused(
+        refused = RefusedCandidate(
             concept=job.concept,
             parent=job.parent,
             fingerprint=attempt.task.fingerprint,
@@ -258,7 +263,7 @@ def _staged(note: RefusalNote, attempt: Try) -> tuple[str, ...]:
     return (note.first.checkpoint_name, attempt.checkpoint_name, note.name)
 
 
-def _sheet(subject: Subject, result: GateResult) -> bytes:
+def _sheet(subject: Subject, result: FidelityReport) -> bytes:
     """Photos above, samples below."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 

@@ -30,7 +30,7 @@ RIVALS_PER_CLASS = 64
 RIVALS_IN_ALL = 128
 """Products that a judge knows as long as the classes of the named ones do not need more."""
 
-Verdict = Literal["passed", "failed", "unscored"]
+PictureVerdict = Literal["passed", "failed", "unscored"]
 
 
 class Judged(Protocol):
@@ -68,7 +68,7 @@ products; a SKU that was learned without a palette has none."""
 class Judgement:
     """A picture's scores and verdict; ``unscored`` when a product has no memory."""
 
-    verdict: Verdict
+    verdict: PictureVerdict
     scores: Mapping[str, float]
 
 
@@ -107,7 +107,7 @@ class PictureScorer:
             named = [list(zip(jobs[i].skus, jobs[i].regions, strict=True)) for i in indices]
             found = self._judge_of(skus).judge([pictures[i] for i in indices], named)
             for index, judged in zip(indices, found, strict=True):
-                verdict: Verdict = "passed" if judged.passed else "failed"
+                verdict: PictureVerdict = "passed" if judged.passed else "failed"
                 judgements[index] = Judgement(verdict, {**scores[index], **judged.to_scores()})
         return judgements
 

@@ -14,18 +14,18 @@ from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
-from catalog_pipeline.workflows.upkeep.findings import Finding, Level, guarded
 
-__all__ = ["Finding", "run_doctor"]
+__all__ = ["CheckResult", "run_doctor"]
 
 LEAST_FREE_BYTES = 200_000_000
 COMFORTABLE_FREE_BYTES = 2_000_000_000
 _MODEL_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
-def run_doctor(settings: Settings, *, repair: bool = False) -> list[Finding]:
+def run_doctor(settings: Settings, *, repair: bool = False) -> list[CheckResult]:
     """Every finding, in a fixed order; a check that breaks is itself an error finding.
 
     Writes one small probe object and removes it; changes nothing else unless ``repair``
@@ -33,7 +33,7 @@ def run_doctor(settings: Settings, *, repair: bool = False) -> list[Finding]:
     :func:`~catalog_pipeline.workflows.upkeep.doctor_repair.repair_home`. Opens no model and
     needs no accelerator.
     """
-    findings = [
+    results = [
         *guarded("settings", _config_dir, settings),
         *guarded("base model", _base_model, settings),
         *guarded("catalog", _catalog_root, settings),
@@ -42,41 +42,41 @@ def run_doctor(settings: Settings, *, repair: bool = False) -> list[Finding]:
     try:
         home = open_home(settings)
     except CatalogPipelineError as error:
-        return [*findings, Finding("error", f"home: {error}", "correct archive.yaml")]
+        return [*results, CheckResult("error", f"home: {error}", "correct archive.yaml")]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
-    return repairs + findings + check_home(home)
+    return repairs + results + check_home(home)
 
 
-def _config_dir(settings: Settings) -> Iterator[Finding]:
+def _config_dir(settings: Settings) -> Iterator[CheckResult]:
     files = sorted(path.name for path in settings.config_dir.glob("*.yaml"))
     if files:
-        yield Finding("ok", f"settings: {', '.join(files)} in {settings.config_dir}", "")
+        yield CheckResult("ok", f"settings: {', '.join(files)} in {settings.config_dir}", "")
     else:
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"settings: no *.yaml in {settings.config_dir}; every default applies",
             "copy assets_config/ there, or pass --config DIR",
         )
 
 
-def _base_model(settings: Settings) -> Iterator[Finding]:
+def _base_model(settings: Settings) -> Iterator[CheckResult]:
     name = settings.base_model.base_model
     folder = EMBEDDED_WEIGHTS if name == "embedded" else Path(name).expanduser()
     if not folder.is_dir():
         if settings.base_model.offline:
-            yield Finding(
+            yield CheckResult(
                 "error",
                 f"base model: {name!r} is not a folder, and offline is true",
                 "base_model.yaml: name 'embedded' or a diffusers folder, or set offline: false",
             )
         else:
-            yield Finding("ok", f"base model: hub id {name!r}, fetched on first use", "")
+            yield CheckResult("ok", f"base model: hub id {name!r}, fetched on first use", "")
         return
     problems = [problem for part in _MODEL_PARTS for problem in _part_problems(folder / part)]
     for problem in problems:
-        yield Finding("error", f"base model: {problem}", "install or copy the base model again")
+        yield CheckResult("error", f"base model: {problem}", "install or copy the base model again")
     if not problems:
-        yield Finding("ok", f"base model: {name} in {folder}", "")
+        yield CheckResult("ok", f"base model: {name} in {folder}", "")
 
 
 def _part_problems(folder: Path) -> Iterator[str]:
@@ -92,23 +92,23 @@ def _part_problems(folder: Path) -> Iterator[str]:
         yield f"{folder} has no weights (*.safetensors)"
 
 
-def _catalog_root(settings: Settings) -> Iterator[Finding]:
+def _catalog_root(settings: Settings) -> Iterator[CheckResult]:
     if settings.catalog.s3 is not None:
-        yield Finding("ok", f"catalog: bucket {settings.catalog.s3.bucket!r}", "")
+        yield CheckResult("ok", f"catalog: bucket {settings.catalog.s3.bucket!r}", "")
         return
     root = settings.catalog_root
     if not root.is_dir():
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"catalog: no folder {root}",
             "create it with one folder per product, or correct catalogs.yaml: root",
         )
         return
     count = sum(1 for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    yield Finding("ok", f"catalog: {count} product folders in {root}", "")
+    yield CheckResult("ok", f"catalog: {count} product folders in {root}", "")
 
 
-def _free_disk(settings: Settings) -> Iterator[Finding]:
+def _free_disk(settings: Settings) -> Iterator[CheckResult]:
     folder = settings.home
     while not folder.exists() and folder.parent != folder:
         folder = folder.parent
@@ -116,7 +116,7 @@ def _free_disk(settings: Settings) -> Iterator[Finding]:
     level: Level = "ok"
     if free < COMFORTABLE_FREE_BYTES:
         level = "error" if free < LEAST_FREE_BYTES else "warning"
-    yield Finding(
+    yield CheckResult(
         level,
         f"disk: {free / 1e9:.1f} GB free at {folder}",
         f"keep {COMFORTABLE_FREE_BYTES / 1e9:.0f} GB free; old nights and checkpoints can move",

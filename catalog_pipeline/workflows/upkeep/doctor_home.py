@@ -14,8 +14,8 @@ from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.leases import is_held, read_lease
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
 from catalog_pipeline.workflows.upkeep.doctor_repair import PROBE_PREFIX
-from catalog_pipeline.workflows.upkeep.findings import Finding, guarded
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
 NIGHTS_READ_IN_FULL = 7
@@ -26,24 +26,24 @@ _LEFT_OVER = "harmless: left by a run that ended early; `catalog-pipeline gc` re
 _REPAIRED = "harmless: left by a run that ended early; `catalog-pipeline doctor --repair` mends it"
 
 
-def check_home(home: Home) -> list[Finding]:
+def check_home(home: Home) -> list[CheckResult]:
     """Every finding about ``home``; only the first check when nothing can be written."""
-    findings = guarded("home", _home_is_writable, home)
-    if any(finding.level == "error" for finding in findings):
-        return findings
+    results = guarded("home", _home_is_writable, home)
+    if any(finding.level == "error" for finding in results):
+        return results
     for title, check in _CHECKS:
-        findings += guarded(title, check, home)
-    return findings
+        results += guarded(title, check, home)
+    return results
 
 
-def _home_is_writable(home: Home) -> Iterator[Finding]:
+def _home_is_writable(home: Home) -> Iterator[CheckResult]:
     key = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
     where = home.objects.uri("catalog").removesuffix("/catalog")
     try:
         created = home.objects.put_if_absent(key, b"first")
         created_twice = home.objects.put_if_absent(key, b"second")
         if not created or created_twice or not _refuses_stale_writes(home, key):
-            yield Finding(
+            yield CheckResult(
                 "error",
                 f"home: {where} ignores conditional writes (If-None-Match, If-Match)",
                 "use a store that honours them; without them two runs overwrite each other",
@@ -51,7 +51,7 @@ def _home_is_writable(home: Home) -> Iterator[Finding]:
             return
     finally:
         home.objects.delete(key)
-    yield Finding("ok", f"home: {where} is writable, conditional writes hold", "")
+    yield CheckResult("ok", f"home: {where} is writable, conditional writes hold", "")
 
 
 def _refuses_stale_writes(home: Home, key: str) -> bool:
@@ -64,18 +64,18 @@ def _refuses_stale_writes(home: Home, key: str) -> bool:
     return False
 
 
-def _index(home: Home) -> Iterator[Finding]:
+def _index(home: Home) -> Iterator[CheckResult]:
     rows = home.index.read()
     failed = [row for row in rows if row.status is SkuStatus.FAILED]
-    yield Finding("ok", f"index: {len(rows)} SKUs", "")
+    yield CheckResult("ok", f"index: {len(rows)} SKUs", "")
     for row in failed:
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"index: {row.sku} failed: {row.reason}",
             f"correct its photos, or run `catalog-pipeline learn {row.sku}`",
         )
     for row, right in rows_out_of_step(home):
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"index: {row.sku} is {row.status}, but by the served version it is {right.status}",
             "run `catalog-pipeline doctor --repair`",
@@ -83,35 +83,35 @@ def _index(home: Home) -> Iterator[Finding]:
     yield from _retired(home, {row.sku for row in rows if row.status is SkuStatus.RETIRED})
 
 
-def _retired(home: Home, retired: set[str]) -> Iterator[Finding]:
+def _retired(home: Home, retired: set[str]) -> Iterator[CheckResult]:
     for name in home.collections() if retired else ():
         current = home.adapters(name).current()
         known = retired.intersection(c.sku for c in current.concepts) if current else ()
         for sku in sorted(known):
-            yield Finding(
+            yield CheckResult(
                 "warning",
                 f"index: {sku} is retired, but version {current and current.version} knows it",
                 f"run `catalog-pipeline retire {sku}`, or put its folder back",
             )
 
 
-def _collections(home: Home) -> Iterator[Finding]:
+def _collections(home: Home) -> Iterator[CheckResult]:
     for name in home.collections():
         yield from guarded(f"collection {name}", _collection, (home, home.adapters(name)))
 
 
-def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[Finding]:
+def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[CheckResult]:
     home, store = subject
     title = f"collection {store.collection}"
     yield from _lease(home, store)
     head = store.head()
     if head is None:
-        yield Finding("ok", f"{title}: nothing promoted yet", "")
+        yield CheckResult("ok", f"{title}: nothing promoted yet", "")
     else:
         version = store.read(head.version)
         for digest in sorted(set(version.parts.values())):
             store.read_part(digest)
-        yield Finding(
+        yield CheckResult(
             "ok",
             f"{title}: version {head.version}, {len(version.concepts)} concepts, "
             f"{len(version.parts)} parts with the right hashes",
@@ -121,47 +121,47 @@ def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[Finding]:
     versions, broken = store.readable_history()
     for version in versions:
         if not stored.issuperset(version.parts.values()):
-            yield Finding(
+            yield CheckResult(
                 "warning",
                 f"{title}: version {version.version} lacks parts; no rollback to it",
                 "restore collections/.../parts from a backup",
             )
     if broken:
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"{title}: version record(s) {', '.join(broken)} cannot be read",
             "restore collections/.../versions from a backup",
         )
     orphans = stored.difference(*(version.parts.values() for version in versions))
     if orphans:
-        yield Finding("ok", f"{title}: {len(orphans)} parts belong to no version", _LEFT_OVER)
+        yield CheckResult("ok", f"{title}: {len(orphans)} parts belong to no version", _LEFT_OVER)
     if not broken:
         needed = store.references(version.version for version in versions)
         stray = [page for page in store.page_names() if store.page_key(page) not in needed]
         if stray:
-            yield Finding("ok", f"{title}: {len(stray)} pages belong to no version", _LEFT_OVER)
+            yield CheckResult("ok", f"{title}: {len(stray)} pages belong to no version", _LEFT_OVER)
     checkpoints = store.staging_names()
     if checkpoints:
-        yield Finding(
+        yield CheckResult(
             "ok", f"{title}: {len(checkpoints)} checkpoints", "the next learning run takes them up"
         )
 
 
-def _lease(home: Home, store: AdapterStore) -> Iterator[Finding]:
+def _lease(home: Home, store: AdapterStore) -> Iterator[CheckResult]:
     record = read_lease(home.objects, store.lease_key)
     if record is None:
         return
     if is_held(home.objects, store.lease_key):
-        yield Finding("ok", f"collection {store.collection}: {record.holder} is learning", "")
+        yield CheckResult("ok", f"collection {store.collection}: {record.holder} is learning", "")
     else:
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"collection {store.collection}: stale lock of {record.holder}, which ended early",
             _REPAIRED,
         )
 
 
-def _archive(home: Home) -> Iterator[Finding]:
+def _archive(home: Home) -> Iterator[CheckResult]:
     held = home.archive.quarantine
     days = sorted({*home.archive.days(), *held.days()})
     pictures = set(home.archive.image_keys())
@@ -183,11 +183,13 @@ def _archive(home: Home) -> Iterator[Finding]:
         if day not in days[-NIGHTS_READ_IN_FULL:]:
             problems += [f"{path} of {day} is not stored" for path in sorted(paths - pictures)]
     for problem in problems:
-        yield Finding("error", f"archive: {problem}", "restore it, or render the night again")
+        yield CheckResult("error", f"archive: {problem}", "restore it, or render the night again")
     if not problems:
-        yield Finding("ok", f"archive: {len(days)} nights, {len(named)} pictures, all in place", "")
+        yield CheckResult(
+            "ok", f"archive: {len(days)} nights, {len(named)} pictures, all in place", ""
+        )
     if held_back:
-        yield Finding(
+        yield CheckResult(
             "ok",
             f"archive: {held_back} pictures in quarantine did not pass the quality gate",
             "see them with `catalog-pipeline gallery`; docs/operations.md says what to do",
@@ -195,32 +197,36 @@ def _archive(home: Home) -> Iterator[Finding]:
     for day in home.archive.staged_days():
         yield from _staged(home, day, named)
     if pictures - named:
-        yield Finding("ok", f"archive: {len(pictures - named)} pictures in no manifest", _LEFT_OVER)
+        yield CheckResult(
+            "ok", f"archive: {len(pictures - named)} pictures in no manifest", _LEFT_OVER
+        )
 
 
-def _staged(home: Home, day: date, named: set[str]) -> Iterator[Finding]:
+def _staged(home: Home, day: date, named: set[str]) -> Iterator[CheckResult]:
     staged = home.archive.staged(day)
     named |= {row.path for row in staged}
     settled = (*home.archive.read_day(day), *home.archive.quarantine.read_day(day))
     published = {row.image_id for row in settled}
     waiting = [row for row in staged if row.image_id not in published]
     if waiting:
-        yield Finding(
+        yield CheckResult(
             "warning",
             f"archive: {len(waiting)} pictures of {day} are rendered, but not published",
             f"run `catalog-pipeline generate --day {day}`; it renders only what is missing",
         )
     else:
-        yield Finding("ok", f"archive: the published rows of {day} are still staged", _REPAIRED)
+        yield CheckResult("ok", f"archive: the published rows of {day} are still staged", _REPAIRED)
 
 
-def _temporaries(home: Home) -> Iterator[Finding]:
+def _temporaries(home: Home) -> Iterator[CheckResult]:
     if not isinstance(home.objects, LocalObjectStore):
         return
     limit = time.time() - _OLD_TEMPORARY_SECONDS
     old = [path for path in home.objects.temporaries() if _modified(path) < limit]
     if old:
-        yield Finding("warning", f"home: {len(old)} temporary files such as {old[0]}", _REPAIRED)
+        yield CheckResult(
+            "warning", f"home: {len(old)} temporary files such as {old[0]}", _REPAIRED
+        )
 
 
 def _modified(path: Path) -> float:
@@ -230,7 +236,7 @@ def _modified(path: Path) -> float:
         return time.time()  # its writer has just finished
 
 
-_CHECKS: tuple[tuple[str, Callable[[Home], Iterator[Finding]]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (
     ("index", _index),
     ("collections", _collections),
     ("archive", _archive),

@@ -15,7 +15,7 @@ from catalog_pipeline.records import IndexRow
 from catalog_pipeline.stores.leases import clear_stale_lease
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.upkeep.findings import Finding, guarded
+from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
 PROBE_PREFIX = "reports/doctor-"
@@ -23,24 +23,24 @@ OLD = timedelta(hours=1)
 """What a process may still be writing is younger."""
 
 
-def repair_home(home: Home) -> list[Finding]:
+def repair_home(home: Home) -> list[CheckResult]:
     """Every repair made, as ``repaired``, and what was left to a person, as ``kept``.
 
     Idempotent, and safe beside running learners, renderers and other repairs.
     """
     before = datetime.now(UTC) - OLD
-    findings = [
+    results = [
         *guarded("repair of leases", _leases, home),
         *guarded("repair of temporary files", _temporaries, (home, before)),
         *guarded("repair of probes", _probes, (home, before)),
         *guarded("repair of staged rows", _staged_rows, home),
         *guarded("repair of the index", _index, home),
     ]
-    if not findings:
-        findings = [Finding("repaired", "nothing: no repair was needed", "")]
+    if not results:
+        results = [CheckResult("repaired", "nothing: no repair was needed", "")]
     return [
-        *findings,
-        Finding(
+        *results,
+        CheckResult(
             "kept",
             "corrupted and missing objects, heads, versions, pictures and manifests as they are",
             "restore them from a backup, roll back, or learn or render again; "
@@ -49,47 +49,49 @@ def repair_home(home: Home) -> list[Finding]:
     ]
 
 
-def _leases(home: Home) -> Iterator[Finding]:
+def _leases(home: Home) -> Iterator[CheckResult]:
     for name in home.collections():
         key = home.adapters(name).lease_key
         try:
             dead = clear_stale_lease(home.objects, key)
         except StoreError as error:
-            yield Finding("kept", f"collection {name}: {error}", f"delete {home.objects.uri(key)}")
+            yield CheckResult(
+                "kept", f"collection {name}: {error}", f"delete {home.objects.uri(key)}"
+            )
             continue
         if dead is not None:
-            yield Finding(
+            yield CheckResult(
                 "repaired", f"collection {name}: freed the lock of {dead.holder}, which is gone", ""
             )
 
 
-def _temporaries(subject: tuple[Home, datetime]) -> Iterator[Finding]:
+def _temporaries(subject: tuple[Home, datetime]) -> Iterator[CheckResult]:
     home, before = subject
     if isinstance(home.objects, LocalObjectStore):
         removed = home.objects.remove_temporaries(before)
         if removed:
-            yield Finding("repaired", f"home: removed {len(removed)} temporary files", "")
+            yield CheckResult("repaired", f"home: removed {len(removed)} temporary files", "")
 
 
-def _probes(subject: tuple[Home, datetime]) -> Iterator[Finding]:
+def _probes(subject: tuple[Home, datetime]) -> Iterator[CheckResult]:
     home, before = subject
     old = [info for info in home.objects.scan(PROBE_PREFIX) if info.modified_utc < before]
     removed = [info for info in old if home.objects.delete_if_older(info.key, before)]
     if removed:
-        yield Finding("repaired", f"home: removed {len(removed)} probes of earlier doctors", "")
+        yield CheckResult("repaired", f"home: removed {len(removed)} probes of earlier doctors", "")
 
 
-def _staged_rows(home: Home) -> Iterator[Finding]:
+def _staged_rows(home: Home) -> Iterator[CheckResult]:
     for day in home.archive.staged_days():
         settled = home.archive.settled_shards(day)
         if settled:
             home.archive.clear_staging(day)
-            yield Finding(
+            yield CheckResult(
                 "repaired", f"archive: cleared {len(settled)} published shards of {day}", ""
             )
 
 
-def _index(home: Home) -> Iterator[Finding]:
+def _index(home: Home) -> Iterator[CheckResult]:
     wrong = dict(rows_out_of_step(home))
     if not wrong:
         return
@@ -104,7 +106,7 @@ def _index(home: Home) -> Iterator[Finding]:
     after = {row.sku: row for row in home.index.update(mended)}
     for row, right in wrong.items():
         if after.get(row.sku) == right:
-            yield Finding(
+            yield CheckResult(
                 "repaired",
                 f"index: {row.sku} was {row.status}, is {right.status} as the served version says",
                 "",

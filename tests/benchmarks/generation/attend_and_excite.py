@@ -20,7 +20,7 @@ from torch import Tensor
 from catalog_pipeline.diffusion.adapter import Route
 from catalog_pipeline.diffusion.sampling import (
     DiffusionEngine,
-    Prompting,
+    RegionalPrompt,
     SamplingPlan,
     make_scheduler,
 )
@@ -57,7 +57,7 @@ class AttendAndExcite:
 
     def render(
         self,
-        item: Prompting,
+        item: RegionalPrompt,
         nouns: Sequence[str],
         seed: int,
         plan: SamplingPlan | None = None,

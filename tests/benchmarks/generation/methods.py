@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.planner import choose_width, list_names
@@ -158,8 +158,8 @@ class Workbench:
         engine, artist = self._excited
         # The identifier's last token is the class noun's: the thing that must appear.
         names = [self.concept(name).identifier for name in scene.things]
-        prompting = self._joint(engine, scene)
-        return artist.render(prompting, names, scene.seed, self.plan_of(scene))
+        regional_prompt = self._joint(engine, scene)
+        return artist.render(regional_prompt, names, scene.seed, self.plan_of(scene))
 
     def _fresh_engine(self, settings: Settings) -> DiffusionEngine:
         """An engine with every learned product installed."""
@@ -172,7 +172,7 @@ class Workbench:
             install_part(engine, data, slot=None if shared else sku, tokens=tokens)
         return engine
 
-    def _joint(self, engine: DiffusionEngine, scene: Scene) -> Prompting:
+    def _joint(self, engine: DiffusionEngine, scene: Scene) -> RegionalPrompt:
         """One prompt that names all; both products' deltas merged, as two loaded LoRAs are."""
         phrases = [f"a {self.concept(name).identifier}" for name in scene.things]
         prompt = f"a photo of {list_names(phrases)} {scene.text}"
@@ -183,7 +183,7 @@ class Workbench:
         elif learned:
             slot = " + ".join(learned)
             engine.adapter.compose(slot, dict.fromkeys(learned, 1.0))
-        return Prompting((prompt,), (slot,))
+        return RegionalPrompt((prompt,), (slot,))
 
     def concept(self, name: str) -> Concept:
         """The concept of a SKU; ``red mug`` becomes a mug whose only attribute is ``red``."""

@@ -17,7 +17,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from catalog_pipeline.diffusion.base import resolve_base_model
-from catalog_pipeline.diffusion.sampling import Prompting
+from catalog_pipeline.diffusion.sampling import RegionalPrompt
 from catalog_pipeline.generation.planner import list_names
 from catalog_pipeline.settings import BaseModelSettings
 from catalog_pipeline.stores.local import LocalObjectStore
@@ -138,7 +138,7 @@ def make_paths(bench: Workbench) -> dict[str, tuple[Callable[[], object], int]]:
         )
 
     def plain() -> None:
-        batch = [Prompting((prompt,), (None,)) for prompt in prompts]
+        batch = [RegionalPrompt((prompt,), (None,)) for prompt in prompts]
         seeds = [scene.seed for scene in scenes]
         bench.engine.decode(bench.engine.sample(batch, seeds, plan))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.evaluation.confusion import ConfusionMatrix
 from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.evaluation.retention import cosine_to_photos, prior_drift
@@ -62,7 +62,7 @@ class Judge:
     def pictures_of(self, method: LifelongMethod, concept: Concept) -> list[Pixels]:
         """``images`` pictures of ``concept``: the gate's prompts in turn."""
         templates = self._templates()
-        batch = [method.prompting(template, concept) for template in templates]
+        batch = [method.regional_prompt(template, concept) for template in templates]
         seeds = [derive_seed(_SEED, f"{concept.sku}/measure", i) for i in range(self.images)]
         return render(self.engine, batch, seeds, self.plan)
 
@@ -79,8 +79,8 @@ class Judge:
     def drift(self, method: LifelongMethod) -> dict[str, float]:
         """By encoder: how far the pictures of base-only prompts have moved."""
 
-        def routed(prompt: str) -> Prompting:
-            return method.prompting(prompt, None)
+        def routed(prompt: str) -> RegionalPrompt:
+            return method.regional_prompt(prompt, None)
 
         now = self.features_of(render_base_only(self.engine, routed, self.plan))
         return {name: prior_drift(self.references.prior[name], now[name]) for name in now}

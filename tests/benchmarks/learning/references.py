@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from safetensors.numpy import load, save
 
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.learning.memory import derive_seed
 from catalog_pipeline.records import Features, Pixels
@@ -61,7 +61,10 @@ class References:
 
 
 def render(
-    engine: DiffusionEngine, batch: Sequence[Prompting], seeds: Sequence[int], plan: SamplingPlan
+    engine: DiffusionEngine,
+    batch: Sequence[RegionalPrompt],
+    seeds: Sequence[int],
+    plan: SamplingPlan,
 ) -> list[Pixels]:
     """Pictures of ``batch``, eight at a time."""
     pictures: list[Pixels] = []
@@ -72,11 +75,11 @@ def render(
 
 
 def render_base_only(
-    engine: DiffusionEngine, prompting: Callable[[str], Prompting], plan: SamplingPlan
+    engine: DiffusionEngine, regional_prompt: Callable[[str], RegionalPrompt], plan: SamplingPlan
 ) -> list[Pixels]:
-    """One picture of each base-only prompt; ``prompting`` says how a prompt is routed."""
+    """One picture of each base-only prompt; ``regional_prompt`` says how a prompt is routed."""
     seeds = [derive_seed(_SEED, "base-only", index) for index in range(len(BASE_ONLY_PROMPTS))]
-    return render(engine, [prompting(prompt) for prompt in BASE_ONLY_PROMPTS], seeds, plan)
+    return render(engine, [regional_prompt(prompt) for prompt in BASE_ONLY_PROMPTS], seeds, plan)
 
 
 def load_references(
@@ -122,10 +125,10 @@ def _render_references(
     plan: SamplingPlan,
     encoders: Mapping[str, FeatureEncoder],
 ) -> bytes:
-    prior = render_base_only(engine, lambda prompt: Prompting((prompt,), (None,)), plan)
+    prior = render_base_only(engine, lambda prompt: RegionalPrompt((prompt,), (None,)), plan)
     prompts = [f"a photo of a {noun} {phrase}" for phrase in SCENES for noun in SCENE_NOUNS]
     seeds = [derive_seed(_SEED, "scene", index) for index in range(len(prompts))]
-    scenes = render(engine, [Prompting((p,), (None,)) for p in prompts], seeds, plan)
+    scenes = render(engine, [RegionalPrompt((p,), (None,)) for p in prompts], seeds, plan)
     features = {f"prior/{name}": encoder.encode(prior) for name, encoder in encoders.items()}
     features |= {f"scenes/{name}": encoder.encode(scenes) for name, encoder in encoders.items()}
     return save(features)

@@ -14,7 +14,7 @@ TEMPLATE = "a photo of a {concept} in the snow"
 
 
 def render(method, workshop, concept, template=TEMPLATE):
-    return workshop.engine.sample([method.prompting(template, concept)], [11], workshop.plan)
+    return workshop.engine.sample([method.regional_prompt(template, concept)], [11], workshop.plan)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -53,7 +53,7 @@ def test_a_sequence_of_three_goes_on_in_a_fresh_process_with_the_same_tensors(
 def test_a_known_an_unknown_and_a_photoless_concept_are_refused(name, news, open_workshop):
     method = METHODS[name](open_workshop(steps=1))
     with pytest.raises(LearningError, match=r"'A\.1' was not learned"):
-        method.prompting(TEMPLATE, news[0].concept)
+        method.regional_prompt(TEMPLATE, news[0].concept)
     with pytest.raises(LearningError, match="without photos"):
         method.learn(replace(news[0], photos=()))
     method.learn(news[0])

@@ -14,8 +14,8 @@ def test_learning_b_leaves_every_picture_of_a_bit_for_bit(news, open_workshop):
     method = Ours(workshop)
     method.learn(news[0])
     asked = [
-        method.prompting("a photo of a {concept} in the snow", news[0].concept),
-        method.prompting("a photo of a mug", None),
+        method.regional_prompt("a photo of a {concept} in the snow", news[0].concept),
+        method.regional_prompt("a photo of a mug", None),
     ]
     assert [item.slots for item in asked] == [("A.1",), (None,)]
     before = [workshop.engine.sample([item], [5], workshop.plan) for item in asked]
@@ -80,7 +80,9 @@ def test_a_cidm_picture_is_that_of_its_merge(news, open_workshop):
         cidm.learn(new)
     ours.restore(cidm.state(), news[:2])
     pictures = [
-        workshop.engine.sample([m.prompting("a {concept}", news[0].concept)], [3], workshop.plan)
+        workshop.engine.sample(
+            [m.regional_prompt("a {concept}", news[0].concept)], [3], workshop.plan
+        )
         for m in (cidm, ours)
     ]
     assert torch.allclose(*pictures, atol=1e-4)

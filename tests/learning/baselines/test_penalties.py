@@ -148,8 +148,8 @@ def test_c_lora_keeps_earlier_slots_and_shows_the_sum_to_every_prompt(news, open
     method.learn(news[1])
     after = dict(method.state())
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert method.prompting("a photo of a mug", None).slots == (SUM,)
-    assert method.prompting("a {concept}", news[0].concept).slots == (SUM,)
+    assert method.regional_prompt("a photo of a mug", None).slots == (SUM,)
+    assert method.regional_prompt("a {concept}", news[0].concept).slots == (SUM,)
 
 
 def test_lwf_penalty_is_the_squared_distance_to_the_teacher_under_its_prompts(engine):

@@ -13,7 +13,7 @@ from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.fidelity_gate import (
-    GateResult,
+    FidelityReport,
     base_only_prompts,
     cached_base_only,
     fidelity_complaint,
@@ -47,8 +47,8 @@ def test_fidelity_is_measured_against_the_photos(tools):
 
 def test_a_complaint_says_got_and_expected():
     settings = LearningSettings(gate_min_fidelity_share=0.5)
-    assert fidelity_complaint(GateResult({"fidelity_share": 0.5}), settings) == ""
-    text = fidelity_complaint(GateResult({"fidelity_share": 0.49}), settings)
+    assert fidelity_complaint(FidelityReport({"fidelity_share": 0.5}), settings) == ""
+    text = fidelity_complaint(FidelityReport({"fidelity_share": 0.49}), settings)
     assert "49%" in text
     assert "at least 50%" in text
 

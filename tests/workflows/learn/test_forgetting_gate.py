@@ -24,7 +24,11 @@ from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.workflows.learn.fidelity_gate import render_samples
 from catalog_pipeline.workflows.learn.forgetting_gate import open_gate, require_untouched_parts
-from catalog_pipeline.workflows.learn.forgetting_report import BASE_ONLY, Comparison, Verdict
+from catalog_pipeline.workflows.learn.forgetting_report import (
+    BASE_ONLY,
+    Comparison,
+    ForgettingReport,
+)
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
 from catalog_pipeline.workflows.learn.refused_candidates import before_after_sheet
 
@@ -114,7 +118,7 @@ def change(tools: LearningTools, slot: str) -> None:
 
 def test_a_verdict_names_what_fell_the_worst_first():
     falls = (compared("A", 0.5, 0.4), compared("B", 0.5, 0.47), compared("C", 0.5, 0.2))
-    verdict = Verdict(falls, compared(BASE_ONLY, 1, 0.93), 0.05, 0.05)
+    verdict = ForgettingReport(falls, compared(BASE_ONLY, 1, 0.93), 0.05, 0.05)
     assert [c.subject for c in verdict.fallen] == ["C", "A"]
     assert verdict.metrics == pytest.approx({"forgetting": 0.3, "prior_drift": 0.07})
     text = verdict.complaint()
@@ -124,28 +128,30 @@ def test_a_verdict_names_what_fell_the_worst_first():
 
 
 def test_within_the_tolerance_all_is_well():
-    verdict = Verdict((compared("A", 0.5, 0.46),), compared(BASE_ONLY, 1, 0.96), 0.05, 0.05)
+    verdict = ForgettingReport(
+        (compared("A", 0.5, 0.46),), compared(BASE_ONLY, 1, 0.96), 0.05, 0.05
+    )
     assert verdict.passed
     assert verdict.complaint() == ""
-    nothing = Verdict((), None, 0.05, 0.05)
+    nothing = ForgettingReport((), None, 0.05, 0.05)
     assert nothing.passed
     assert nothing.metrics == {"forgetting": 0.0}
 
 
 def test_an_exact_verdict_forgives_no_bit_and_a_tolerant_one_refuses_a_tolerance_below_zero():
     better = (compared("A", 0.5, 0.6),)
-    assert not Verdict(better, None, 9.0, 9.0, exact=True).passed
+    assert not ForgettingReport(better, None, 9.0, 9.0, exact=True).passed
     same = (compared("A", 0.5, 0.5, same=True),)
-    assert Verdict(same, None, 0.0, 0.0, exact=True).passed
-    assert not Verdict(same, None, -1.0, 0.0).passed
+    assert ForgettingReport(same, None, 0.0, 0.0, exact=True).passed
+    assert not ForgettingReport(same, None, -1.0, 0.0).passed
 
 
 def test_the_sheet_shows_two_rows_for_each_thing_that_fell():
     falls = tuple(compared(sku, 0.5, 0.1) for sku in "ABCDEF")
     prior = compared(BASE_ONLY, 1, 0.5)
-    only_skus = decode_png(before_after_sheet(Verdict(falls[:1], None, 0.05, 0.05)))
-    both = decode_png(before_after_sheet(Verdict(falls[:1], prior, 0.05, 0.05)))
-    many = decode_png(before_after_sheet(Verdict(falls, prior, 0.05, 0.05)))
+    only_skus = decode_png(before_after_sheet(ForgettingReport(falls[:1], None, 0.05, 0.05)))
+    both = decode_png(before_after_sheet(ForgettingReport(falls[:1], prior, 0.05, 0.05)))
+    many = decode_png(before_after_sheet(ForgettingReport(falls, prior, 0.05, 0.05)))
     pitch = 96 + 18 + 2
     heights = [sheet.shape[0] for sheet in (only_skus, both, many)]
     assert heights == [2 * pitch - 2, 4 * pitch - 2, 10 * pitch - 2]

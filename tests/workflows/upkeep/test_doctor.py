@@ -19,7 +19,7 @@ from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home, open_home
-from catalog_pipeline.workflows.upkeep.doctor import Finding, run_doctor
+from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.status import collect_status
 
 GOLDEN = Path(__file__).resolve().parents[2] / "stores" / "golden" / "schema_1"
@@ -34,7 +34,7 @@ def home(settings: Settings) -> Home:
     return open_home(settings)
 
 
-def problems(settings: Settings) -> list[Finding]:
+def problems(settings: Settings) -> list[CheckResult]:
     found = run_doctor(settings)
     assert all(finding.hint for finding in found if finding.level != "ok")
     return [finding for finding in found if finding.level != "ok"]

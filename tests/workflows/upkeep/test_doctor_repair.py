@@ -18,7 +18,7 @@ from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.leases import LeaseRecord, clear_stale_lease, read_lease
 from catalog_pipeline.workflows.home import Home, open_home
-from catalog_pipeline.workflows.upkeep.doctor import Finding, run_doctor
+from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.painted_night import Studio
 
@@ -40,7 +40,7 @@ def repaired(settings: Settings) -> list[str]:
     return [finding.what for finding in found if finding.level == "repaired"]
 
 
-def warnings(found: list[Finding]) -> list[str]:
+def warnings(found: list[CheckResult]) -> list[str]:
     return [finding.what for finding in found if finding.level in ("warning", "error")]
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from catalog_pipeline.cli import app
 from catalog_pipeline.diffusion.base import hash_model_folder
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, Prompting, SamplingPlan
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import ConfigurationError, LearningError
 from catalog_pipeline.records import AdapterVersion, Concept
@@ -107,8 +107,8 @@ def promote(
 
 def ours(engine: DiffusionEngine, sku: str, slot: str) -> torch.Tensor:
     tokens = " ".join(placeholder_tokens(sku, 2))
-    prompting = Prompting((f"a photo of a {tokens} mug on a white background",), (slot,))
-    return engine.sample([prompting], [SEED], PLAN)
+    regional_prompt = RegionalPrompt((f"a photo of a {tokens} mug on a white background",), (slot,))
+    return engine.sample([regional_prompt], [SEED], PLAN)
 
 
 def theirs(pipeline: StableDiffusionPipeline, prompt: str) -> torch.Tensor:
@@ -245,8 +245,8 @@ def test_guidance_differs_from_plain_diffusers_in_the_half_without_a_prompt(
         latents=noise,
         output_type="latent",
     ).images
-    prompting = Prompting((report.prompts[SKU],), (SKU,))
-    want = engine.sample([prompting], [SEED], replace(PLAN, guidance=3.0))
+    regional_prompt = RegionalPrompt((report.prompts[SKU],), (SKU,))
+    want = engine.sample([regional_prompt], [SEED], replace(PLAN, guidance=3.0))
     assert not torch.allclose(got, want, atol=1e-2)
 
 

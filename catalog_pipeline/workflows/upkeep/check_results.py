@@ -15,7 +15,7 @@ Level = Literal["ok", "warning", "error", "repaired", "kept"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at; ``hint`` says what to do, or what it means."""
 
     level: Level
@@ -24,14 +24,14 @@ class Finding:
 
 
 def guarded(
-    title: str, check: Callable[[_Subject], Iterator[Finding]], subject: _Subject
-) -> list[Finding]:
-    """The findings of ``check``, up to the failure that ends it, which becomes one too."""
-    findings: list[Finding] = []
+    title: str, check: Callable[[_Subject], Iterator[CheckResult]], subject: _Subject
+) -> list[CheckResult]:
+    """The results of ``check``, up to the failure that ends it, which becomes one too."""
+    results: list[CheckResult] = []
     try:
         for finding in check(subject):
-            findings.append(finding)
+            results.append(finding)
     except (CatalogPipelineError, OSError) as error:
         hint = "the message says what is wrong; correct it and run `doctor` again"
-        findings.append(Finding("error", f"{title}: {error}", hint))
-    return findings
+        results.append(CheckResult("error", f"{title}: {error}", hint))
+    return results
