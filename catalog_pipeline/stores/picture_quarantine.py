@@ -13,11 +13,9 @@ from datetime import date
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
-from catalog_pipeline.stores.archive_keys import QUARANTINE_PREFIX, parsed_day, quarantine_key
-from catalog_pipeline.stores.manifest_merge import check_days
-from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.stores.pictures import check_pictures
-from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.keys import QUARANTINE_PREFIX, parsed_day, quarantine_key
+from catalog_pipeline.stores.manifest import check_days, check_pictures
+from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
 FAILED = "failed"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from catalog_pipeline.errors import ObjectNotFoundError
-from catalog_pipeline.stores import batches, s3
-from catalog_pipeline.stores.batches import each_of, missing_keys
+from catalog_pipeline.stores import s3
 from catalog_pipeline.stores.objects import ObjectStore
 
 KEYS = [f"images/sha256={number:04d}.png" for number in range(60)]
@@ -19,10 +18,10 @@ def test_a_bucket_tells_what_is_missing_however_its_listing_is_cut(
     objects: ObjectStore, monkeypatch: pytest.MonkeyPatch, page: int, worth_a_listing: int
 ) -> None:
     monkeypatch.setattr(s3, "_LISTED_AT_ONCE", page)
-    monkeypatch.setattr(batches, "_WORTH_A_LISTING", worth_a_listing)
-    each_of(objects, lambda key: objects.put(key, b"1"), [*KEYS[::2], "other/0000.png"])
-    assert missing_keys(objects, KEYS[10:]) == KEYS[11::2]
-    assert missing_keys(objects, [KEYS[0], "other/0000.png", "other/0001.png", "a"]) == [
+    monkeypatch.setattr(s3, "_WORTH_A_LISTING", worth_a_listing)
+    objects.each_of(lambda key: objects.put(key, b"1"), [*KEYS[::2], "other/0000.png"])
+    assert objects.missing_keys(KEYS[10:]) == KEYS[11::2]
+    assert objects.missing_keys([KEYS[0], "other/0000.png", "other/0001.png", "a"]) == [
         "a",
         "other/0001.png",
     ]
@@ -31,13 +30,13 @@ def test_a_bucket_tells_what_is_missing_however_its_listing_is_cut(
 def test_what_is_missing_is_told(objects: ObjectStore) -> None:
     for key in KEYS[:3]:
         objects.put(key, b"1")
-    assert missing_keys(objects, [*KEYS[:5], KEYS[4]]) == KEYS[3:5]
-    assert missing_keys(objects, []) == []
+    assert objects.missing_keys([*KEYS[:5], KEYS[4]]) == KEYS[3:5]
+    assert objects.missing_keys([]) == []
 
 
 def test_results_keep_the_order_and_errors_come_through(objects: ObjectStore) -> None:
     for key in KEYS[:9]:
         objects.put(key, key.encode())
-    assert each_of(objects, lambda key: objects.read(key).data.decode(), KEYS[:9]) == KEYS[:9]
+    assert objects.each_of(lambda key: objects.read(key).data.decode(), KEYS[:9]) == KEYS[:9]
     with pytest.raises(ObjectNotFoundError, match="0009"):
-        each_of(objects, objects.read, KEYS[:20])
+        objects.each_of(objects.read, KEYS[:20])
