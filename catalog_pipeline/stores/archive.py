@@ -27,9 +27,9 @@ from catalog_pipeline.stores.keys import (
     MANIFEST_PREFIX,
     STAGING_PREFIX,
     check_segment,
+    days_of,
     image_key,
     manifest_key,
-    parsed_day,
     sha256_hex,
     staging_folder,
     version_key,
@@ -173,9 +173,7 @@ class ImageArchive:
 
     def days(self) -> list[date]:
         """Every day that has a manifest, oldest first."""
-        keys = self._objects.list(MANIFEST_PREFIX)
-        names = [key.removeprefix(MANIFEST_PREFIX).partition("/")[0] for key in keys]
-        return sorted({parsed_day(name) for name in names})
+        return days_of(self._objects.list(MANIFEST_PREFIX), MANIFEST_PREFIX)
 
     def history(self, day: date) -> list[ManifestState]:
         """Every state that the manifest of ``day`` has had, oldest first; ``[]`` when none.
@@ -260,8 +258,7 @@ class ImageArchive:
 
     def staged_days(self) -> list[date]:
         """Every day with rows that are rendered, but not published, oldest first."""
-        names = [key.removeprefix(STAGING_PREFIX) for key in self._objects.list(STAGING_PREFIX)]
-        return sorted({parsed_day(name.partition("/")[0]) for name in names})
+        return days_of(self._objects.list(STAGING_PREFIX), STAGING_PREFIX)
 
     def _read(self, day: date) -> _Manifest:
         key = manifest_key(day)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import date
 
 from catalog_pipeline.errors import IntegrityError, StoreError
@@ -47,8 +48,16 @@ def staging_folder(day: date) -> str:
     return f"{STAGING_PREFIX}{day.isoformat()}"
 
 
-def parsed_day(name: str) -> date:
-    """The date of a folder ``dt=<name>``; StoreError when it is none."""
+def days_of(keys: Iterable[str], prefix: str) -> list[date]:
+    """The days whose folders ``<prefix>YYYY-MM-DD`` hold ``keys``, oldest first.
+
+    Raises:
+        StoreError: a folder is not named by a day.
+    """
+    return sorted({_day(key.removeprefix(prefix).partition("/")[0]) for key in keys})
+
+
+def _day(name: str) -> date:
     try:
         return date.fromisoformat(name)
     except ValueError as error:

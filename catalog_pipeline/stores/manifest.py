@@ -29,11 +29,13 @@ def merged_rows(
         new = given.get(image_id, row)
         if new is not row and _replaces(new, row):
             row = new
-        superseded = image_id not in planned
-        merged[image_id] = (
-            row if row.superseded == superseded else replace(row, superseded=superseded)
-        )
+        merged[image_id] = marked(row, superseded=image_id not in planned)
     return merged
+
+
+def marked(row: ArchiveRow, superseded: bool) -> ArchiveRow:
+    """``row`` with ``superseded`` so; the very object when it is."""
+    return row if row.superseded == superseded else replace(row, superseded=superseded)
 
 
 def _replaces(new: ArchiveRow, row: ArchiveRow) -> bool:

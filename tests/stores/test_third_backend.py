@@ -19,7 +19,6 @@ from tests.stores import (
     test_archive,
     test_index_store,
     test_leases,
-    test_many_objects,
     test_objects,
 )
 from tests.stores.test_adapter_store import store  # noqa: F401
@@ -101,7 +100,6 @@ def contracts() -> Iterator[tuple[str, Callable[..., None]]]:
     """The tests of every store that need no other process, which could not look into this one."""
     for module in (
         test_objects,
-        test_many_objects,
         test_leases,
         test_adapter_store,
         test_index_store,
