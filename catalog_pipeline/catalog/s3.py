@@ -23,13 +23,9 @@ from catalog_pipeline.catalog.listing import (
     wrong_format,
 )
 from catalog_pipeline.catalog.local import DEFAULT_MAX_BYTES
-from catalog_pipeline.errors import (
-    CatalogError,
-    ConfigurationError,
-    InvalidSkuError,
-    PhotoSetError,
-)
+from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
 from catalog_pipeline.records import PhotoRef, RefusedFile
+from catalog_pipeline.s3_client import open_s3_client
 from catalog_pipeline.settings import S3Settings
 
 _GONE = {"NoSuchKey", "NoSuchBucket", "404", "NotFound", "PreconditionFailed", "412"}
@@ -54,7 +50,9 @@ class S3PhotoSource:
         self._max_bytes = max_bytes
         self.where = f"s3://{s3.bucket}/{self._prefix}"
         self.page_size = 1000
-        self._client = _open_client(s3)
+        self._client = open_s3_client(
+            s3, "catalogs.yaml", retries={"mode": "standard", "total_max_attempts": 4}
+        )
 
     def close(self) -> None:
         """Close the connections; the source is of no use afterwards."""
@@ -191,29 +189,3 @@ def _as_os_error() -> Iterator[None]:
         raise OSError(str(error)) from error
     except BotoCoreError as error:
         raise OSError(str(error)) from error
-
-
-def _open_client(s3: S3Settings) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as error:
-        raise ConfigurationError(
-            "catalogs.yaml names an S3 bucket, but boto3 is not installed; install "
-            "catalog-pipeline[s3]"
-        ) from error
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=16,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
-    )
-    try:
-        # A session of its own: the shared one keeps the credentials that it saw first.
-        return boto3.session.Session().client(
-            "s3", endpoint_url=s3.endpoint_url, region_name=s3.region, config=config
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"catalogs.yaml: s3 cannot be used: {error}") from error

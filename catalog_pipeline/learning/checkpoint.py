@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from catalog_pipeline.safetensors_header import read_metadata
+
 LossCurve = list[tuple[int, float]]
 
 
@@ -67,7 +69,7 @@ def restore_state(
     photos, settings, base or parent) or are not a state at all.
     """
     try:
-        header = read_header(data)
+        header = read_metadata(data)
         tensors = load(data)
     except (SafetensorError, ValueError):
         return None
@@ -94,15 +96,3 @@ def restore_state(
 def _groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
     return groups
-
-
-def read_header(data: bytes) -> dict[str, str]:
-    """The metadata of safetensors bytes.
-
-    Raises:
-        ValueError: not safetensors bytes.
-    """
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    metadata = header.get("__metadata__", {})
-    return {str(key): str(value) for key, value in metadata.items()}

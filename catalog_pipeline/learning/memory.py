@@ -24,8 +24,8 @@ from torch import Tensor
 
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.learning.augmentation import Backdrop
-from catalog_pipeline.learning.checkpoint import read_header
 from catalog_pipeline.records import Concept, Features, Pixels
+from catalog_pipeline.safetensors_header import read_metadata
 
 Encode = Callable[[Sequence[Pixels]], Features]
 """Pictures -> L2-normalised features ``(images, width)``; given by the caller."""
@@ -193,7 +193,7 @@ def encode_backdrops(backdrops: Sequence[Backdrop]) -> bytes:
 def decode_backdrops(data: bytes) -> tuple[Backdrop, ...]:
     """The inverse of :func:`encode_backdrops`."""
     pixels = load(data)["pixels"].numpy()
-    phrases = json.loads(read_header(data)["phrases"])
+    phrases = json.loads(read_metadata(data)["phrases"])
     return tuple(Backdrop(p, str(phrase)) for p, phrase in zip(pixels, phrases, strict=True))
 
 

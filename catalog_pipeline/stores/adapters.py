@@ -15,8 +15,8 @@ from the head is not served, and a rerun writes the same names again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from catalog_pipeline.errors import (
@@ -26,11 +26,10 @@ from catalog_pipeline.errors import (
     StoreError,
 )
 from catalog_pipeline.records import AdapterVersion
-from catalog_pipeline.stores.batches import each_of
-from catalog_pipeline.stores.content_addressed import put_content
 from catalog_pipeline.stores.head import Head, HeadObject
-from catalog_pipeline.stores.leases import Lease, hold_lease
-from catalog_pipeline.stores.objects import ObjectStore, check_segment, sha256_hex
+from catalog_pipeline.stores.keys import check_segment, sha256_hex
+from catalog_pipeline.stores.leases import LEASE_SECONDS, Lease
+from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.pages import parts_in_page
 from catalog_pipeline.stores.versions import (
     Page,
@@ -63,7 +62,7 @@ class AdapterStore:
         self._objects = objects
         self.folder = f"{_ROOT}{collection}/"
         self._head = HeadObject(objects, f"{self.folder}HEAD.json")
-        self.lease_key = f"{self.folder}LEASE.json"
+        self.lease_object = objects.lease_object(f"{self.folder}LEASE.json")
 
     def head(self) -> Head | None:
         """The promoted version, ``None`` before the first."""
@@ -88,7 +87,7 @@ class AdapterStore:
         key = self._version_key(version)
         data, where = self._objects.read(key).data, self._objects.uri(key)
         missing = [digest for digest in decode_references(data, where).pages if digest not in pages]
-        found = each_of(self._objects, self.read_page, missing)
+        found = self._objects.each_of(self.read_page, missing)
         fresh = dict(zip(missing, found, strict=True))
 
         def page(digest: str) -> Page:
@@ -134,7 +133,7 @@ class AdapterStore:
         A stored part that has rotted is replaced by the good bytes.
         """
         digest = sha256_hex(data)
-        put_content(self._objects, self._part_key(digest), data)
+        self._objects.put_content(self._part_key(digest), data)
         return digest
 
     def read_part(self, sha256: str) -> bytes:
@@ -188,7 +187,7 @@ class AdapterStore:
         encoded = encode_version(version)
         for digest, data in encoded.pages.items():
             if digest not in shared:
-                put_content(self._objects, self.page_key(digest), data)
+                self._objects.put_content(self.page_key(digest), data)
         self._objects.put_if_absent(self._version_key(version.version), encoded.record)
 
     def _parent_pages(self, version: AdapterVersion) -> tuple[str, ...]:
@@ -262,16 +261,20 @@ class AdapterStore:
             needed.update((key, *map(self._part_key, record.parts)))
         return needed
 
-    def lease(self, *, timeout_seconds: float) -> AbstractContextManager[Lease]:
+    @contextmanager
+    def lease(
+        self, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
+    ) -> Iterator[Lease]:
         """Hold the collection for one learning run; see :mod:`catalog_pipeline.stores.leases`.
+
+        In a bucket the lease is free ``lease_seconds`` after its holder died.
 
         Raises:
             LockTimeoutError: on entry, when another process holds it for longer than
                 ``timeout_seconds``.
         """
-        return hold_lease(
-            self._objects, self.lease_key, self._head, timeout_seconds=timeout_seconds
-        )
+        with self.lease_object.hold(timeout_seconds, lease_seconds) as lost:
+            yield Lease(self._head.issue_fence(), lost)
 
     def read_staging(self, name: str) -> bytes | None:
         """The checkpoint ``name``, ``None`` when there is none."""

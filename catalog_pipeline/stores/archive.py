@@ -20,26 +20,30 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain
 
-from catalog_pipeline.errors import ObjectNotFoundError, StoreError
+from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow, ManifestReport
-from catalog_pipeline.stores.archive_keys import (
+from catalog_pipeline.stores.keys import (
     IMAGE_PREFIX,
     MANIFEST_PREFIX,
     STAGING_PREFIX,
+    check_segment,
+    days_of,
     image_key,
     manifest_key,
-    parsed_day,
+    sha256_hex,
     staging_folder,
     version_key,
 )
-from catalog_pipeline.stores.batches import each_of
-from catalog_pipeline.stores.content_addressed import put_content
-from catalog_pipeline.stores.manifest_merge import check_days, merged_rows, rows_by_image_id
-from catalog_pipeline.stores.manifest_states import ManifestState, state_as_of
-from catalog_pipeline.stores.objects import ObjectStore, check_segment, sha256_hex
+from catalog_pipeline.stores.manifest import (
+    ManifestState,
+    check_days,
+    check_pictures,
+    merged_rows,
+    rows_by_image_id,
+    state_as_of,
+)
+from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.picture_quarantine import PictureQuarantine
-from catalog_pipeline.stores.pictures import check_pictures, read_picture
-from catalog_pipeline.stores.retry_conflicts import until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
 __all__ = ["ImageArchive", "ManifestState", "image_key"]
@@ -59,7 +63,7 @@ class ImageArchive:
         """
         digest = sha256_hex(png)
         key = image_key(digest)
-        put_content(self._objects, key, png)
+        self._objects.put_content(key, png)
         return key, digest
 
     def read_image(self, key: str) -> bytes:
@@ -69,7 +73,13 @@ class ImageArchive:
             ObjectNotFoundError: no such picture.
             IntegrityError: the bytes do not hash to the key's digest.
         """
-        return read_picture(self._objects, key)
+        data = self._objects.read(key).data
+        if image_key(sha256_hex(data)) != key:
+            raise IntegrityError(
+                f"{self._objects.uri(key)} is corrupted: it hashes to {sha256_hex(data)[:12]}; "
+                "delete it and render the night again"
+            )
+        return data
 
     def stage(self, day: date, shard: str, rows: Sequence[ArchiveRow]) -> None:
         """Note rendered pictures of ``day``; a shard written twice is replaced."""
@@ -92,7 +102,7 @@ class ImageArchive:
 
         A shard that another run stages during a publication is therefore not lost.
         """
-        each_of(self._objects, self._objects.delete, self.settled_shards(day))
+        self._objects.each_of(self._objects.delete, self.settled_shards(day))
 
     def settled_shards(self, day: date) -> list[str]:
         """The keys of the shards whose every row is settled.
@@ -163,9 +173,7 @@ class ImageArchive:
 
     def days(self) -> list[date]:
         """Every day that has a manifest, oldest first."""
-        keys = self._objects.list(MANIFEST_PREFIX)
-        names = [key.removeprefix(MANIFEST_PREFIX).partition("/")[0] for key in keys]
-        return sorted({parsed_day(name) for name in names})
+        return days_of(self._objects.list(MANIFEST_PREFIX), MANIFEST_PREFIX)
 
     def history(self, day: date) -> list[ManifestState]:
         """Every state that the manifest of ``day`` has had, oldest first; ``[]`` when none.
@@ -237,7 +245,7 @@ class ImageArchive:
         strangers = [row for row in rows.values() if row.day != day]
         return [
             *(f"row {row.image_id} lies under {day}, but is of {row.day}" for row in strangers),
-            *chain(*each_of(self._objects, self._picture_problems, list(rows.values()))),
+            *chain(*self._objects.each_of(self._picture_problems, list(rows.values()))),
         ]
 
     def manifest_glob(self) -> str:
@@ -250,8 +258,7 @@ class ImageArchive:
 
     def staged_days(self) -> list[date]:
         """Every day with rows that are rendered, but not published, oldest first."""
-        names = [key.removeprefix(STAGING_PREFIX) for key in self._objects.list(STAGING_PREFIX)]
-        return sorted({parsed_day(name.partition("/")[0]) for name in names})
+        return days_of(self._objects.list(STAGING_PREFIX), STAGING_PREFIX)
 
     def _read(self, day: date) -> _Manifest:
         key = manifest_key(day)
@@ -281,7 +288,7 @@ class ImageArchive:
 
     def _shards(self, day: date) -> dict[str, list[ArchiveRow]]:
         keys = self._objects.list(f"{staging_folder(day)}/")
-        rows = each_of(self._objects, self._read_shard, keys)
+        rows = self._objects.each_of(self._read_shard, keys)
         return {key: found for key, found in zip(keys, rows, strict=True) if found is not None}
 
     def _read_shard(self, key: str) -> list[ArchiveRow] | None:

@@ -2,8 +2,8 @@
 
 Three things keep a removal from taking what a writer is about to name. Learning writes
 under the collection's lease, and so does the sweep of a collection. Content that is
-used again is written again (:mod:`catalog_pipeline.stores.content_addressed`), so it is young. And
-every removal looks at the age once more, in a folder under the key's lock.
+used again is written again (``ObjectStore.put_content``), so it is young. And every
+removal looks at the age once more, in a folder under the key's lock.
 
 The order version -> page, part makes a kill harmless: what is left is unreferenced too,
 and the next sweep takes it.
@@ -20,7 +20,7 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.stores.adapters import AdapterStore, Lease
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.archive_keys import IMAGE_PREFIX, STAGING_PREFIX, VERSIONS_PREFIX
+from catalog_pipeline.stores.keys import IMAGE_PREFIX, STAGING_PREFIX, VERSIONS_PREFIX
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore
 from catalog_pipeline.stores.schemas import decode_manifest
 

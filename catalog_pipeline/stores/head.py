@@ -17,8 +17,7 @@ import json
 from dataclasses import dataclass
 
 from catalog_pipeline.errors import ConflictError, IntegrityError, ObjectNotFoundError
-from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.objects import ObjectStore, until_won
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from catalog_pipeline.errors import ObjectNotFoundError
 from catalog_pipeline.records import IndexRow
-from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.schemas import decode_index, encode_index
 
 INDEX_KEY = "catalog/index.parquet"

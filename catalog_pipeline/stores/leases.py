@@ -3,14 +3,14 @@
 The lease saves work, the fence saves the data: a run that lost its lease without
 noticing still cannot promote (see :mod:`catalog_pipeline.stores.head`).
 
-- In a folder: a lock file held by the process. The system frees it when the
-  process dies, however it dies. ``LEASE.json`` only tells people who holds it.
-- In a bucket: ``LEASE.json`` itself, taken by compare-and-swap, renewed by a
-  thread every third of its life. It is free again once ``expires_utc`` has passed,
-  once a waiter has seen it unrenewed for its whole life by the waiter's own stopwatch
-  (so a clock that was set back holds nobody up), or at once when the holder was a
-  process of this machine and is dead. Hosts whose clocks differ by more than the life
-  (60 s) may train side by side, but only the later one can promote.
+- In a bucket, as in any store: ``LEASE.json`` itself, taken by compare-and-swap,
+  renewed by a thread every third of its life. It is free again once ``expires_utc``
+  has passed, once a waiter has seen it unrenewed for its whole life by the waiter's own
+  stopwatch (so a clock that was set back holds nobody up), or at once when the holder
+  was a process of this machine and is dead. Hosts whose clocks differ by more than the
+  life (60 s) may train side by side, but only the later one can promote.
+- In a folder: a lock file held by the process
+  (:class:`~catalog_pipeline.stores.local.LockFileLease`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import (
     ConflictError,
@@ -34,10 +33,10 @@ from catalog_pipeline.errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from catalog_pipeline.stores.head import HeadObject
-from catalog_pipeline.stores.local import LocalObjectStore, write_error
-from catalog_pipeline.stores.objects import ObjectStore, sha256_hex
 from catalog_pipeline.stores.process_identity import is_known_dead, own_process
+
+if TYPE_CHECKING:
+    from catalog_pipeline.stores.objects import ObjectStore
 
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -93,132 +92,93 @@ class LeaseRecord:
             ) from error
 
 
-@contextmanager
-def hold_lease(
-    objects: ObjectStore,
-    lease_key: str,
-    head: HeadObject,
-    *,
-    timeout_seconds: float,
-    lease_seconds: float = LEASE_SECONDS,
-) -> Iterator[Lease]:
-    """Hold the collection that ``lease_key`` belongs to, with a fence of its own.
+class LeaseObject:
+    """``LEASE.json`` of one collection; compare-and-swap only, so that any store can do it."""
 
-    Raises:
-        LockTimeoutError: another process held it for ``timeout_seconds``.
-    """
-    if isinstance(objects, LocalObjectStore):
-        with _file_lock(objects, lease_key, timeout_seconds):
-            yield Lease(head.issue_fence())
-        return
-    record, version = _take(objects, lease_key, timeout_seconds, lease_seconds)
-    renewal = _Renewal(objects, lease_key, record, version, lease_seconds)
-    try:
-        lease = Lease(head.issue_fence(), renewal.lost)
+    def __init__(self, objects: ObjectStore, key: str) -> None:
+        self._objects = objects
+        self.key = key
+
+    def read(self) -> LeaseRecord | None:
+        """Who holds, or last held, the lease; ``None`` when nobody is on record."""
+        record, _ = self._read()
+        return record if record is not None and record.holder else None
+
+    def is_held(self) -> bool:
+        """Whether a living process holds the lease now."""
+        record, _ = self._read()
+        return record is not None and not _is_free(record)
+
+    @contextmanager
+    def hold(self, timeout_seconds: float, lease_seconds: float) -> Iterator[threading.Event]:
+        """Hold the lease; the event is set when it is known to be lost.
+
+        Raises:
+            LockTimeoutError: another process held it for ``timeout_seconds``.
+        """
+        record, version = self._take(timeout_seconds, lease_seconds)
+        renewal = _Renewal(self._objects, self.key, record, version, lease_seconds)
         renewal.start()
-        yield lease
-    finally:
-        renewal.finish()
-
-
-def is_held(objects: ObjectStore, lease_key: str) -> bool:
-    """Whether a living process holds the lease now."""
-    if isinstance(objects, LocalObjectStore):
-        lock = FileLock(_lock_path(objects, lease_key), thread_local=False)
         try:
-            with lock.acquire(blocking=False):
-                return False
-        except Timeout:
-            return True
-    record, _ = _read(objects, lease_key)
-    return record is not None and not _is_free(record)
-
-
-def read_lease(objects: ObjectStore, lease_key: str) -> LeaseRecord | None:
-    """Who holds, or last held, the lease; ``None`` when nobody is on record."""
-    record, _ = _read(objects, lease_key)
-    return record if record is not None and record.holder else None
-
-
-def clear_stale_lease(objects: ObjectStore, lease_key: str) -> LeaseRecord | None:
-    """Take the name of a dead holder off the lease; returns it, or ``None`` when there is none.
-
-    A living holder keeps its lease: in a folder it holds the lock file, in a bucket its
-    record has not expired, and the record changes by compare-and-swap.
-
-    Raises:
-        StoreError: ``LEASE.json`` is not a lease.
-    """
-    if isinstance(objects, LocalObjectStore):
-        lock = FileLock(_lock_path(objects, lease_key), thread_local=False)
-        try:
-            with lock.acquire(blocking=False):
-                record, version = _read(objects, lease_key)
-                if version is not None:
-                    objects.delete(lease_key)
-        except Timeout:
-            return None
-        return record
-    record, version = _read(objects, lease_key)
-    if record is None or not record.holder or not _is_free(record):
-        return None
-    try:
-        objects.compare_and_swap(lease_key, LeaseRecord("", "", None).encode(), version)
-    except ConflictError:
-        return None  # somebody took it over at this moment
-    return record
-
-
-def _lock_path(objects: LocalObjectStore, lease_key: str) -> str:
-    return str(objects.lock_path(f"lease-{sha256_hex(lease_key.encode())[:16]}"))
-
-
-@contextmanager
-def _file_lock(objects: LocalObjectStore, lease_key: str, timeout_seconds: float) -> Iterator[None]:
-    # Not bound to a thread: a generator that holds the lease may be resumed by another one.
-    path = _lock_path(objects, lease_key)
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(timeout=max(0.0, timeout_seconds))
-    except Timeout as error:
-        holder = read_lease(objects, lease_key)
-        raise _timed_out(lease_key, timeout_seconds, holder) from error
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        objects.put(lease_key, LeaseRecord(_own_name(), secrets.token_hex(8), None).encode())
-        try:
-            yield
+            yield renewal.lost
         finally:
-            objects.delete(lease_key)
-    finally:
-        lock.release()
+            renewal.finish()
 
+    def clear_stale(self) -> LeaseRecord | None:
+        """Take the name of a dead holder off; returns it, or ``None`` when there is none.
 
-def _take(
-    objects: ObjectStore, lease_key: str, timeout_seconds: float, lease_seconds: float
-) -> tuple[LeaseRecord, str]:
-    deadline = time.monotonic() + timeout_seconds
-    own = LeaseRecord(_own_name(), secrets.token_hex(8), None, own_process())
-    watched, watched_since = None, time.monotonic()
-    while True:
-        found, version = _read(objects, lease_key)
-        if version != watched:
-            watched, watched_since = version, time.monotonic()
-        unrenewed = time.monotonic() - watched_since >= lease_seconds
-        if found is None or _is_free(found) or unrenewed:
-            record = _renewed(own, lease_seconds)
-            try:
-                return record, objects.compare_and_swap(lease_key, record.encode(), version)
-            except ConflictError:
-                found, _ = _read(objects, lease_key)
-        if time.monotonic() >= deadline:
-            raise _timed_out(lease_key, timeout_seconds, found)
-        time.sleep(_POLL_SECONDS * (1 + secrets.randbelow(100) / 100))
+        A living holder keeps its lease: its record has not expired, and the record
+        changes by compare-and-swap.
+
+        Raises:
+            StoreError: ``LEASE.json`` is not a lease.
+        """
+        record, version = self._read()
+        if record is None or not record.holder or not _is_free(record):
+            return None
+        try:
+            self._objects.compare_and_swap(self.key, LeaseRecord("", "", None).encode(), version)
+        except ConflictError:
+            return None  # somebody took it over at this moment
+        return record
+
+    def _read(self) -> tuple[LeaseRecord | None, str | None]:
+        try:
+            stored = self._objects.read(self.key)
+        except ObjectNotFoundError:
+            return None, None
+        return LeaseRecord.decode(stored.data), stored.version
+
+    def _take(self, timeout_seconds: float, lease_seconds: float) -> tuple[LeaseRecord, str]:
+        deadline = time.monotonic() + timeout_seconds
+        own = LeaseRecord(own_name(), secrets.token_hex(8), None, own_process())
+        watched, watched_since = None, time.monotonic()
+        while True:
+            found, version = self._read()
+            if version != watched:
+                watched, watched_since = version, time.monotonic()
+            unrenewed = time.monotonic() - watched_since >= lease_seconds
+            if found is None or _is_free(found) or unrenewed:
+                record = _renewed(own, lease_seconds)
+                try:
+                    swap = self._objects.compare_and_swap
+                    return record, swap(self.key, record.encode(), version)
+                except ConflictError:
+                    found, _ = self._read()
+            if time.monotonic() >= deadline:
+                raise self._timed_out(timeout_seconds, found)
+            time.sleep(_POLL_SECONDS * (1 + secrets.randbelow(100) / 100))
+
+    def _timed_out(self, seconds: float, holder: LeaseRecord | None) -> LockTimeoutError:
+        who = holder.holder if holder and holder.holder else "another process"
+        return LockTimeoutError(
+            f"{self.key.rpartition('/')[0]} is held by {who}; waited {seconds:g} s; "
+            "wait until it has finished learning, or stop it"
+        )
 
 
 class _Renewal:
-    """Keeps a bucket lease alive until :meth:`finish`, which frees it."""
+    """Keeps a lease alive until :meth:`finish`, which frees it."""
 
     def __init__(
         self,
@@ -266,14 +226,6 @@ class _Renewal:
                 self.lost.set()
 
 
-def _read(objects: ObjectStore, lease_key: str) -> tuple[LeaseRecord | None, str | None]:
-    try:
-        stored = objects.read(lease_key)
-    except ObjectNotFoundError:
-        return None, None
-    return LeaseRecord.decode(stored.data), stored.version
-
-
 def _is_free(record: LeaseRecord) -> bool:
     if not record.holder or is_known_dead(record.process):
         return True
@@ -285,15 +237,6 @@ def _renewed(record: LeaseRecord, lease_seconds: float) -> LeaseRecord:
     return replace(record, expires_utc=expires)
 
 
-def _own_name() -> str:
+def own_name() -> str:
+    """This process, for people."""
     return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _timed_out(
-    lease_key: str, timeout_seconds: float, holder: LeaseRecord | None
-) -> LockTimeoutError:
-    who = holder.holder if holder and holder.holder else "another process"
-    return LockTimeoutError(
-        f"{lease_key.rpartition('/')[0]} is held by {who}; waited {timeout_seconds:g} s; "
-        "wait until it has finished learning, or stop it"
-    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,14 +26,9 @@ from catalog_pipeline.errors import (
     StorageFullError,
     StoreError,
 )
-from catalog_pipeline.stores.objects import (
-    ObjectInfo,
-    StoredObject,
-    check_digest,
-    check_key,
-    check_prefix,
-    sha256_hex,
-)
+from catalog_pipeline.stores.keys import check_digest, check_key, check_prefix, sha256_hex
+from catalog_pipeline.stores.leases import LeaseObject, LeaseRecord, own_name
+from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore, StoredObject
 
 LOCK_FOLDER = ".locks"
 TEMPORARY_PREFIX = ".tmp-"
@@ -41,8 +37,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
-class LocalObjectStore:
-    """An :class:`~catalog_pipeline.stores.objects.ObjectStore` in ``root``.
+class LocalObjectStore(ObjectStore):
+    """Objects in ``root``.
 
     A version is the SHA-256 of the content. Writers of one key take turns by a
     lock file under ``root/.locks``; keys share 256 of them, so that a million
@@ -107,22 +103,26 @@ class LocalObjectStore:
             os.replace(temporary, path)
         return sha256_hex(data)
 
-    def temporaries(self) -> list[Path]:
-        """Hidden temporary files, each of a write in flight or of one that was killed."""
-        return sorted(self.root.rglob(TEMPORARY_PREFIX + "*"))
+    def lease_object(self, key: str) -> LockFileLease:
+        """See :class:`ObjectStore`."""
+        return LockFileLease(self, key)
 
-    def remove_temporaries(self, before: datetime) -> Sequence[Path]:
-        """Drop the :meth:`temporaries` last written before ``before``; returns them.
+    def temporaries(self, before: datetime | None = None) -> Sequence[str]:
+        """See :class:`ObjectStore`: hidden files."""
+        found = []
+        for path in sorted(self.root.rglob(TEMPORARY_PREFIX + "*")):
+            with _explained(path), suppress(FileNotFoundError):  # its writer has just finished
+                if before is None or path.stat().st_mtime < before.timestamp():
+                    found.append(str(path))
+        return found
 
-        Raises:
-            StoreError: one cannot be removed.
-        """
+    def remove_temporaries(self, before: datetime) -> Sequence[str]:
+        """See :class:`ObjectStore`; StoreError when one cannot be removed."""
         removed = []
-        for path in self.temporaries():
-            with _explained(path), suppress(FileNotFoundError):
-                if path.stat().st_mtime < before.timestamp():
-                    path.unlink()
-                    removed.append(path)
+        for name in self.temporaries(before):
+            with _explained(Path(name)), suppress(FileNotFoundError):
+                os.unlink(name)
+                removed.append(name)
         return removed
 
     def list(self, prefix: str) -> list[str]:
@@ -177,7 +177,7 @@ class LocalObjectStore:
         return True
 
     def uri(self, key: str) -> str:
-        """The absolute path of ``key``; ``*`` is allowed, for globs."""
+        """See :class:`ObjectStore`: the absolute path."""
         return str(self._path(key).absolute())
 
     def lock_path(self, name: str) -> Path:
@@ -233,6 +233,61 @@ class LocalObjectStore:
                 f"{key!r} stayed locked for {_LOCK_SECONDS:.0f} s by {path}; "
                 "another process hangs while writing it"
             ) from error
+
+
+class LockFileLease(LeaseObject):
+    """A lease that the system frees when its holder dies, however it dies.
+
+    The lock file is the lease; ``LEASE.json`` only tells people who holds it.
+    """
+
+    def __init__(self, objects: LocalObjectStore, key: str) -> None:
+        super().__init__(objects, key)
+        self._lock_path = objects.lock_path
+
+    def is_held(self) -> bool:
+        """See :class:`LeaseObject`."""
+        try:
+            with self._lock().acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    @contextmanager
+    def hold(self, timeout_seconds: float, lease_seconds: float) -> Iterator[threading.Event]:
+        """See :class:`LeaseObject`; such a lease is never lost, and has no length."""
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=max(0.0, timeout_seconds))
+        except Timeout as error:
+            raise self._timed_out(timeout_seconds, self.read()) from error
+        except OSError as error:
+            raise write_error(lock.lock_file, error) from error
+        try:
+            record = LeaseRecord(own_name(), secrets.token_hex(8), None)
+            self._objects.put(self.key, record.encode())
+            try:
+                yield threading.Event()
+            finally:
+                self._objects.delete(self.key)
+        finally:
+            lock.release()
+
+    def clear_stale(self) -> LeaseRecord | None:
+        """See :class:`LeaseObject`; a living holder holds the lock file."""
+        try:
+            with self._lock().acquire(blocking=False):
+                record, version = self._read()
+                if version is not None:
+                    self._objects.delete(self.key)
+                return record
+        except Timeout:
+            return None
+
+    def _lock(self) -> FileLock:
+        path = self._lock_path(f"lease-{sha256_hex(self.key.encode())[:16]}")
+        # Not bound to a thread: a generator that holds the lease may be resumed by another one.
+        return FileLock(path, thread_local=False)
 
 
 def write_error(path: Path | str, error: OSError) -> StoreError:

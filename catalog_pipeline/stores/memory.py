@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,6 +15,7 @@ from safetensors.numpy import load, save
 
 from catalog_pipeline.errors import IntegrityError, StoreError
 from catalog_pipeline.records import Features, Palette
+from catalog_pipeline.safetensors_header import read_metadata
 
 MEMORY_SCHEMA_VERSION = 1
 _TENSOR = "features"
@@ -74,7 +74,7 @@ def decode_memory(data: bytes) -> MemoryEntry:
         StoreError: written by a newer version of this program.
     """
     try:
-        record = _record(data)
+        record = json.loads(read_metadata(data)["memory"])
         tensors = load(data)
         version = int(record["schema_version"])
         entry = MemoryEntry(
@@ -101,13 +101,3 @@ def _shares(sku: str, palette: Palette) -> Palette:
             "expected (colours,) shares that sum to 1"
         )
     return shares
-
-
-def _record(data: bytes) -> dict[str, Any]:
-    """The metadata of a safetensors file: 8 little-endian length bytes, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length].decode("utf-8"))
-    record = json.loads(header["__metadata__"]["memory"])
-    if not isinstance(record, dict):
-        raise TypeError("the memory record is not a mapping")
-    return record

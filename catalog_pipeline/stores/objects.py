@@ -1,24 +1,36 @@
-"""The one object store that a run's state lives in: what it promises, and which keys it accepts.
+"""The one object store that a run's state lives in: what it promises, and what it can do.
 
-A key is a relative, ``/``-separated path. The same rules hold for folders and
-buckets, so that a home can be copied from one to the other.
+A backend is one file with a subclass of :class:`ObjectStore`, and a line in
+:func:`open_object_store`. Callers never ask which one they have.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
-from collections.abc import Sequence
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from catalog_pipeline.errors import IntegrityError, StoreError
+from catalog_pipeline.errors import ConflictError, IntegrityError, ObjectNotFoundError
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.leases import LeaseObject
 
-MAX_KEY_BYTES = 1024
-MAX_SEGMENT_BYTES = 255
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+REWRITTEN_AFTER = timedelta(hours=1)
+"""Content that is used again and older than this is written again, which makes it young.
+
+A clean-up takes only objects that nothing names and nobody wrote for its grace period
+(hours to days). A writer that finds its content there already is about to name it.
+"""
+
+ATTEMPTS = 64
+_FIRST_PAUSE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,15 +50,17 @@ class ObjectInfo:
     modified_utc: datetime
 
 
-class ObjectStore(Protocol):
+class ObjectStore(ABC):
     """Bytes under keys; every write is atomic and durable once the call returns.
 
     A reader sees an old object or a new one in full, never part of one, whatever
     process dies when. All methods raise :class:`StoreError` with the key and the
     cause when the disk or the server refuses, :class:`StorageFullError` when there is
-    no room; a refused write leaves nothing behind.
+    no room; a refused write leaves nothing behind. What is not abstract holds for every
+    backend; one overrides it where it knows a faster or safer way.
     """
 
+    @abstractmethod
     def read(self, key: str) -> StoredObject:
         """The object under ``key``.
 
@@ -55,23 +69,19 @@ class ObjectStore(Protocol):
             IntegrityError: the bytes do not match the digest in the key, or the one
                 stored with them.
         """
-        ...
 
-    def exists(self, key: str) -> bool:
-        """Whether an object is stored under ``key``."""
-        ...
-
+    @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Create ``key``; ``True`` when this call created it, ``False`` when it was there.
 
         Of any number of racing callers exactly one gets ``True``.
         """
-        ...
 
+    @abstractmethod
     def put(self, key: str, data: bytes) -> str:
         """Write ``key`` whatever is there; returns the new version."""
-        ...
 
+    @abstractmethod
     def compare_and_swap(self, key: str, data: bytes, expected: str | None) -> str:
         """Replace ``key`` only while its version is ``expected``; returns the new version.
 
@@ -80,27 +90,53 @@ class ObjectStore(Protocol):
         Raises:
             ConflictError: someone else wrote in between; read again and retry.
         """
-        ...
 
-    def list(self, prefix: str) -> list[str]:
-        """Every key that starts with ``prefix``, sorted."""
-        ...
-
-    def scan(self, prefix: str) -> Sequence[ObjectInfo]:
-        """What :meth:`list` gives, with sizes and times of the last write."""
-        ...
-
+    @abstractmethod
     def info(self, key: str) -> ObjectInfo:
         """Size and time of the last write of ``key``.
 
         Raises:
             ObjectNotFoundError: nothing is stored there.
         """
-        ...
 
+    @abstractmethod
+    def scan(self, prefix: str) -> Sequence[ObjectInfo]:
+        """What :meth:`list` gives, with sizes and times of the last write."""
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove ``key``; absent is fine."""
-        ...
+
+    @abstractmethod
+    def uri(self, key: str) -> str:
+        """Where ``key`` is, for people and query engines: a path or ``s3://...``.
+
+        ``*`` is allowed, for globs.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Whether an object is stored under ``key``."""
+        try:
+            self.info(key)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def put_content(self, key: str, data: bytes) -> None:
+        """Make ``key`` hold ``data``, its only possible content, and be young. Idempotent.
+
+        For objects that are named by their content, beside a clean-up that may run at
+        any time. Bytes that have rotted are replaced by the good ones.
+        """
+        if self.put_if_absent(key, data):
+            return
+        try:
+            young = self.info(key).modified_utc > datetime.now(UTC) - REWRITTEN_AFTER
+            if young and self.read(key).data == data:
+                return
+        except (IntegrityError, ObjectNotFoundError):
+            pass  # rotten, or taken by a clean-up a moment ago
+        self.put(key, data)
 
     def delete_if_older(self, key: str, before: datetime) -> bool:
         """Remove ``key`` when it was last written before ``before``; whether this call did.
@@ -108,11 +144,47 @@ class ObjectStore(Protocol):
         In a folder, one step against every writer. In a bucket, a look and a removal:
         a write in the milliseconds between is lost.
         """
-        ...
+        try:
+            if self.info(key).modified_utc >= before:
+                return False
+        except ObjectNotFoundError:
+            return False
+        self.delete(key)
+        return True
 
-    def uri(self, key: str) -> str:
-        """Where ``key`` is, for people and query engines: a path or ``s3://...``."""
-        ...
+    def lease_object(self, key: str) -> LeaseObject:
+        """The lease under ``key``: who may learn; opening it touches nothing."""
+        return LeaseObject(self, key)
+
+    def temporaries(self, before: datetime | None = None) -> Sequence[str]:
+        """Where writes in flight, or killed ones, left something that is no object.
+
+        Only what was last written before ``before``, when that is given.
+        """
+        return ()
+
+    def remove_temporaries(self, before: datetime) -> Sequence[str]:
+        """Drop the :meth:`temporaries` last written before ``before``; returns them."""
+        return ()
+
+    def each_of(
+        self, action: Callable[[_Item], _Result], items: Sequence[_Item]
+    ) -> Sequence[_Result]:
+        """``action`` of every item, in their order; of several errors the first item's is raised.
+
+        Several at once where the store answers several as fast as one.
+        """
+        return [action(item) for item in items]
+
+    def missing_keys(self, keys: Iterable[str]) -> Sequence[str]:
+        """Those of ``keys`` under which nothing is stored, sorted."""
+        wanted = sorted(set(keys))
+        found = self.each_of(self.exists, wanted)
+        return [key for key, exists in zip(wanted, found, strict=True) if not exists]
+
+    def list(self, prefix: str) -> list[str]:
+        """Every key that starts with ``prefix``, sorted."""
+        return [found.key for found in self.scan(prefix)]
 
 
 def open_object_store(settings: Settings) -> ObjectStore:
@@ -131,80 +203,23 @@ def open_object_store(settings: Settings) -> ObjectStore:
     return LocalObjectStore(settings.home)
 
 
-def sha256_hex(data: bytes) -> str:
-    """The SHA-256 of ``data``, 64 lower-case hex digits."""
-    return hashlib.sha256(data).hexdigest()
+def until_won(attempt: Callable[[], _Result], what: str) -> _Result:
+    """The result of ``attempt``, called again after each :class:`ConflictError`.
 
-
-_NAMED_BY_DIGEST = re.compile(
-    r"(?:images/sha256=|collections/[^/]+/(?:parts|pages)/|_versions/(?:[^/]+/)+)"
-    r"([0-9a-f]{64})\.[a-z]+"
-)
-
-
-def named_digest(key: str) -> str | None:
-    """The SHA-256 that ``key`` says its bytes have; ``None`` when it says nothing of them."""
-    match = _NAMED_BY_DIGEST.fullmatch(key)
-    return match[1] if match else None
-
-
-def check_digest(key: str, found: str, where: str) -> None:
-    """IntegrityError when ``key`` names another SHA-256 than ``found``; ``where`` names it."""
-    named = named_digest(key)
-    if named is not None and named != found:
-        raise IntegrityError(
-            f"{where} is corrupted: it hashes to {found[:12]}, expected {named[:12]}; restore it "
-            "from a backup, or delete it and make it again (a picture: render the night again; a "
-            "part: learn again or roll back)"
-        )
-
-
-def check_key(key: str) -> str:
-    """``key`` itself when every store can hold it.
+    ``attempt`` must read afresh and end in one compare-and-swap: then some writer
+    wins every round, and random growing pauses keep the losers apart.
 
     Raises:
-        StoreError: absolute, empty, climbing (``..``), hidden (a segment with a
-            leading dot, reserved for temporary files and locks), with a control
-            character or a backslash, or too long.
+        ConflictError: lost 64 times in a row; names ``what``.
     """
-    problem = _key_problem(key)
-    if problem:
-        raise StoreError(
-            f"object key {key!r} {problem}; expected a relative path such as "
-            "'collections/default/HEAD.json'"
-        )
-    return key
-
-
-def check_prefix(prefix: str) -> str:
-    """``prefix`` itself when it can begin a key; ``""`` lists everything."""
-    if prefix:
-        check_key(prefix.removesuffix("/"))
-    return prefix
-
-
-def check_segment(name: str, what: str) -> str:
-    """``name`` itself when it can be one part of a key; ``what`` names it in the error."""
-    problem = "holds a '/'" if "/" in name else _key_problem(name)
-    if problem:
-        raise StoreError(f"{what} {name!r} {problem}; expected a plain name such as 'default'")
-    return name
-
-
-def _key_problem(key: str) -> str:
-    if not key:
-        return "is empty"
-    if "\\" in key:
-        return "holds a backslash"
-    if not key.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in key):
-        return "holds a control character"
-    if len(key.encode()) > MAX_KEY_BYTES:
-        return f"is longer than {MAX_KEY_BYTES} bytes"
-    for segment in key.split("/"):
-        if not segment:
-            return "is absolute or has an empty part"
-        if segment.startswith("."):
-            return "has a part that begins with a dot"
-        if len(segment.encode()) > MAX_SEGMENT_BYTES:
-            return f"has a part longer than {MAX_SEGMENT_BYTES} bytes"
-    return ""
+    pause = _FIRST_PAUSE_SECONDS
+    for _ in range(ATTEMPTS):
+        try:
+            return attempt()
+        except ConflictError:
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    raise ConflictError(
+        f"{what} changed {ATTEMPTS} times while this writer tried to change it; too many "
+        "writers at once: run again"
+    )

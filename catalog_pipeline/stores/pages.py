@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from catalog_pipeline.errors import IntegrityError
-from catalog_pipeline.stores.objects import sha256_hex
+from catalog_pipeline.stores.keys import sha256_hex
 
 PAGE_SCHEMA_VERSION = 2
 CONCEPTS_PER_PAGE = 16

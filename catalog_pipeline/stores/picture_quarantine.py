@@ -8,16 +8,13 @@ under ``manifest/``, so no reader of the archive meets one.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from datetime import date
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
-from catalog_pipeline.stores.archive_keys import QUARANTINE_PREFIX, parsed_day, quarantine_key
-from catalog_pipeline.stores.manifest_merge import check_days
-from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.stores.pictures import check_pictures
-from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.keys import QUARANTINE_PREFIX, days_of, quarantine_key
+from catalog_pipeline.stores.manifest import check_days, check_pictures, marked
+from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
 FAILED = "failed"
@@ -40,8 +37,7 @@ class PictureQuarantine:
 
     def days(self) -> list[date]:
         """Every day that has pictures in quarantine, or has had, oldest first."""
-        names = [k.removeprefix(QUARANTINE_PREFIX) for k in self._objects.list(QUARANTINE_PREFIX)]
-        return sorted({parsed_day(name.partition("/")[0]) for name in names})
+        return days_of(self._objects.list(QUARANTINE_PREFIX), QUARANTINE_PREFIX)
 
     def settle_day(
         self, day: date, rows: Sequence[ArchiveRow], planned: Collection[str]
@@ -75,7 +71,7 @@ class PictureQuarantine:
                     held[row.image_id] = row
                 else:
                     held.pop(row.image_id, None)
-            after = [_marked(held[name], name not in wanted) for name in sorted(held)]
+            after = [marked(held[name], name not in wanted) for name in sorted(held)]
             if after != before:
                 known_ids = {(row.image_id, row.path) for row in before}
                 new = [row for row in after if (row.image_id, row.path) not in known_ids]
@@ -99,7 +95,3 @@ class PictureQuarantine:
                 f"{FAILED!r}; delete the object and render the night again"
             )
         return rows, stored.version
-
-
-def _marked(row: ArchiveRow, superseded: bool) -> ArchiveRow:
-    return row if row.superseded == superseded else replace(row, superseded=superseded)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -19,28 +21,29 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from catalog_pipeline.errors import (
-    ConfigurationError,
     ConflictError,
     IntegrityError,
     ObjectNotFoundError,
     StorageFullError,
     StoreError,
 )
+from catalog_pipeline.s3_client import open_s3_client
 from catalog_pipeline.settings import S3Settings
-from catalog_pipeline.stores.objects import (
-    ObjectInfo,
-    StoredObject,
-    check_digest,
-    check_key,
-    check_prefix,
-    sha256_hex,
-)
+from catalog_pipeline.stores.keys import check_digest, check_key, check_prefix, sha256_hex
+from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore, StoredObject
 
 _Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _ATTEMPTS = 6
 _LONGEST_PAUSE_SECONDS = 4.0
 _LISTED_AT_ONCE = 1000
+_WORTH_A_LISTING = 32
+"""Keys that a page of a listing must answer for, to be faster than asking for each."""
+
+_AT_ONCE = 16
+_FEW = 4
 _RETRIED_CODES = {
     "ConditionalRequestConflict",
     "InternalError",
@@ -75,8 +78,8 @@ _MISSING_KEY_CODES = {"404", "NoSuchKey", "NotFound"}
 _CONFLICT_CODES = {"412", "PreconditionFailed"}
 
 
-class S3ObjectStore:
-    """An :class:`~catalog_pipeline.stores.objects.ObjectStore` in a bucket.
+class S3ObjectStore(ObjectStore):
+    """Objects in a bucket.
 
     A version is the ETag. Credentials come from the usual boto3 chain
     (environment, profile, instance role). Throttling, 5xx answers and broken
@@ -87,7 +90,7 @@ class S3ObjectStore:
         self._bucket = s3.bucket
         self._prefix = f"{check_key(s3.prefix.strip('/'))}/" if s3.prefix.strip("/") else ""
         self._where = f"bucket {s3.bucket!r} at {s3.endpoint_url or 'AWS'}"
-        self._client = _open_client(s3)
+        self._client = open_s3_client(s3, "archive.yaml", retries={"total_max_attempts": 1})
 
     def read(self, key: str) -> StoredObject:
         """See :class:`ObjectStore`."""
@@ -107,14 +110,6 @@ class S3ObjectStore:
             )
         return StoredObject(data, etag)
 
-    def exists(self, key: str) -> bool:
-        """See :class:`ObjectStore`."""
-        try:
-            self._head(key)
-        except ObjectNotFoundError:
-            return False
-        return True
-
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See :class:`ObjectStore`."""
         try:
@@ -132,10 +127,6 @@ class S3ObjectStore:
         if expected is None:
             return self._put(key, data, IfNoneMatch="*")
         return self._put(key, data, IfMatch=expected)
-
-    def list(self, prefix: str) -> list[str]:
-        """See :class:`ObjectStore`."""
-        return [found.key for found in self.scan(prefix)]
 
     def scan(self, prefix: str) -> Sequence[ObjectInfo]:
         """See :class:`ObjectStore`."""
@@ -157,7 +148,47 @@ class S3ObjectStore:
 
         return sorted(self._call(prefix, fetch), key=lambda found: found.key)
 
-    def list_from(self, key: str) -> Sequence[str]:
+    def info(self, key: str) -> ObjectInfo:
+        """See :class:`ObjectStore`."""
+        answer = self._head(key)
+        modified: datetime = answer["LastModified"]
+        return ObjectInfo(key, int(answer["ContentLength"]), modified.astimezone(UTC))
+
+    def delete(self, key: str) -> None:
+        """See :class:`ObjectStore`."""
+        name = self._name(key)
+        self._call(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
+
+    def uri(self, key: str) -> str:
+        """See :class:`ObjectStore`: ``s3://bucket/...``."""
+        return f"s3://{self._bucket}/{self._name(key)}"
+
+    def each_of(
+        self, action: Callable[[_Item], _Result], items: Sequence[_Item]
+    ) -> Sequence[_Result]:
+        """See :class:`ObjectStore`: over several connections."""
+        if len(items) < _FEW:
+            return super().each_of(action, items)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(action, items))
+
+    def missing_keys(self, keys: Iterable[str]) -> Sequence[str]:
+        """See :class:`ObjectStore`.
+
+        The bucket is listed from key to key for as long as one page of the listing answers for
+        many of them. What no page shows is asked for by name: a listing proves only presence.
+        """
+        left = sorted(set(keys))
+        unseen: list[str] = []
+        answered = len(left)
+        while min(len(left), answered) >= _WORTH_A_LISTING:
+            listed = self._list_from(left[0])
+            answered = bisect_right(left, listed[-1]) if listed else 0
+            unseen += sorted(set(left[:answered]).difference(listed))
+            left = left[answered:]
+        return super().missing_keys([*unseen, *left])
+
+    def _list_from(self, key: str) -> Sequence[str]:
         """One page of the listing of ``key``'s folder: up to 1,000 keys from ``key`` on, sorted."""
         name = self._name(key)
         answer = self._call(
@@ -170,31 +201,6 @@ class S3ObjectStore:
             ),
         )
         return sorted(each["Key"].removeprefix(self._prefix) for each in answer.get("Contents", ()))
-
-    def info(self, key: str) -> ObjectInfo:
-        """See :class:`ObjectStore`."""
-        answer = self._head(key)
-        modified: datetime = answer["LastModified"]
-        return ObjectInfo(key, int(answer["ContentLength"]), modified.astimezone(UTC))
-
-    def delete(self, key: str) -> None:
-        """See :class:`ObjectStore`."""
-        name = self._name(key)
-        self._call(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
-
-    def delete_if_older(self, key: str, before: datetime) -> bool:
-        """See :class:`ObjectStore`."""
-        try:
-            if self.info(key).modified_utc >= before:
-                return False
-        except ObjectNotFoundError:
-            return False
-        self.delete(key)
-        return True
-
-    def uri(self, key: str) -> str:
-        """``s3://bucket/...``; ``*`` is allowed, for globs."""
-        return f"s3://{self._bucket}/{self._name(key)}"
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -280,32 +286,6 @@ class S3ObjectStore:
             f"{error.operation_name} of {key!r} failed in {self._where}: {code} "
             f"(HTTP {status}): {error.response.get('Error', {}).get('Message', '')}"
         )
-
-
-def _open_client(s3: S3Settings) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as error:
-        raise ConfigurationError(
-            "archive.yaml names an S3 bucket, but boto3 is not installed; "
-            "install catalog-pipeline[s3]"
-        ) from error
-    path_style = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=16,
-        retries={"total_max_attempts": 1},
-        s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
-    )
-    try:
-        # A session of its own: the default one keeps the credentials it saw first.
-        return boto3.Session().client(
-            "s3", endpoint_url=s3.endpoint_url, region_name=s3.region, config=path_style
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"archive.yaml: s3 cannot be used: {error}") from error
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from catalog_pipeline.errors import IntegrityError, StoreError
 from catalog_pipeline.records import AdapterVersion, Concept
-from catalog_pipeline.stores.objects import sha256_hex
+from catalog_pipeline.stores.keys import sha256_hex
 from catalog_pipeline.stores.pages import encode_pages, page_entries
 
 VERSION_SCHEMA_VERSION = 2

@@ -15,8 +15,8 @@ import pytest
 from catalog_pipeline.errors import LockTimeoutError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores import leases
-from catalog_pipeline.stores.head import HeadObject
-from catalog_pipeline.stores.leases import LeaseRecord, hold_lease
+from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.leases import LeaseRecord
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.process_identity import own_process
 from catalog_pipeline.stores.s3 import S3ObjectStore
@@ -49,10 +49,8 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, module: object, by: timedelta) ->
 
 
 def take(objects: ObjectStore, timeout_seconds: float, lease_seconds: float = 0.6) -> int:
-    head = HeadObject(objects, "collections/default/HEAD.json")
-    with hold_lease(
-        objects, KEY, head, timeout_seconds=timeout_seconds, lease_seconds=lease_seconds
-    ) as lease:
+    store = AdapterStore(objects, "default")
+    with store.lease(timeout_seconds=timeout_seconds, lease_seconds=lease_seconds) as lease:
         return lease.fence
 
 
@@ -74,8 +72,7 @@ def test_a_living_holder_whose_clock_is_set_back_keeps_the_lease(
     location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects = location.open()
-    head = HeadObject(objects, "collections/default/HEAD.json")
-    with hold_lease(objects, KEY, head, timeout_seconds=5, lease_seconds=0.9) as held:
+    with AdapterStore(objects, "default").lease(timeout_seconds=5, lease_seconds=0.9) as held:
         # Its renewals go on by the stopwatch, and date themselves by the new clock, as
         # does everybody on this machine.
         set_clock(monkeypatch, leases, -HOUR)
@@ -205,7 +202,7 @@ def test_a_lease_taken_under_a_real_wrong_clock(location: Location, settings: Se
         check=False,
     )
     assert child.returncode == 0, child.stderr.decode()
-    record = leases.read_lease(objects, KEY)
+    record = objects.lease_object(KEY).read()
     assert record is not None
     assert record.expires_utc is not None
     assert record.expires_utc - datetime.now(UTC) > timedelta(minutes=9)

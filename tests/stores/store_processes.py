@@ -22,12 +22,9 @@ from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.garbage import CollectionGarbage
-from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.index import IndexStore
-from catalog_pipeline.stores.leases import hold_lease
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.s3 import S3ObjectStore
 
 PATIENCE_SECONDS = 60.0
@@ -153,14 +150,7 @@ def learn_all(objects: ObjectStore, name: str, count: int) -> None:
 def hold(objects: ObjectStore, seconds: float, lease_seconds: float) -> None:
     """Hold the collection's lease; say so with an object."""
     store = AdapterStore(objects, "default")
-    head = HeadObject(objects, "collections/default/HEAD.json")
-    with hold_lease(
-        objects,
-        store.lease_key,
-        head,
-        timeout_seconds=PATIENCE_SECONDS,
-        lease_seconds=lease_seconds,
-    ):
+    with store.lease(timeout_seconds=PATIENCE_SECONDS, lease_seconds=lease_seconds):
         objects.put("held", b"yes")
         time.sleep(seconds)
 

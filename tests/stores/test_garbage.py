@@ -11,7 +11,6 @@ from catalog_pipeline.errors import ConflictError, IntegrityError
 from catalog_pipeline.records import AdapterVersion, ArchiveRow
 from catalog_pipeline.stores.adapters import AdapterStore, Lease
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.content_addressed import put_content
 from catalog_pipeline.stores.garbage import (
     CollectionGarbage,
     Garbage,
@@ -156,9 +155,7 @@ def test_nothing_goes_while_a_record_cannot_be_read(
 def test_content_that_is_used_again_is_young_again(
     store: AdapterStore, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from catalog_pipeline.stores import content_addressed as content
-
-    monkeypatch.setattr(content, "REWRITTEN_AFTER", timedelta(hours=-1))
+    monkeypatch.setattr("catalog_pipeline.stores.objects.REWRITTEN_AFTER", timedelta(hours=-1))
     store.write_part(b"weights")
     (info,) = objects.scan("collections/default/parts/")
     while objects.info(info.key).modified_utc == info.modified_utc:
@@ -173,7 +170,7 @@ def test_content_that_went_in_between_is_written_again(
 ) -> None:
     key = "images/sha256=" + "0" * 64 + ".png"
     monkeypatch.setattr(objects, "put_if_absent", lambda *_: False)  # it was there a moment ago
-    put_content(objects, key, b"x")
+    objects.put_content(key, b"x")
     assert objects.exists(key)
 
 

@@ -14,7 +14,7 @@ from catalog_pipeline.errors import ConflictError, LockTimeoutError, StoreError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.head import HeadObject
-from catalog_pipeline.stores.leases import Lease, LeaseRecord, hold_lease, is_held, read_lease
+from catalog_pipeline.stores.leases import Lease, LeaseRecord
 from catalog_pipeline.stores.objects import ObjectStore
 from tests.stores.store_processes import Location, Worker
 
@@ -24,10 +24,8 @@ KEY = "collections/default/LEASE.json"
 def lease(
     objects: ObjectStore, *, timeout_seconds: float = 10.0, lease_seconds: float = 60.0
 ) -> AbstractContextManager[Lease]:
-    head = HeadObject(objects, "collections/default/HEAD.json")
-    return hold_lease(
-        objects, KEY, head, timeout_seconds=timeout_seconds, lease_seconds=lease_seconds
-    )
+    store = AdapterStore(objects, "default")
+    return store.lease(timeout_seconds=timeout_seconds, lease_seconds=lease_seconds)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -39,8 +37,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_a_second_learner_waits_and_then_gives_up(objects: ObjectStore) -> None:
     with lease(objects) as first:
-        assert is_held(objects, KEY)
-        record = read_lease(objects, KEY)
+        assert objects.lease_object(KEY).is_held()
+        record = objects.lease_object(KEY).read()
         assert record is not None
         with (
             pytest.raises(LockTimeoutError, match=f"default is held by {record.holder}; waited 0"),
@@ -48,8 +46,8 @@ def test_a_second_learner_waits_and_then_gives_up(objects: ObjectStore) -> None:
         ):
             pass
         assert not first.is_lost()
-    assert not is_held(objects, KEY)
-    assert read_lease(objects, KEY) is None
+    assert not objects.lease_object(KEY).is_held()
+    assert objects.lease_object(KEY).read() is None
     with lease(objects) as second:
         assert second.fence > first.fence
 
@@ -80,7 +78,7 @@ def test_a_killed_holder_is_followed(
     holder.kill()
     with lease(objects, timeout_seconds=30) as taken:
         assert taken.fence == 2
-    assert read_lease(objects, KEY) is None
+    assert objects.lease_object(KEY).read() is None
 
 
 def test_an_overtaken_learner_cannot_promote(
@@ -101,22 +99,22 @@ def test_an_overtaken_learner_cannot_promote(
 @pytest.mark.parametrize("location", ["s3"], indirect=True)
 def test_a_bucket_lease_that_was_taken_away_is_known_to_be_lost(objects: ObjectStore) -> None:
     with lease(objects, lease_seconds=0.3) as held:
-        record = read_lease(objects, KEY)
+        record = objects.lease_object(KEY).read()
         assert record is not None
         thief = replace(record, holder="thief", expires_utc=datetime.now(UTC) + timedelta(hours=1))
         objects.put(KEY, thief.encode())
         wait_for(held.is_lost)
     # The end of the overtaken run leaves the new holder alone.
-    assert read_lease(objects, KEY) == thief
+    assert objects.lease_object(KEY).read() == thief
 
 
 @pytest.mark.parametrize("location", ["s3"], indirect=True)
 def test_an_expired_bucket_lease_is_free(objects: ObjectStore) -> None:
     expired = LeaseRecord("process 1 on elsewhere", "t", datetime.now(UTC) - timedelta(seconds=1))
     objects.put(KEY, expired.encode())
-    assert not is_held(objects, KEY)
+    assert not objects.lease_object(KEY).is_held()
     with lease(objects, timeout_seconds=0.0):
-        assert is_held(objects, KEY)
+        assert objects.lease_object(KEY).is_held()
 
 
 def test_a_damaged_lease_is_reported() -> None:

@@ -21,8 +21,9 @@ from catalog_pipeline.errors import (
     StorageFullError,
     StoreError,
 )
+from catalog_pipeline.stores.keys import sha256_hex
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.stores.objects import StoredObject, sha256_hex
+from catalog_pipeline.stores.objects import StoredObject
 from tests.stores.store_processes import Location, Worker
 
 

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from catalog_pipeline.errors import ConflictError, ObjectNotFoundError, StoreError
 from catalog_pipeline.settings import S3Settings, Settings
+from catalog_pipeline.stores.keys import check_key
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.stores.objects import ObjectStore, check_key, open_object_store
+from catalog_pipeline.stores.objects import ObjectStore, open_object_store
 from catalog_pipeline.stores.s3 import S3ObjectStore
 from tests.stores.store_processes import Location, Worker
+
+KEYS = [f"images/sha256={number:04d}.png" for number in range(60)]
 
 
 def test_what_is_put_is_read(objects: ObjectStore) -> None:
@@ -95,6 +98,14 @@ def test_only_what_is_old_is_removed(objects: ObjectStore) -> None:
     assert not objects.delete_if_older("k", now + timedelta(hours=1))
 
 
+def test_finished_writes_leave_nothing_but_their_objects(objects: ObjectStore) -> None:
+    objects.put("a/k", b"1")
+    objects.put_content("a/k", b"1")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert [*objects.temporaries(), *objects.remove_temporaries(later)] == []
+    assert objects.list("") == ["a/k"]
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -154,6 +165,21 @@ def test_a_reader_never_sees_part_of_an_object(
         seen.add(data[0])
     assert worker.wait() == 0
     assert len(seen) > 1
+
+
+def test_what_is_missing_is_told(objects: ObjectStore) -> None:
+    for key in KEYS[:3]:
+        objects.put(key, b"1")
+    assert objects.missing_keys([*KEYS[:5], KEYS[4]]) == KEYS[3:5]
+    assert objects.missing_keys([]) == []
+
+
+def test_results_keep_the_order_and_errors_come_through(objects: ObjectStore) -> None:
+    for key in KEYS[:9]:
+        objects.put(key, key.encode())
+    assert objects.each_of(lambda key: objects.read(key).data.decode(), KEYS[:9]) == KEYS[:9]
+    with pytest.raises(ObjectNotFoundError, match="0009"):
+        objects.each_of(objects.read, KEYS[:20])
 
 
 def test_the_settings_choose_the_store(settings: Settings, s3_settings: S3Settings) -> None:

@@ -19,6 +19,7 @@ from catalog_pipeline.errors import (
     StoreError,
 )
 from catalog_pipeline.settings import S3Settings
+from catalog_pipeline.stores import s3
 from catalog_pipeline.stores.s3 import S3ObjectStore
 
 
@@ -238,3 +239,19 @@ def test_prefixes_are_separate_homes(s3_settings: S3Settings) -> None:
     assert S3ObjectStore(inner).list("") == ["k"]
     with pytest.raises(StoreError, match="object key"):
         S3ObjectStore(s3_settings.model_copy(update={"prefix": "../x"}))
+
+
+@pytest.mark.parametrize("worth_a_listing", [1, 5, 1000])
+@pytest.mark.parametrize("page", [1, 7, 1000])
+def test_what_is_missing_is_told_however_the_listing_is_cut(
+    store: S3ObjectStore, monkeypatch: pytest.MonkeyPatch, page: int, worth_a_listing: int
+) -> None:
+    monkeypatch.setattr(s3, "_LISTED_AT_ONCE", page)
+    monkeypatch.setattr(s3, "_WORTH_A_LISTING", worth_a_listing)
+    keys = [f"images/sha256={number:04d}.png" for number in range(60)]
+    store.each_of(lambda key: store.put(key, b"1"), [*keys[::2], "other/0000.png"])
+    assert store.missing_keys(keys[10:]) == keys[11::2]
+    assert store.missing_keys([keys[0], "other/0000.png", "other/0001.png", "a"]) == [
+        "a",
+        "other/0001.png",
+    ]

@@ -23,8 +23,7 @@ from catalog_pipeline.generation import planner
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.records import AttentionControl, NightPlan, Region, RenderJob
 from catalog_pipeline.settings import BudgetSettings, Settings
-from catalog_pipeline.stores.objects import StoredObject
-from catalog_pipeline.stores.retry_conflicts import until_won
+from catalog_pipeline.stores.objects import StoredObject, until_won
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
-from datetime import date
-from pathlib import Path
+from datetime import UTC, date, datetime
 
 from catalog_pipeline.errors import ConflictError, StoreError
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.stores.leases import is_held, read_lease
-from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
-from catalog_pipeline.workflows.upkeep.doctor_repair import PROBE_PREFIX
+from catalog_pipeline.workflows.upkeep.doctor_repair import OLD, PROBE_PREFIX
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
 NIGHTS_READ_IN_FULL = 7
 """Pictures of so many latest nights are read and hashed; of older ones only looked for."""
 
-_OLD_TEMPORARY_SECONDS = 3600.0
 _LEFT_OVER = "harmless: left by a run that ended early; `catalog-pipeline gc` removes it once old"
 _REPAIRED = "harmless: left by a run that ended early; `catalog-pipeline doctor --repair` mends it"
 
@@ -97,13 +92,12 @@ def _retired(home: Home, retired: set[str]) -> Iterator[CheckResult]:
 
 def _collections(home: Home) -> Iterator[CheckResult]:
     for name in home.collections():
-        yield from guarded(f"collection {name}", _collection, (home, home.adapters(name)))
+        yield from guarded(f"collection {name}", _collection, home.adapters(name))
 
 
-def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[CheckResult]:
-    home, store = subject
+def _collection(store: AdapterStore) -> Iterator[CheckResult]:
     title = f"collection {store.collection}"
-    yield from _lease(home, store)
+    yield from _lease(store)
     head = store.head()
     if head is None:
         yield CheckResult("ok", f"{title}: nothing promoted yet", "")
@@ -147,11 +141,11 @@ def _collection(subject: tuple[Home, AdapterStore]) -> Iterator[CheckResult]:
         )
 
 
-def _lease(home: Home, store: AdapterStore) -> Iterator[CheckResult]:
-    record = read_lease(home.objects, store.lease_key)
+def _lease(store: AdapterStore) -> Iterator[CheckResult]:
+    record = store.lease_object.read()
     if record is None:
         return
-    if is_held(home.objects, store.lease_key):
+    if store.lease_object.is_held():
         yield CheckResult("ok", f"collection {store.collection}: {record.holder} is learning", "")
     else:
         yield CheckResult(
@@ -219,21 +213,11 @@ def _staged(home: Home, day: date, named: set[str]) -> Iterator[CheckResult]:
 
 
 def _temporaries(home: Home) -> Iterator[CheckResult]:
-    if not isinstance(home.objects, LocalObjectStore):
-        return
-    limit = time.time() - _OLD_TEMPORARY_SECONDS
-    old = [path for path in home.objects.temporaries() if _modified(path) < limit]
+    old = home.objects.temporaries(datetime.now(UTC) - OLD)
     if old:
         yield CheckResult(
             "warning", f"home: {len(old)} temporary files such as {old[0]}", _REPAIRED
         )
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()  # its writer has just finished
 
 
 _CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (

@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 
 from catalog_pipeline.errors import StoreError
 from catalog_pipeline.records import IndexRow
-from catalog_pipeline.stores.leases import clear_stale_lease
-from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
@@ -51,12 +49,12 @@ def repair_home(home: Home) -> list[CheckResult]:
 
 def _leases(home: Home) -> Iterator[CheckResult]:
     for name in home.collections():
-        key = home.adapters(name).lease_key
+        lease = home.adapters(name).lease_object
         try:
-            dead = clear_stale_lease(home.objects, key)
+            dead = lease.clear_stale()
         except StoreError as error:
             yield CheckResult(
-                "kept", f"collection {name}: {error}", f"delete {home.objects.uri(key)}"
+                "kept", f"collection {name}: {error}", f"delete {home.objects.uri(lease.key)}"
             )
             continue
         if dead is not None:
@@ -67,10 +65,9 @@ def _leases(home: Home) -> Iterator[CheckResult]:
 
 def _temporaries(subject: tuple[Home, datetime]) -> Iterator[CheckResult]:
     home, before = subject
-    if isinstance(home.objects, LocalObjectStore):
-        removed = home.objects.remove_temporaries(before)
-        if removed:
-            yield CheckResult("repaired", f"home: removed {len(removed)} temporary files", "")
+    removed = home.objects.remove_temporaries(before)
+    if removed:
+        yield CheckResult("repaired", f"home: removed {len(removed)} temporary files", "")
 
 
 def _probes(subject: tuple[Home, datetime]) -> Iterator[CheckResult]:

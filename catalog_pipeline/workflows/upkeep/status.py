@@ -7,7 +7,6 @@ from typing import Any
 
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.leases import is_held, read_lease
 from catalog_pipeline.workflows.home import Home, open_home
 
 NIGHTS_SHOWN = 7
@@ -53,8 +52,8 @@ def _collection(home: Home, name: str) -> dict[str, Any]:
     store = home.adapters(name)
     head = store.head()
     version = store.read(head.version) if head else None
-    holder = read_lease(home.objects, store.lease_key)
-    learning = holder.holder if holder and is_held(home.objects, store.lease_key) else None
+    holder = store.lease_object.read()
+    learning = holder.holder if holder and store.lease_object.is_held() else None
     return {
         "version": head.version if head else None,
         "fence": head.fence if head else None,

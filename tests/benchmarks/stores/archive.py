@@ -15,7 +15,7 @@ from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.archive import image_key
-from catalog_pipeline.stores.archive_keys import manifest_key
+from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.schemas import encode_manifest

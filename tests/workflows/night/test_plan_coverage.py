@@ -12,7 +12,7 @@ import pytest
 
 from catalog_pipeline.records import NightPlan
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.archive_keys import manifest_key
+from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.night_inputs import count_shown, read_inputs
 from catalog_pipeline.workflows.night.plan_night import (

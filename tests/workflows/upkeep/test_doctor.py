@@ -17,7 +17,6 @@ import pytest
 
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
-from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.status import collect_status
@@ -115,8 +114,9 @@ def test_what_ended_runs_leave_is_counted(settings: Settings, home: Home) -> Non
     home.archive.put_image(b"\x89PNG nobody names me")
     (row,) = home.archive.read_day(NIGHT)
     home.archive.stage(NIGHT, "left", [replace(row, image_id="job-2")])
-    home.objects.put(store.lease_key, b'{"expires_utc": null, "holder": "process 1", "token": ""}')
-    assert isinstance(home.objects, LocalObjectStore)
+    home.objects.put(
+        store.lease_object.key, b'{"expires_utc": null, "holder": "process 1", "token": ""}'
+    )
     old = settings.home / "manifest" / ".tmp-0123"
     old.write_bytes(b"")
     os.utime(old, (time.time() - 7200,) * 2)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from catalog_pipeline.cli import app
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
-from catalog_pipeline.stores.leases import LeaseRecord, clear_stale_lease, read_lease
+from catalog_pipeline.stores.leases import LeaseRecord
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.versions import rollback
@@ -60,7 +60,7 @@ def test_a_good_home_needs_no_repair(settings: Settings, home: Home) -> None:
 
 def test_traces_of_dead_processes_go(settings: Settings, home: Home) -> None:
     store = home.adapters("mugs")
-    home.objects.put(store.lease_key, LeaseRecord("process 1", "t", None).encode())
+    home.objects.put(store.lease_object.key, LeaseRecord("process 1", "t", None).encode())
     (row,) = home.archive.read_day(NIGHT)
     home.archive.stage(NIGHT, "left", [row])
     home.archive.stage(NIGHT, "waiting", [replace(row, image_id="job-2")])
@@ -77,7 +77,7 @@ def test_traces_of_dead_processes_go(settings: Settings, home: Home) -> None:
         "home: removed 1 probes of earlier doctors",
         f"archive: cleared 1 published shards of {NIGHT}",
     ]
-    assert read_lease(home.objects, store.lease_key) is None
+    assert store.lease_object.read() is None
     assert (old.exists(), young.exists()) == (False, True)
     assert [row.image_id for row in home.archive.staged(NIGHT)] == ["job-2"]
     assert repaired(settings) == [NOTHING]
@@ -86,11 +86,11 @@ def test_traces_of_dead_processes_go(settings: Settings, home: Home) -> None:
 def test_a_living_learner_keeps_its_lock(settings: Settings, home: Home) -> None:
     with home.adapters("mugs").lease(timeout_seconds=1):
         assert repaired(settings) == [NOTHING]
-        assert read_lease(home.objects, home.adapters("mugs").lease_key) is not None
+        assert home.adapters("mugs").lease_object.read() is not None
 
 
 def test_a_lock_that_cannot_be_read_is_left_to_a_person(settings: Settings, home: Home) -> None:
-    key = home.adapters("mugs").lease_key
+    key = home.adapters("mugs").lease_object.key
     home.objects.put(key, b"rotten")
     found = run_doctor(settings, repair=True)
     assert any("is not a lease" in f.what for f in found if f.level == "kept")
@@ -101,16 +101,16 @@ def test_an_expired_lease_in_a_bucket_is_freed(
     make_settings: Callable[..., Settings], s3_settings: S3Settings
 ) -> None:
     home = open_home(make_settings(archive={"s3": s3_settings.model_dump()}))
-    key = home.adapters("mugs").lease_key
+    lease = home.adapters("mugs").lease_object
     now = datetime.now(UTC)
-    home.objects.put(key, LeaseRecord("process 2", "t", now + timedelta(hours=1)).encode())
-    assert clear_stale_lease(home.objects, key) is None
-    home.objects.put(key, LeaseRecord("process 2", "t", now - timedelta(hours=1)).encode())
-    dead = clear_stale_lease(home.objects, key)
+    home.objects.put(lease.key, LeaseRecord("process 2", "t", now + timedelta(hours=1)).encode())
+    assert lease.clear_stale() is None
+    home.objects.put(lease.key, LeaseRecord("process 2", "t", now - timedelta(hours=1)).encode())
+    dead = lease.clear_stale()
     assert dead is not None
     assert dead.holder == "process 2"
-    assert read_lease(home.objects, key) is None
-    assert clear_stale_lease(home.objects, key) is None
+    assert lease.read() is None
+    assert lease.clear_stale() is None
 
 
 def test_index_rows_follow_the_served_version(settings: Settings, home: Home) -> None:
@@ -186,7 +186,7 @@ def test_the_command_says_what_it_did_and_what_it_will_not_touch(
     settings: Settings, home: Home
 ) -> None:
     options = ["--config", str(settings.config_dir), "--home", str(settings.home)]
-    key = home.adapters("mugs").lease_key
+    key = home.adapters("mugs").lease_object.key
     home.objects.put(key, LeaseRecord("process 1", "t", None).encode())
     result = CliRunner().invoke(app, ["doctor", "--repair", *options])
     assert result.exit_code == 0, result.output

@@ -1,0 +1,131 @@
+"""The rules of a night's manifest: which rows may enter, how they merge, which state held when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+
+from catalog_pipeline.errors import ObjectNotFoundError, StoreError
+from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.stores.keys import image_key, staging_folder
+from catalog_pipeline.stores.objects import ObjectStore
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def merged_rows(
+    before: Mapping[str, ArchiveRow], given: Mapping[str, ArchiveRow], planned: frozenset[str]
+) -> dict[str, ArchiveRow]:
+    """``before`` with ``given`` merged in, by image id, in the order of image ids.
+
+    A row whose picture and description stay is the very object of ``before``; of two
+    that differ the one made later counts, and of one time the given one. A row is
+    superseded exactly when its image id is not in ``planned``.
+    """
+    merged = {}
+    for image_id in sorted(before.keys() | given.keys()):
+        row = before.get(image_id) or given[image_id]
+        new = given.get(image_id, row)
+        if new is not row and _replaces(new, row):
+            row = new
+        merged[image_id] = marked(row, superseded=image_id not in planned)
+    return merged
+
+
+def marked(row: ArchiveRow, superseded: bool) -> ArchiveRow:
+    """``row`` with ``superseded`` so; the very object when it is."""
+    return row if row.superseded == superseded else replace(row, superseded=superseded)
+
+
+def _replaces(new: ArchiveRow, row: ArchiveRow) -> bool:
+    return new.created_utc >= row.created_utc and _description(new) != _description(row)
+
+
+def _description(row: ArchiveRow) -> tuple[ArchiveRow, list[tuple[str, str]]]:
+    """All of a row but when it was made; scores as text, so that NaN equals itself."""
+    scores = sorted((name, repr(float(score))) for name, score in row.scores.items())
+    return replace(row, created_utc=_EPOCH, superseded=False, scores={}), scores
+
+
+def rows_by_image_id(rows: Sequence[ArchiveRow]) -> dict[str, ArchiveRow]:
+    """The rows by image id; StoreError when two for one picture differ."""
+    found: dict[str, ArchiveRow] = {}
+    for row in rows:
+        other = found.setdefault(row.image_id, row)
+        if other is not row and _description(other) != _description(row):
+            raise StoreError(
+                f"two different rows for the picture {row.image_id}: {other.path!r} and "
+                f"{row.path!r}; expected one row per image id"
+            )
+    return found
+
+
+def check_days(day: date, rows: Sequence[ArchiveRow]) -> None:
+    """StoreError when a row is not of ``day``."""
+    for row in rows:
+        if row.day != day:
+            raise StoreError(f"row {row.image_id} is of {row.day}; expected rows of {day} only")
+
+
+def check_pictures(objects: ObjectStore, rows: Sequence[ArchiveRow]) -> None:
+    """See that the picture of every row is stored; its bytes are not read.
+
+    Raises:
+        ObjectNotFoundError: a row names a picture that is not stored, or by a wrong key.
+    """
+    named = {row.path for row in rows if row.path == image_key(row.sha256)}
+    stored = named.difference(objects.missing_keys(named))
+    for row in rows:
+        if row.path not in stored:
+            raise ObjectNotFoundError(
+                f"row {row.image_id} names the picture {row.path!r}, expected "
+                f"{image_key(row.sha256)!r} to be stored; delete {staging_folder(row.day)!r} "
+                "and render the night again"
+            )
+
+
+@dataclass(frozen=True)
+class ManifestState:
+    """One state of a night; ``version`` and ``previous`` are the SHA-256 of Parquet files.
+
+    ``published_utc`` is when the store took the immutable copy; a home that was copied
+    without its times (``cp`` without ``-p``, a sync between buckets) has those of the copy.
+    """
+
+    version: str
+    previous: str
+    published_utc: datetime
+    rows: int
+    superseded: int
+
+
+def state_as_of(
+    states: Sequence[ManifestState], day: date, as_of: str | datetime | None
+) -> ManifestState:
+    """Of ``states``, oldest first, the one that ``as_of`` means; see the archive."""
+    if not states:
+        raise ObjectNotFoundError(f"{day} has no manifest; publish the night first")
+    if as_of is None:
+        return states[-1]
+    if isinstance(as_of, str):
+        return _by_version(states, day, as_of)
+    if as_of.tzinfo is None:
+        raise StoreError(f"the time {as_of.isoformat()} has no zone; expected an aware time")
+    in_force = [state for state in states if state.published_utc <= as_of]
+    if not in_force:
+        raise ObjectNotFoundError(
+            f"{day} had no manifest at {as_of.isoformat()}; its first state is of "
+            f"{states[0].published_utc:%Y-%m-%dT%H:%M:%S}Z"
+        )
+    return in_force[-1]
+
+
+def _by_version(states: Sequence[ManifestState], day: date, version: str) -> ManifestState:
+    found = [state for state in states if version and state.version.startswith(version)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(state.version[:12] for state in (found or states))
+    if found:
+        raise StoreError(f"{version!r} is not one version of {day}: {known}; give more of it")
+    raise ObjectNotFoundError(f"{day} has no version {version!r}; expected one of {known}")
