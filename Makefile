@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# PYTHON=... names the one to use; make setup looks for one without it.
+PYTHONS := 3.11 3.12 3.13
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
@@ -26,23 +28,34 @@ help:  ## Show this list
 .PHONY: setup
 setup: $(STAMP)  ## Make the virtual environment (.venv) with the tested versions, once
 
-# The Python is tried, not only looked up: a version manager may leave a name that does not run.
-$(STAMP): pyproject.toml constraints.txt requirements-encoders.txt
-	@python=""; for candidate in python3.11 python3 python; do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; \
-	  then python="$$candidate"; break; fi; done; \
-	if [ -z "$$python" ]; then \
-	  echo "make setup: no Python 3.11 found (tried python3.11, python3, python)." >&2; \
-	  echo "Install it (for instance 'apt-get install python3.11 python3.11-venv') and run again." >&2; \
-	  exit 1; fi; \
-	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
-	  echo "make setup: $$python cannot make virtual environments; install python3.11-venv." >&2; \
-	  exit 1; fi; \
+VERSION := -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])'
+
+# A Python is tried, not only looked up: a version manager may leave a name that does not run.
+$(STAMP): pyproject.toml constraints.txt requirements-encoders.txt | $(if $(PYTHON),asked-python)
+	@python=""; found=""; \
+	for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
+	  version=$$("$$candidate" $(VERSION) 2>/dev/null) || continue; \
+	  case " $(PYTHONS) " in *" $${version%.*} "*) \
+	    if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; \
+	    then python="$$candidate"; break; fi; \
+	    version="$$version without venv";; esac; \
+	  found="$$found, $$candidate is $$version"; done; \
+	if [ -z "$$python" ]; then found="$${found#, }"; \
+	  echo "make setup: needs one of Python $(PYTHONS), with venv; found: $${found:-none}." \
+	    "Name one with PYTHON=..." >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
-	@echo "Installing the tested versions into $(VENV) (2.3 GB without accelerator libraries; minutes)."
+	@echo "Installing the tested versions into $(VENV) (2.3 GB, 6 GB with accelerator libraries; minutes)."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3,postgres]'
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-encoders.txt
+	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
 	@touch $@
+
+.PHONY: asked-python
+asked-python:
+	@[ -x $(BIN)/python ] || exit 0; has=$$($(BIN)/python $(VERSION)); \
+	asked=$$("$(PYTHON)" $(VERSION) 2>/dev/null) || asked="one that does not run"; \
+	[ "$${has%.*}" = "$${asked%.*}" ] || { \
+	  echo "$(VENV) has Python $$has, and $(PYTHON) is $$asked: remove $(VENV)," \
+	    "or set VENV=... to another folder." >&2; exit 1; }
 
 .PHONY: demo
 demo: $(STAMP)  ## Learn 4 products and render scenes of them, start to end, in ./demo

