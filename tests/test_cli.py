@@ -23,9 +23,8 @@ from catalog_pipeline.records import (
     ManifestReport,
     NightPlan,
     RefusedFile,
-    Region,
-    RenderJob,
 )
+from tests.builders import make_render_job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -226,32 +225,9 @@ def test_outcomes_are_counted_and_a_failure_tells_its_reason() -> None:
     assert "nothing to learn" in report.outcomes_summary([])
 
 
-def a_job(*skus: str) -> RenderJob:
-    return RenderJob(
-        job_id="-".join(skus),
-        day=date(2026, 1, 31),
-        template="beach",
-        prompt=" and ".join(skus) + " on a sandy beach",
-        scene="on a sandy beach",
-        skus=skus,
-        regions=tuple(Region(0, 0, 1, 1) for _ in skus),
-        layout="single",
-        seed=7,
-        sampler="ddim",
-        steps=1,
-        guidance=1.0,
-        width=64,
-        height=64,
-        negative_prompt="",
-        collection="default",
-        adapter_version="v",
-    )
-
-
 def test_a_plan_is_counted_and_printed_in_full_on_a_dry_run() -> None:
-    plan = NightPlan(
-        date(2026, 1, 31), "f" * 64, (a_job("mug"), a_job("mug", "cup")), notes=("one less",)
-    )
+    jobs = (make_render_job("mug"), make_render_job("mug", "cup"))
+    plan = NightPlan(date(2026, 1, 31), "f" * 64, jobs, notes=("one less",))
     assert report.plan_lines(plan, in_full=False) == [
         "plan ffffffffffff of 2026-01-31: 2 images (1 singles, 1 pairs)",
         "note: one less",

@@ -11,7 +11,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -29,12 +28,12 @@ from catalog_pipeline.records import (
     RenderJob,
 )
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.workflows import models
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn import learn_concepts as learning
 from catalog_pipeline.workflows.progress import ProgressSink
+from tests.builders import make_concept, next_version
 
 REFUSED_FILE = "refused_skus.txt"
 FIGURES_FILE = "figures.json"
@@ -117,35 +116,27 @@ def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
         known = parent.concept(sku) if parent else None
         if parent is not None and known is not None and known.photos_hash == photos.content_hash:
             return LearnOutcome(sku, "unchanged", version=parent.version)
-        concept = Concept(
-            sku=sku,
+        concept = make_concept(
+            sku,
+            len(parent.concepts) if parent else 0,
             name=photos.sku.name,
             class_noun=photos.sku.class_noun,
             category=photos.sku.category,
-            placeholder_tokens=(f"<{sku}:0>", f"<{sku}:1>"),
             photos_hash=photos.content_hash,
-            task=len(parent.concepts) if parent else 0,
             metrics=figures,
         )
         part = store.write_part(f"weights of {sku} at {photos.content_hash}".encode())
-        kept = tuple(c for c in parent.concepts if c.sku != sku) if parent else ()
-        draft = AdapterVersion(
-            version="",
+        version = next_version(
+            parent,
+            concept,
+            part,
             collection=store.collection,
-            parent=parent.version if parent else None,
-            concepts=(*kept, concept),
-            base_model_hash="base",
-            config_hash="config",
-            parts={**(parent.parts if parent else {}), f"concept/{sku}": part},
             memory_version=part[:16],
-            code_version="test",
-            seed=0,
             created_utc=datetime.now(UTC),
             metrics={"mean_fidelity": 0.5},
         )
-        version = replace(draft, version=version_hash(draft))
         store.publish(version)
-        store.promote(version.version, expected=draft.parent, fence=lease.fence)
+        store.promote(version.version, expected=version.parent, fence=lease.fence)
     return LearnOutcome(
         sku,
         "learned",

@@ -14,37 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import psutil
 import yaml
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
-from PIL import Image
 
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from tests.defs.test_reexecution import LAUNCH, ask
 from tests.faults import fault_files
+from tests.workflows.tiny_catalog import LEARNING, write_photos
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 600.0
-
-LEARNING: dict[str, Any] = {
-    "steps": 6,
-    "checkpoint_every": 2,
-    "batch_size": 2,
-    "latent_views": 5,
-    "scenes": ["in the snow"],
-    "backdrops_per_scene": 1,
-    "prior_images": 2,
-    "replay_candidates": 2,
-    "replay_exemplars": 1,
-    "gate_images": 2,
-    "gate_min_fidelity_share": 0.0,
-    "gate_max_forgetting": 9.0,
-    "adapter": {"rank": 2},
-}
 GENERATION: dict[str, Any] = {
     "scenes": [{"name": "wood", "text": "on wood"}, {"name": "sand", "text": "on sand"}],
     "policies": {"singles_per_sku": 2, "pairs": 0, "triples": 0},
@@ -152,13 +135,7 @@ class Stack:
 
     def add_product(self, sku: str, colour: tuple[int, int, int]) -> None:
         """Put three photos of a product in the watched folder, and its row in the index."""
-        folder = self.settings.catalog_root / sku
-        folder.mkdir()
-        for number in range(3):
-            pixels = np.full((80, 96, 3), 230, np.uint8)
-            pixels[20:60, 30:70] = colour
-            Image.fromarray(pixels).rotate(number).save(folder / f"{number}.png")
-        (folder / "sku.yaml").write_text("class_noun: mug\n", encoding="utf-8")
+        write_photos(self.settings, sku, colour=colour)
         refresh_index(self.settings)
         self.instance.add_dynamic_partitions("sku", [sku])
 

@@ -14,7 +14,8 @@ import pytest
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from tests import conftest as shared
-from tests.stores.store_processes import NIGHT, Location, Worker
+from tests.builders import NIGHT
+from tests.stores.store_processes import Location, Worker
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ from catalog_pipeline.generation.planner import (
 )
 from catalog_pipeline.records import Concept, NightPlan
 from catalog_pipeline.settings import GenerationSettings, SceneTemplate
+from tests.builders import make_concept
 
 DAY = date(2025, 3, 14)
 SCENES = tuple(
@@ -20,8 +21,7 @@ SCENES = tuple(
 
 
 def concept(sku: str, task: int = 0, category: str = "", noun: str = "mug") -> Concept:
-    tokens = (f"<{sku}:0>", f"<{sku}:1>")
-    return Concept(sku, f"product {sku}", noun, category, tokens, f"photos-{sku}", task)
+    return make_concept(sku, task, name=f"product {sku}", class_noun=noun, category=category)
 
 
 def concepts(count: int, categories: int = 1) -> list[Concept]:

@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 
 from catalog_pipeline.errors import ConflictError, ObjectNotFoundError, StoreError
 from catalog_pipeline.settings import S3Settings, Settings
-from catalog_pipeline.stores.objects import (
-    LocalObjectStore,
-    ObjectStore,
-    S3ObjectStore,
-    check_key,
-    open_object_store,
-)
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore, check_key, open_object_store
+from catalog_pipeline.stores.s3 import S3ObjectStore
 from tests.stores.store_processes import Location, Worker
 
 

@@ -62,13 +62,20 @@ def elsewhere(settings: Settings, home: Path) -> Settings:
     return settings.model_copy(update={"home": home, "catalog": catalog})
 
 
-def write_photos(settings: Settings, sku: str, seed: int, count: int = 3) -> None:
+def write_photos(
+    settings: Settings,
+    sku: str,
+    seed: int = 0,
+    count: int = 3,
+    colour: tuple[int, int, int] | None = None,
+) -> None:
+    """Photos of a box, all of one ``colour`` or each of its own."""
     folder = settings.catalog_root / sku
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for index in range(count):
         pixels = np.full((80, 96, 3), 230, np.uint8)
-        pixels[20:60, 30:70] = rng.integers(0, 255, 3)
+        pixels[20:60, 30:70] = colour or rng.integers(0, 255, 3)
         Image.fromarray(pixels).rotate(index).save(folder / f"{index}.png")
     (folder / "sku.yaml").write_text("class_noun: mug\n")
 
