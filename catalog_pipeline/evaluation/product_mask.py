@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,10 +76,6 @@ class ProductMasker:
     def mask(self, pixels: Pixels) -> ProductMask:
         """The judged mask of the most salient thing in one photo, at the photo's size."""
         return judged(self._saliency(pixels))
-
-    def masks(self, photos: Sequence[Pixels]) -> list[ProductMask]:
-        """One mask a photo, in order; photos may differ in size."""
-        return [self.mask(pixels) for pixels in photos]
 
     def _saliency(self, pixels: Pixels) -> MaskPixels:
         image = Image.fromarray(pixels).resize((_NETWORK_PX, _NETWORK_PX), Image.Resampling.LANCZOS)

@@ -40,7 +40,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Run every stage and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--home", type=Path, default=BUILD / "first-light")

@@ -104,8 +104,7 @@ def steps(context: WorkspaceRequestContext, run: dg.DagsterRun) -> list[str]:
 def test_failures_are_repaired_from_where_they_happened(
     line: Line, served: WorkspaceRequestContext
 ) -> None:
-    for sku in ("mug_a", "mug_b"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b")
     launch(served, "refresh_catalog", {})
     line.write("refused_skus.txt", "mug_b")
     both = {

@@ -24,7 +24,7 @@ from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from tests.defs.test_reexecution import LAUNCH, ask
 from tests.faults import fault_files
-from tests.workflows.tiny_catalog import LEARNING, write_photos
+from tests.workflows.tiny_catalog import tiny_sections, write_photos
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 600.0
@@ -44,15 +44,10 @@ _ENDS_WITH_ITS_PARENT = '"$@" & read -r _; kill -9 0'
 
 def write_config(folder: Path, model: Path, **sections: Any) -> None:
     """Settings files for tiny learning and tiny pictures; ``sections`` replace whole files."""
-    files: dict[str, Any] = {
-        "catalogs": {"settle_seconds": 0},
-        "base_model": {"base_model": str(model), "dtype": "float32", "threads": 1},
-        "learning": LEARNING,
-        "generation": GENERATION,
-        **sections,
-    }
+    files = tiny_sections(model) | {"generation": GENERATION}
+    files["catalogs"] = files.pop("catalog")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
+    for name, content in (files | sections).items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 

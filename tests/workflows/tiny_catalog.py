@@ -40,14 +40,19 @@ LEARNING: dict[str, Any] = {
 GENERATION = {"steps": 2, "width": 16, "height": 16, "quality": {"gate": False}}
 
 
+def tiny_sections(model: Path, **learning: Any) -> dict[str, Any]:
+    """Sections of settings over the tiny model in ``model``."""
+    return {
+        "catalog": {"settle_seconds": 0},
+        "base_model": {"base_model": str(model), "dtype": "float32", "threads": 1},
+        "learning": LEARNING | learning,
+        "generation": GENERATION,
+    }
+
+
 def tiny_settings(make_settings: Callable[..., Settings], model: Path, **learning: Any) -> Settings:
     """Settings over a scratch home and the tiny model in ``model``."""
-    return make_settings(
-        catalog={"settle_seconds": 0},
-        base_model={"base_model": str(model), "dtype": "float32", "threads": 1},
-        learning=LEARNING | learning,
-        generation=GENERATION,
-    )
+    return make_settings(**tiny_sections(model, **learning))
 
 
 def with_learning(settings: Settings, **changes: Any) -> Settings:

@@ -42,7 +42,6 @@ log = logging.getLogger("bench")
 
 
 def main() -> None:
-    """Learn, run, judge again, or write the report."""
     options = command_line().parse_args()
     log_to_stdout()
     commands = {"learn": learn, "run": run, "rejudge": judge_again, "report": report}
@@ -50,7 +49,6 @@ def main() -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command line."""
     parser = make_parser("generation", __doc__)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -76,7 +74,6 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def learned_settings(options: argparse.Namespace) -> Settings:
-    """The settings of the learned home."""
     home: Path = (options.learned or options.home / "home").resolve()
     return load_settings(home / "config", home)
 
@@ -165,7 +162,6 @@ def judge_again(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Tables, figures and sheets."""
     from tests.benchmarks.generation.report import write_report
 
     products = learned_settings(options).catalog_root

@@ -46,7 +46,6 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """Its name among the cells of the suite."""
         return self.method.name if self.attempt == 1 else f"{self.method.name}-{self.attempt}"
 
     def to_record(self) -> dict[str, Any]:
@@ -67,7 +66,6 @@ class CellFiles(CellFolder):
         super().__init__(LocalObjectStore(home), folder)
 
     def scenes(self) -> list[Scene]:
-        """The scenes of a written cell."""
         record = self.read_json("cell.json")["scenes"]
         return [Scene(**{**scene, "things": tuple(scene["things"])}) for scene in record]
 
@@ -86,7 +84,6 @@ class CellFiles(CellFolder):
         self.put_json("rendered.json", done)
 
     def pictures(self) -> list[Pixels]:
-        """Of every scene, in order."""
         names = [f"pictures/{scene.number:03}.png" for scene in self.scenes()]
         return [decode_png(self.read(name)) for name in names]
 

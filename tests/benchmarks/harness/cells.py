@@ -40,15 +40,12 @@ class CellFolder:
         self._folder = folder
 
     def key(self, name: str) -> str:
-        """The key of the file ``name`` in the home."""
         return f"{self._folder}/{name}"
 
     def has(self, name: str) -> bool:
-        """Whether the file is there."""
         return self._objects.exists(self.key(name))
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
         return self._objects.read(self.key(name)).data
 
     def read_json(self, name: str) -> Any:
@@ -56,9 +53,7 @@ class CellFolder:
         return json.loads(self.read(name)) if self.has(name) else None
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file."""
         self._objects.put(self.key(name), data)
 
     def put_json(self, name: str, content: Any) -> None:
-        """Write a file."""
         self.put(name, json_bytes(content))

@@ -20,7 +20,6 @@ from tests.benchmarks.learning.suites import SUITES
 
 
 def main() -> None:
-    """Run cells, or write the report."""
     options = command_line().parse_args()
     log_to_stdout()
     if options.command == "run":
@@ -34,7 +33,6 @@ def main() -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command line."""
     parser = make_parser("learning", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     home = BUILD / "learning"
@@ -78,7 +76,6 @@ def measure_again(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Choose the cells and run them."""
     from catalog_pipeline.evaluation.features import PACKAGED_ENCODERS, open_encoder
     from catalog_pipeline.learning.baselines.registry import METHODS
     from catalog_pipeline.settings import BaseModelSettings

@@ -37,7 +37,6 @@ FIGURES = {
 
 
 def main() -> None:
-    """Learn, measure, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--home", type=Path, default=BUILD / "footprint")

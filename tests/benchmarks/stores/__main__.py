@@ -24,7 +24,7 @@ from tests.benchmarks.stores.measurement import Measurement
 from tests.benchmarks.stores.report import where, write_report
 from tests.benchmarks.stores.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.stores.versions import measure_heads, measure_history
-from tests.conftest import running_s3_server
+from tests.s3_server import running_s3_server
 
 Section = Callable[[Path, Sizes], Iterator[Measurement]]
 
@@ -47,7 +47,6 @@ def main() -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command line."""
     parser = make_parser("stores", __doc__)
     parser.add_argument("--home", type=Path, default=BUILD / "stores")
     parser.add_argument("--out", type=Path, help="default: docs/benchmarks; quick: the home")
@@ -79,9 +78,7 @@ def _s3(folder: Path, sizes: Sizes) -> Iterator[Measurement]:
     seaweedfs = folder / "seaweedfs"
     seaweedfs.mkdir()
     with running_s3_server(seaweedfs) as server:
-        os.environ["AWS_ACCESS_KEY_ID"] = server.access_key
-        os.environ["AWS_SECRET_ACCESS_KEY"] = server.secret_key
-        os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+        os.environ |= server.environment
 
         def bucket(prefix: str) -> Settings:
             archive = ArchiveSettings(s3=server.settings(prefix))

@@ -40,7 +40,6 @@ def sku_name(number: int) -> str:
 
 
 def night(number: int) -> date:
-    """The day of the ``number``-th night."""
     return FIRST_NIGHT + timedelta(days=number)
 
 
@@ -86,7 +85,6 @@ def picture(number: int) -> bytes:
 
 
 def picture_digest(number: int) -> str:
-    """The SHA-256 of :func:`picture`."""
     return hashlib.sha256(picture(number)).hexdigest()
 
 
