@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from tests.benchmarks.stores.__main__ import SECTIONS
+from tests.benchmarks.stores.made_up import QUICK
 from tests.benchmarks.stores.measurement import Measurement
 from tests.benchmarks.stores.report import where, write_report
-from tests.benchmarks.stores.sizes import QUICK
 
 
 def test_the_sections_over_a_folder_run_and_are_reported(tmp_path: Path) -> None:

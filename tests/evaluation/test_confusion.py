@@ -80,7 +80,8 @@ def test_json_holds_every_figure_and_null_for_rows_without_pictures():
     bank = {"ラグーン": features(2, 0), "b": features(2, 1)}
     for matrix in (MATRIX, ConfusionMatrix.measure({"b": features(3, 2)}, bank)):
         content = json.loads(matrix.to_json())
-        rows = [[None] * len(row) if row is None else row for row in content["confusion"]]
+        empty = [None] * len(matrix.concepts)
+        rows = [empty if row is None else row for row in content["confusion"]]
         assert tuple(content["concepts"]) == matrix.concepts
         np.testing.assert_array_equal(np.array(rows, float), matrix.values)
         json.dumps(content, allow_nan=False)

@@ -22,7 +22,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from tests.defs.test_reexecution import LAUNCH, ask
+from tests.defs.test_reexecution import launch_run
 from tests.faults import fault_files
 from tests.workflows.tiny_catalog import tiny_sections, write_photos
 
@@ -179,21 +179,7 @@ class Stack:
 
     def launch(self, job: str, tags: Mapping[str, str]) -> str:
         """Queue a run as the UI does; its id."""
-        context = self.workspace.create_request_context()
-        (location,) = context.code_locations
-        (repository,) = location.get_repositories()
-        params = {
-            "selector": {
-                "jobName": job,
-                "repositoryName": repository,
-                "repositoryLocationName": location.name,
-            },
-            "runConfigData": {},
-            "executionMetadata": {
-                "tags": [{"key": key, "value": value} for key, value in tags.items()]
-            },
-        }
-        return ask(context, LAUNCH, params)
+        return launch_run(self.workspace.create_request_context(), job, tags)
 
     def finished(self, run_id: str) -> dg.DagsterRun:
         """The run once it has ended."""

@@ -1,6 +1,10 @@
-"""A checkpoint that outlives the training it is of, as a process would leave it."""
+"""A training that is killed, and a checkpoint that outlives it."""
 
 from __future__ import annotations
+
+
+class Killed(BaseException):
+    """The end of a process."""
 
 
 class MemoryCheckpoint:

@@ -17,7 +17,7 @@ from catalog_pipeline.settings import (
     LearningSettings,
 )
 from tests.builders import make_photos
-from tests.learning.checkpoints import MemoryCheckpoint
+from tests.learning.checkpoints import Killed, MemoryCheckpoint
 from tests.tiny_model import open_tiny_engine
 
 EARLY = EarlyStopSettings(enabled=True, check_every=10, patience=2, min_gain=0.1, min_steps=20)
@@ -133,10 +133,6 @@ PATIENT = EarlyStopSettings(
 SETTINGS = LearningSettings(
     steps=40, checkpoint_every=5, latent_views=4, batch_size=1, early_stop=PATIENT
 )
-
-
-class Killed(BaseException):
-    """The end of a process."""
 
 
 def a_task() -> LearningTask:

@@ -22,7 +22,7 @@ from catalog_pipeline.settings import (
     LearningSettings,
 )
 from tests.builders import make_photos
-from tests.learning.checkpoints import MemoryCheckpoint
+from tests.learning.checkpoints import Killed, MemoryCheckpoint
 from tests.tiny_model import open_tiny_engine, write_tiny_model
 
 SETTINGS = LearningSettings(steps=12, checkpoint_every=5, latent_views=5, batch_size=2)
@@ -53,9 +53,6 @@ def learned_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
 
 
 def run(engine, task=None, checkpoint=None, settings=SETTINGS, stop_at: int | None = None):
-    class Killed(BaseException):
-        pass
-
     def on_step(step: int, loss: float) -> None:
         assert np.isfinite(loss)
         if step == stop_at:

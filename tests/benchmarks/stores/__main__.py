@@ -20,9 +20,9 @@ from tests.benchmarks.harness.cells import json_bytes, read_json
 from tests.benchmarks.harness.home import BUILD, DOCS, log_to_stdout, make_parser
 from tests.benchmarks.stores.archive import measure_publishing, measure_queries, measure_verify
 from tests.benchmarks.stores.catalog import measure_catalog
+from tests.benchmarks.stores.made_up import FULL, QUICK, Sizes
 from tests.benchmarks.stores.measurement import Measurement
 from tests.benchmarks.stores.report import where, write_report
-from tests.benchmarks.stores.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.stores.versions import measure_heads, measure_history
 from tests.s3_server import running_s3_server
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +28,35 @@ COLLECTION = "default"
 PART_KINDS = ("concept", "curve", "memory")
 _JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00" + bytes(1000)
 _SCENES = ("on a sandy beach", "on a wooden table", "on green grass", "in the snow")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``nights * rows`` rows are in the manifest; a night that is published has ``rows``.
+
+    ``concepts`` are in the head of the collection, which ``versions`` versions lead to;
+    ``pictures`` are in the night that is verified.
+    """
+
+    skus: int
+    photos: int
+    nights: int
+    rows: int
+    concepts: int
+    versions: int
+    pictures: int
+
+
+FULL = Sizes(
+    skus=10_000,
+    photos=4,
+    nights=100,
+    rows=10_000,
+    concepts=1_000,
+    versions=1_000,
+    pictures=1_000,
+)
+QUICK = Sizes(skus=40, photos=3, nights=3, rows=40, concepts=30, versions=12, pictures=10)
 
 
 def digest(*words: object) -> str:
