@@ -23,9 +23,8 @@ from catalog_pipeline.records import (
     ManifestReport,
     NightPlan,
     RefusedFile,
-    Region,
-    RenderJob,
 )
+from tests.builders import make_render_job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -127,22 +126,24 @@ def raising(error: BaseException) -> typer.Typer:
     return front
 
 
-def test_an_expected_failure_is_its_message_without_traceback() -> None:
-    result = run(raising(PhotoSetError("2 usable photos; expected at least 3")), ["fail"])
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: 2 usable photos; expected at least 3\n"
-
-
-def test_ctrl_c_is_130_and_says_that_running_again_is_safe() -> None:
-    result = run(raising(KeyboardInterrupt()), ["fail"])
-    assert result.exit_code == 130
-    assert "safe to run the same command again" in result.stderr
-
-
-def test_a_refusing_file_system_is_named() -> None:
-    result = run(raising(PermissionError(13, "Permission denied", "some/where")), ["fail"])
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: cannot use some/where: Permission denied\n"
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (PhotoSetError("2 usable photos"), 1, "error: 2 usable photos\n"),
+        (
+            PermissionError(13, "Permission denied", "some/where"),
+            1,
+            "error: cannot use some/where: Permission denied\n",
+        ),
+        (KeyboardInterrupt(), 130, "safe to run the same command again"),
+    ],
+)
+def test_an_expected_failure_is_one_message_without_traceback(
+    error: BaseException, code: int, said: str
+) -> None:
+    result = run(raising(error), ["fail"])
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == said if code == 1 else said in result.stderr
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -226,32 +227,9 @@ def test_outcomes_are_counted_and_a_failure_tells_its_reason() -> None:
     assert "nothing to learn" in report.outcomes_summary([])
 
 
-def a_job(*skus: str) -> RenderJob:
-    return RenderJob(
-        job_id="-".join(skus),
-        day=date(2026, 1, 31),
-        template="beach",
-        prompt=" and ".join(skus) + " on a sandy beach",
-        scene="on a sandy beach",
-        skus=skus,
-        regions=tuple(Region(0, 0, 1, 1) for _ in skus),
-        layout="single",
-        seed=7,
-        sampler="ddim",
-        steps=1,
-        guidance=1.0,
-        width=64,
-        height=64,
-        negative_prompt="",
-        collection="default",
-        adapter_version="v",
-    )
-
-
 def test_a_plan_is_counted_and_printed_in_full_on_a_dry_run() -> None:
-    plan = NightPlan(
-        date(2026, 1, 31), "f" * 64, (a_job("mug"), a_job("mug", "cup")), notes=("one less",)
-    )
+    jobs = (make_render_job("mug"), make_render_job("mug", "cup"))
+    plan = NightPlan(date(2026, 1, 31), "f" * 64, jobs, notes=("one less",))
     assert report.plan_lines(plan, in_full=False) == [
         "plan ffffffffffff of 2026-01-31: 2 images (1 singles, 1 pairs)",
         "note: one less",

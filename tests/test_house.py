@@ -33,47 +33,6 @@ def relative(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-def calls(tree: ast.AST) -> list[ast.Call]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-
-
-def imported_roots(tree: ast.AST) -> set[str]:
-    roots: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            roots |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            roots.add(node.module.partition(".")[0])
-    return roots
-
-
-def test_nothing_unpickles() -> None:
-    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-    offenders = [
-        relative(path)
-        for path in tracked("*.py")
-        if imported_roots(ast.parse(path.read_text("utf-8"))) & forbidden
-    ]
-    assert offenders == []
-
-
-def test_torch_load_is_always_weights_only() -> None:
-    offenders = []
-    for path in tracked("*.py"):
-        for call in calls(ast.parse(path.read_text("utf-8"))):
-            if ast.unparse(call.func) != "torch.load":
-                continue
-            safe = any(
-                keyword.arg == "weights_only"
-                and isinstance(keyword.value, ast.Constant)
-                and keyword.value.value is True
-                for keyword in call.keywords
-            )
-            if not safe:
-                offenders.append(f"{relative(path)}:{call.lineno}")
-    assert offenders == []
-
-
 def test_no_file_has_a_name_that_says_nothing() -> None:
     says_nothing = re.compile(r"(^|/)(utils?|helpers?|misc|common|[^/]*(_old|_v2|_new))(\.py|/)")
     assert [relative(p) for p in tracked("*.py") if says_nothing.search(relative(p))] == []

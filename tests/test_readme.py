@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -14,36 +13,20 @@ from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION
+from tests.builders import NIGHT, make_archive_row
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-NIGHT = date(2026, 1, 31)
 
 
 def a_row(archive: ImageArchive, number: int, *skus: str) -> ArchiveRow:
     key, sha256 = archive.put_image(b"picture %d" % number)
-    return ArchiveRow(
-        image_id=f"image-{number}",
+    return make_archive_row(
+        f"image-{number}",
+        *skus,
         path=key,
         sha256=sha256,
-        day=NIGHT,
-        job_id=f"image-{number}",
-        prompt="on a sandy beach",
-        skus=skus,
         layout="single" if len(skus) == 1 else "pair",
-        seed=number,
-        sampler="ddim",
-        steps=20,
-        guidance=4.0,
-        width=128,
-        height=128,
-        base_model_hash="b",
-        collection="default",
-        adapter_version="a",
-        memory_version="m",
-        scores={"fidelity": 0.5},
-        superseded=False,
-        created_utc=datetime(2026, 1, 31, 2, 30, tzinfo=UTC),
         schema_version=MANIFEST_SCHEMA_VERSION,
     )
 

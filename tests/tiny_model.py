@@ -10,6 +10,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
+from catalog_pipeline.diffusion.base import load_base_model
+from catalog_pipeline.diffusion.sampling import DiffusionEngine
+from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
 
 
 def write_tiny_model(folder: Path, prediction_type: str = "v_prediction") -> Path:
@@ -67,3 +70,22 @@ def write_tiny_model(folder: Path, prediction_type: str = "v_prediction") -> Pat
     shutil.copytree(EMBEDDED_WEIGHTS / "tokenizer", folder / "tokenizer")
     shutil.copy(EMBEDDED_WEIGHTS / "model_index.json", folder / "model_index.json")
     return folder
+
+
+def open_tiny_engine(
+    folder: Path, dtype: str = "float32", adapter: AdapterSettings | None = None
+) -> DiffusionEngine:
+    """An engine over the tiny model in ``folder``: rank 2, a slot per concept."""
+    source = BaseModelSettings(base_model=str(folder), dtype=dtype)
+    return DiffusionEngine(load_base_model(source), adapter or AdapterSettings(rank=2))
+
+
+def fill_slot(engine: DiffusionEngine, slot: str, seed: int, scale: float = 0.3) -> torch.Generator:
+    """Add a slot of random contents that change the picture; the generator they came from."""
+    generator = torch.Generator().manual_seed(seed)
+    engine.adapter.add_slot(slot, generator)
+    with torch.no_grad():
+        for parameter in engine.adapter.parameters_of(slot):
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    engine.adapter.parameters_changed()
+    return generator

@@ -274,8 +274,3 @@ def resize_masks(masks: Tensor, positions: int) -> Tensor:
     rows = round(math.sqrt(positions * height / width))
     resized = nn.functional.interpolate(masks, (rows, positions // rows), mode="area")
     return resized.flatten(2)
-
-
-def slot_names(concepts: Sequence[str], settings: AdapterSettings) -> list[str]:
-    """The slot of each SKU in ``concepts``: its own, or the collection's shared one."""
-    return [sku if settings.slots == "per_concept" else "shared" for sku in concepts]

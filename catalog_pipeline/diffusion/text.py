@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -133,18 +133,6 @@ class TextConditioner:
         raise ValueError(
             f"'{phrase}' is not in the first {len(row)} tokens of the prompt '{prompt}'; "
             "shorten the scene, or name the product earlier"
-        )
-
-    def token_count(self, prompt: str) -> int:
-        """Ids of ``prompt`` without padding: for telling when a prompt would be cut."""
-        pieces: Iterable[str] = _PLACEHOLDER.split(prompt)
-        tokenizer = self._base.tokenizer
-        return 2 + sum(
-            1
-            if _PLACEHOLDER.fullmatch(piece)
-            else len(tokenizer(piece.strip(), add_special_tokens=False).input_ids)
-            for piece in pieces
-            if piece.strip()
         )
 
 

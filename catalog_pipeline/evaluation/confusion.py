@@ -6,12 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.records import Features
 
 
@@ -123,20 +121,3 @@ class ConfusionMatrix:
         rows = [None if np.isnan(row).any() else row.tolist() for row in self.values]
         content = {"concepts": list(self.concepts), "confusion": rows}
         return json.dumps(content, ensure_ascii=False, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> ConfusionMatrix:
-        """The matrix of :meth:`to_json`; ``IntegrityError`` for anything else."""
-        try:
-            content: dict[str, Any] = json.loads(text)
-            concepts = tuple(content["concepts"])
-            empty = [float("nan")] * len(concepts)
-            rows = [empty if row is None else row for row in content["confusion"]]
-            values = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
-            if not concepts or values.shape != (len(concepts), len(concepts)):
-                raise ValueError(f"{values.shape} figures for {len(concepts)} concepts")
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"not a confusion matrix: {error}; expected the JSON that to_json wrote"
-            ) from error
-        return cls(concepts, values)

@@ -78,7 +78,7 @@ PACKAGED_ENCODERS = {
 }
 
 
-def open_encoder(name_or_folder: str = "mobilenet_v2", *, device: str = "cpu") -> FeatureEncoder:
+def open_encoder(name_or_folder: str = "mobilenet_v2") -> FeatureEncoder:
     """Open an encoder by name, or the CLIP or DINO model in a local folder.
 
     Raises:
@@ -86,10 +86,10 @@ def open_encoder(name_or_folder: str = "mobilenet_v2", *, device: str = "cpu") -
             package with the weights is not installed.
     """
     if name_or_folder in PACKAGED_ENCODERS:
-        return PooledEncoder(name_or_folder, device=device)
+        return PooledEncoder(name_or_folder)
     folder = Path(name_or_folder).expanduser()
     if (folder / "config.json").is_file():
-        return FolderEncoder(folder, device=device)
+        return FolderEncoder(folder)
     raise ConfigurationError(
         f"no image encoder {name_or_folder!r}; expected one of "
         f"{', '.join(PACKAGED_ENCODERS)}, or a local folder of a CLIP or DINO model "
@@ -122,14 +122,13 @@ class PooledEncoder:
     every product resembles every other by the average picture alone.
     """
 
-    def __init__(self, name: str, *, device: str = "cpu", centred: bool = True) -> None:
+    def __init__(self, name: str) -> None:
         source = PACKAGED_ENCODERS[name]
         path = packaged_file(source.module, source.distribution, source.weights)
         network = source.build()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self._network = network.eval().requires_grad_(False).to(device)
-        self._device = device
-        self._centre = _centre(name) if centred else None
+        self._network = network.eval().requires_grad_(False)
+        self._centre = _centre(name)
         self._name = name
 
     @property
@@ -144,17 +143,14 @@ class PooledEncoder:
 
     def encode(self, images: Sequence[Pixels]) -> Features:
         """``(len(images), 1280)``; any image sizes, padded to squares."""
-        rows = pooled_features(self._network, images, device=self._device)
-        return _normalised(rows if self._centre is None else rows - self._centre)
+        return _normalised(pooled_features(self._network, images) - self._centre)
 
 
-def pooled_features(
-    network: nn.Module, images: Sequence[Pixels], *, device: str = "cpu"
-) -> Features:
+def pooled_features(network: nn.Module, images: Sequence[Pixels]) -> Features:
     """What the network says before centring and normalising, ``(images, 1280)``."""
     squares = [_square(image, VIEW_PX).resize((INPUT_PX, INPUT_PX), Image.Resampling.BICUBIC)
                for image in images]  # fmt: skip
-    return _run(lambda batch: network(batch), squares, _IMAGENET_MEAN, _IMAGENET_STD, device, 1280)
+    return _run(lambda batch: network(batch), squares, _IMAGENET_MEAN, _IMAGENET_STD, 1280)
 
 
 class FolderEncoder:
@@ -164,7 +160,7 @@ class FolderEncoder:
     or the first token where it has none.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+    def __init__(self, folder: Path) -> None:
         from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection
 
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -177,8 +173,7 @@ class FolderEncoder:
                 f"{folder} holds no vision model that can be opened: {error}; expected a "
                 "CLIP, DINO or DINOv2 folder as saved by transformers"
             ) from error
-        self._model = model.eval().requires_grad_(False).to(device)
-        self._device = device
+        self._model = model.eval().requires_grad_(False)
         self._name = folder.name
         view = getattr(config, "vision_config", config)
         self._width = int(config.projection_dim if self._is_clip else view.hidden_size)
@@ -197,7 +192,7 @@ class FolderEncoder:
     def encode(self, images: Sequence[Pixels]) -> Features:
         """``(len(images), width)``; any image sizes, padded to squares."""
         squares = [_square(image, self._view_px) for image in images]
-        rows = _run(self._embed, squares, self._mean, self._std, self._device, self._width)
+        rows = _run(self._embed, squares, self._mean, self._std, self._width)
         return _normalised(rows)
 
     def _embed(self, batch: Tensor) -> Tensor:
@@ -239,16 +234,15 @@ def _run(
     squares: Sequence[Image.Image],
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    device: str,
     width: int,
 ) -> Features:
-    shift = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-    scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
+    shift = torch.tensor(mean).view(1, 3, 1, 1)
+    scale = torch.tensor(std).view(1, 3, 1, 1)
     rows = [np.zeros((0, width), dtype=np.float32)]
     with torch.inference_mode():
         for start in range(0, len(squares), _BATCH):
             stacked = np.stack([np.asarray(s) for s in squares[start : start + _BATCH]])
-            batch = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2)  # (images, 3, h, w)
+            batch = torch.from_numpy(stacked).permute(0, 3, 1, 2)  # (images, 3, h, w)
             embedded = embed((batch.float() / 255.0 - shift) / scale)
             rows.append(embedded.float().cpu().numpy())
     return np.concatenate(rows)

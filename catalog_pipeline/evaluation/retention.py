@@ -6,14 +6,12 @@ All similarities are cosines of L2-normalised features, in -1..1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.records import Features
 
 Matrix = npt.NDArray[np.float64]
@@ -149,23 +147,6 @@ class RetentionMatrix:
         rows = [[None if np.isnan(v) else float(v) for v in row] for row in self._values]
         content = {"concepts": list(self.concepts), "fidelity": rows}
         return json.dumps(content, ensure_ascii=False, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> RetentionMatrix:
-        """The matrix of :meth:`to_json`; ``IntegrityError`` for anything else."""
-        try:
-            content: dict[str, Any] = json.loads(text)
-            matrix = cls(tuple(content["concepts"]))
-            rows: Sequence[Sequence[float | None]] = content["fidelity"]
-            values = np.array([[np.nan if v is None else v for v in row] for row in rows], float)
-            if values.shape != matrix._values.shape:
-                raise ValueError(f"{values.shape} figures for {len(matrix.concepts)} concepts")
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"not a retention matrix: {error}; expected the JSON that to_json wrote"
-            ) from error
-        matrix._values = values
-        return matrix
 
     def _index(self, concept: str) -> int:
         if concept not in self.concepts:

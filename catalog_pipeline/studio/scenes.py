@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,10 @@ from numpy.random import Generator
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import Pixels
-from catalog_pipeline.studio.backgrounds import BACKGROUNDS, paint_background
-from catalog_pipeline.studio.canvas import SIDE_PX
-from catalog_pipeline.studio.captions import caption
 from catalog_pipeline.studio.sprites import Sprite
 
 Masks = npt.NDArray[np.uint8]
 """``(objects, height, width)``, 0..255: how much of each pixel shows each object."""
-
-PRODUCT_COUNT_SHARES = (0.02, 0.48, 0.42, 0.08)
-"""How often a random scene holds zero, one, two and three products."""
 
 SHADOW_STRENGTH = 0.45
 
@@ -39,22 +33,6 @@ class Placement:
     center_x: float
     base_y: float
     flipped: bool = False
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A picture and the truth about it; ``sprites`` and ``masks`` run from left to right.
-
-    ``masks[i]`` is what can be *seen* of ``sprites[i]``. Together with the rest of
-    the picture the masks of a pixel add up to 255, within rounding.
-    """
-
-    pixels: Pixels
-    masks: Masks
-    sprites: tuple[Sprite, ...]
-    caption: str
-    placements: tuple[Placement, ...]
-    background: str
 
 
 def compose(
@@ -156,23 +134,3 @@ def draw_placements(rng: Generator, count: int) -> tuple[Placement, ...]:
         x, base = center + rng.uniform(-0.03, 0.03), floor + rng.uniform(-0.03, 0.03)
         placements.append(Placement(size, x, base, bool(rng.random() < 0.5)))
     return tuple(placements)
-
-
-def draw_scene(
-    rng: Generator, draw_sprite: Callable[[Generator], Sprite], side_px: int = SIDE_PX
-) -> Scene:
-    """A random scene: how many products, which, where, on what, and in which words.
-
-    Args:
-        rng: decides everything; the same state gives the same scene.
-        draw_sprite: picks a sprite, for example from a bank rendered before.
-        side_px: the picture's side.
-    """
-    count = int(rng.choice(len(PRODUCT_COUNT_SHARES), p=PRODUCT_COUNT_SHARES))
-    sprites = tuple(draw_sprite(rng) for _ in range(count))
-    placements = draw_placements(rng, count)
-    kind = str(rng.choice(list(BACKGROUNDS)))
-    background = paint_background(kind, int(rng.integers(2**31)), side_px)
-    pixels, masks = compose(background, sprites, placements)
-    words = caption([sprite.label for sprite in sprites], kind, rng)
-    return Scene(pixels, masks, sprites, words, placements, kind)

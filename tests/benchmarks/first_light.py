@@ -11,21 +11,26 @@ learned stays learned.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import time
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DOCS = REPOSITORY / "docs"
+from tests.benchmarks.harness.home import (
+    BUILD,
+    DOCS,
+    REPOSITORY,
+    write_household,
+    write_real_products,
+    write_settings,
+)
+from tests.benchmarks.harness.report import machine, today, write_json, write_page
+
 HOUSEHOLD = 20
 NIGHT = date(2026, 11, 23)
 OVERRIDES: dict[str, dict[str, Any]] = {
@@ -35,72 +40,34 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Run every stage and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "build" / "first-light")
+    parser.add_argument("--home", type=Path, default=BUILD / "first-light")
     parser.add_argument("--note", default="", help="what a reader of the table must know")
     parser.add_argument("--real", type=int, default=8, help="real photo folders, by name")
     options = parser.parse_args()
     home: Path = options.home.resolve()
     prepare(home)
-    names = write_products(options.data, home / "products", options.real)
-    seconds = learn(home)
-    report(home, names, seconds, options.note)
+    products = home / "products"
+    kinds = dict.fromkeys(write_real_products(options.data, products, options.real), "photo")
+    household = write_household(options.data, products, HOUSEHOLD)
+    kinds |= dict.fromkeys(household, "household")
+    report(kinds, learn(), options.note)
 
 
 def prepare(home: Path) -> None:
     """Settings, Dagster home and environment under ``home``."""
     config, dagster_home = home / "config", home / "dagster_home"
-    for folder in (config, dagster_home, home / "products"):
+    write_settings(config, OVERRIDES)
+    for folder in (dagster_home, home / "products"):
         folder.mkdir(parents=True, exist_ok=True)
-    for shipped in sorted((REPOSITORY / "assets_config").glob("*.yaml")):
-        content = yaml.safe_load(shipped.read_text("utf-8")) or {}
-        merged = {**content, **OVERRIDES.get(shipped.stem, {})}
-        (config / shipped.name).write_text(yaml.safe_dump(merged, sort_keys=False), "utf-8")
     shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", dagster_home)
     os.environ["CATALOG_PIPELINE_CONFIG"] = str(config)
     os.environ["CATALOG_PIPELINE_HOME"] = str(home)
     os.environ["DAGSTER_HOME"] = str(dagster_home)
 
 
-def write_products(data: Path, root: Path, real: int, household: int = HOUSEHOLD) -> dict[str, str]:
-    """Copy the real photo folders and every n-th household product; returns SKU -> kind."""
-    kinds: dict[str, str] = {}
-    meta = json.loads((data / "photos" / "meta.json").read_text("utf-8"))
-    for name, entry in sorted(meta.items())[:real]:
-        sku = name.replace("_", "-")
-        write_product(
-            root / sku, sorted((data / "photos" / name).glob("*.jpg")), entry["class_noun"]
-        )
-        kinds[sku] = "photo"
-    renders = data / "household_catalog"
-    catalog = json.loads((renders / "catalog.json").read_text("utf-8")) if household else []
-    catalog.sort(key=lambda product: int(product["id"]))
-    stride = max(1, len(catalog) // max(1, household))
-    for product in catalog[::stride][:household]:
-        sku = f"household-{int(product['id']):04d}"
-        views = [renders / "views" / view for view in product["views"]]
-        write_product(root / sku, views, product["name"].lower(), {"ja": product["name_ja"]})
-        kinds[sku] = "household"
-    return kinds
-
-
-def write_product(
-    folder: Path, photos: list[Path], noun: str, names: dict[str, str] | None = None
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for photo in photos:
-        if not (folder / photo.name).exists():
-            shutil.copyfile(photo, folder / photo.name)
-    words = " ".join("".join(c if c.isalpha() else " " for c in noun).split())
-    card = {"name": noun, "names": names or {}, "class_noun": words}
-    text = yaml.safe_dump(card, allow_unicode=True)
-    if not (folder / "sku.yaml").exists():
-        (folder / "sku.yaml").write_text(text, "utf-8")
-
-
-def learn(home: Path) -> float:
+def learn() -> float:
     """Index, sensor ticks until nothing is asked for, and one night; returns learning seconds."""
     import dagster as dg
 
@@ -123,7 +90,7 @@ def learn(home: Path) -> float:
     return seconds
 
 
-def report(home: Path, kinds: dict[str, str], seconds: float, note: str) -> None:
+def report(kinds: dict[str, str], seconds: float, note: str) -> None:
     """Figures as a table, pictures as two contact sheets."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, decode_png
     from catalog_pipeline.settings import load_settings
@@ -167,7 +134,7 @@ def report(home: Path, kinds: dict[str, str], seconds: float, note: str) -> None
             }
         )
     failed = [{"sku": r.sku, "reason": r.reason} for r in rows if r.status.value == "failed"]
-    images = DOCS / "images"
+    images = DOCS.parent / "images"
     half = (len(sheet) + 1) // 2
     wide = [
         a + b
@@ -198,8 +165,6 @@ def write_report(
     note: str,
 ) -> None:
     """``docs/benchmarks/first-light.md`` and ``.json``."""
-    target = DOCS / "benchmarks"
-    target.mkdir(parents=True, exist_ok=True)
     mean = {
         kind: {
             key: round(float(np.mean([r[key] for r in results if r["kind"] == kind])), 3)
@@ -210,8 +175,8 @@ def write_report(
     drops = [r["fidelity_after_task"] - r["fidelity_final"] for r in results]
     forgetting = round(float(np.mean(drops)), 4) + 0.0  # no minus zero in the table
     facts = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no accelerator",
+        "date": today(),
+        "machine": f"{machine()}, no accelerator",
         "learning_seconds": round(seconds),
         "images": images,
         "note": note,
@@ -220,15 +185,9 @@ def write_report(
         "products": results,
         "failed": failed,
     }
-    (target / "first-light.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent
-    template = Environment(
-        loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True
-    ).get_template("first_light.md.j2")
-    text = template.render(**facts, captions=captions)
-    (target / "first-light.md").write_text(text, "utf-8")
+    write_json(DOCS / "first-light.json", facts)
+    template = Path(__file__).with_name("first-light.md.j2")
+    write_page(DOCS, template, **facts, captions=captions)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt,
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.scene_regions import own_prompts, region_masks
-from catalog_pipeline.records import AdapterVersion, Concept, Pixels
-from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, Settings
+from catalog_pipeline.records import Pixels
+from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
-from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import open_home
 from tests.benchmarks.generation.attend_and_excite import AttendAndExcite
 from tests.benchmarks.generation.cells import (
@@ -40,6 +38,8 @@ from tests.benchmarks.generation.report import DETECTOR, write_report
 from tests.benchmarks.generation.results import bootstrap, read_rows
 from tests.benchmarks.generation.scenes import Scene, draw_groups, draw_scenes
 from tests.benchmarks.generation.speed import PATHS, measure_speed, read_speed, summarize
+from tests.builders import make_adapter_version, make_concept, promote
+from tests.tiny_model import fill_slot, open_tiny_engine
 
 CLASSES = {f"sku-{n:02}": noun for n, noun in enumerate(["mug", "mug", *"abcdefghij"] * 2)}
 PAIR = (
@@ -92,34 +92,15 @@ def _bench(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> W
     store = open_home(settings).adapters("default")
     parts, concepts = {}, []
     for task, (sku, noun) in enumerate([("A", "mug"), ("B", "alarm clock")]):
-        tokens, generator = placeholder_tokens(sku, 1), torch.Generator().manual_seed(task)
-        engine.adapter.add_slot(sku, generator)
-        with torch.no_grad():
-            for parameter in engine.adapter.parameters_of(sku):
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        tokens, generator = placeholder_tokens(sku, 1), fill_slot(engine, sku, task, scale=1.0)
         engine.text.table.add(tokens[0], torch.randn(16, generator=generator))
         data = encode_part(slot_part(engine, sku) | token_part(engine, tokens))
         memory = MemoryEntry(sku, ("a photo",), np.eye(2, 4, task, dtype=np.float32))
         parts[f"concept/{sku}"] = store.write_part(data)
         parts[f"memory/{sku}"] = store.write_part(encode_memory(memory))
-        concepts.append(Concept(sku, sku, noun, "", tokens, "photos", task))
-    draft = AdapterVersion(
-        version="",
-        collection="default",
-        parent=None,
-        concepts=tuple(concepts),
-        base_model_hash=engine.base.content_hash,
-        config_hash="config",
-        parts=parts,
-        memory_version="memory",
-        code_version="code",
-        seed=0,
-        created_utc=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    version = replace(draft, version=version_hash(draft))
-    store.publish(version)
-    with store.lease(timeout_seconds=5) as lease:
-        store.promote(version.version, expected=None, fence=lease.fence)
+        concepts.append(make_concept(sku, task, class_noun=noun, placeholder_tokens=tokens))
+    base = engine.base.content_hash
+    promote(store, make_adapter_version(*concepts, base_model_hash=base, parts=parts))
     bench = Workbench(settings)
     bench.plan = replace(bench.plan, steps=2)
     return bench
@@ -153,11 +134,7 @@ def test_things_of_the_base_are_painted_as_the_bare_base_would(bench) -> None:
 
 
 def test_attend_and_excite_routes_the_deltas_and_leaves_the_unet_as_it_was(engine) -> None:
-    generator = torch.Generator().manual_seed(3)
-    engine.adapter.add_slot("A", generator)
-    with torch.no_grad():
-        for parameter in engine.adapter.parameters_of("A"):
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    fill_slot(engine, "A", 3, scale=1.0)
     artist = AttendAndExcite(engine, SamplingPlan(2, 3.0, 16, 16))
     unet = engine.base.unet
     processors = unet.attn_processors
@@ -178,8 +155,7 @@ def test_attend_and_excite_routes_the_deltas_and_leaves_the_unet_as_it_was(engin
 
 
 def test_attend_and_excite_wants_a_base_in_full_precision(tiny_model_folder) -> None:
-    settings = BaseModelSettings(base_model=str(tiny_model_folder), dtype="bfloat16")
-    engine = DiffusionEngine(load_base_model(settings), AdapterSettings(rank=2))
+    engine = open_tiny_engine(tiny_model_folder, "bfloat16")
     with pytest.raises(ValueError, match="expected float32"):
         AttendAndExcite(engine, SamplingPlan(2, 3.0, 16, 16))
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from tests.benchmarks.stores.__main__ import SECTIONS
+from tests.benchmarks.stores.made_up import QUICK
 from tests.benchmarks.stores.measurement import Measurement
-from tests.benchmarks.stores.report import machine, write_report
-from tests.benchmarks.stores.sizes import QUICK
+from tests.benchmarks.stores.report import where, write_report
 
 
 def test_the_sections_over_a_folder_run_and_are_reported(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_the_sections_over_a_folder_run_and_are_reported(tmp_path: Path) -> None
     for name in ("manifest", "publish", "versions"):
         found = list(SECTIONS[name](tmp_path / name, QUICK))
         assert all(each.cpu_seconds > 0 for each in found)
-        sections[name] = {"machine": machine(), "measurements": [m.to_record() for m in found]}
+        sections[name] = {"machine": where(), "measurements": [m.to_record() for m in found]}
     write_report(tmp_path / "out", sections, note="a note for the reader")
     page = (tmp_path / "out" / "stores.md").read_text("utf-8")
     assert "a note for the reader" in page

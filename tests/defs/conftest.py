@@ -35,19 +35,6 @@ run_coordinator:
   class: DefaultRunCoordinator
 """
 
-# Warnings are errors, and Dagster's own code raises these about itself.
-_DAGSTER_NOISE = (
-    "ignore::dagster.BetaWarning",
-    "ignore::dagster.PreviewWarning",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for line in _DAGSTER_NOISE:
-                item.add_marker(pytest.mark.filterwarnings(line))
-
 
 @pytest.fixture
 def make_line(

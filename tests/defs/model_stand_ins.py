@@ -6,15 +6,11 @@ beside this module is how the line is scheduled, recorded and repaired.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 
 from catalog_pipeline.catalog.index import mark_failed, mark_learned
@@ -22,19 +18,17 @@ from catalog_pipeline.errors import CatalogError, QualityGateError
 from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 from catalog_pipeline.records import (
     AdapterVersion,
-    Concept,
     LearnOutcome,
     PhotoSet,
-    Pixels,
-    RenderJob,
 )
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.workflows import models
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn import learn_concepts as learning
 from catalog_pipeline.workflows.progress import ProgressSink
+from tests.builders import make_concept, next_version
+from tests.workflows.painted_night import Painter
 
 REFUSED_FILE = "refused_skus.txt"
 FIGURES_FILE = "figures.json"
@@ -117,35 +111,27 @@ def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
         known = parent.concept(sku) if parent else None
         if parent is not None and known is not None and known.photos_hash == photos.content_hash:
             return LearnOutcome(sku, "unchanged", version=parent.version)
-        concept = Concept(
-            sku=sku,
+        concept = make_concept(
+            sku,
+            len(parent.concepts) if parent else 0,
             name=photos.sku.name,
             class_noun=photos.sku.class_noun,
             category=photos.sku.category,
-            placeholder_tokens=(f"<{sku}:0>", f"<{sku}:1>"),
             photos_hash=photos.content_hash,
-            task=len(parent.concepts) if parent else 0,
             metrics=figures,
         )
         part = store.write_part(f"weights of {sku} at {photos.content_hash}".encode())
-        kept = tuple(c for c in parent.concepts if c.sku != sku) if parent else ()
-        draft = AdapterVersion(
-            version="",
+        version = next_version(
+            parent,
+            concept,
+            part,
             collection=store.collection,
-            parent=parent.version if parent else None,
-            concepts=(*kept, concept),
-            base_model_hash="base",
-            config_hash="config",
-            parts={**(parent.parts if parent else {}), f"concept/{sku}": part},
             memory_version=part[:16],
-            code_version="test",
-            seed=0,
             created_utc=datetime.now(UTC),
             metrics={"mean_fidelity": 0.5},
         )
-        version = replace(draft, version=version_hash(draft))
         store.publish(version)
-        store.promote(version.version, expected=draft.parent, fence=lease.fence)
+        store.promote(version.version, expected=version.parent, fence=lease.fence)
     return LearnOutcome(
         sku,
         "learned",
@@ -157,33 +143,12 @@ def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
     )
 
 
-class FlatSampler:
-    """Draws one plain colour per job; raises while ``<home>/broken_sampler`` exists."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def render(
-        self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept], *, strength: float = 1.0
-    ) -> list[Pixels]:
-        """One flat picture for each job, its colour from the job's id."""
-        if (self._settings.home / BROKEN_SAMPLER_FILE).exists():
-            raise RuntimeError("the graphics card fell off")
-        return [self._draw(job) for job in jobs]
-
-    def _draw(self, job: RenderJob) -> Pixels:
-        colour = np.frombuffer(hashlib.sha256(job.job_id.encode()).digest()[:3], np.uint8)
-        picture = np.empty((job.height, job.width, 3), np.uint8)
-        picture[:] = colour
-        picture[0, 0] = zlib.crc32(job.job_id.encode()) % 256
-        return picture
-
-
 def open_sampler(
     settings: Settings, collection: str, version: str | None = None
-) -> tuple[FlatSampler, AdapterVersion]:
-    """A sampler that needs no weights, and the version it claims to render."""
+) -> tuple[Painter, AdapterVersion]:
+    """A painter of the version; it paints nothing while ``<home>/broken_sampler`` exists."""
     store = open_home(settings).adapters(collection)
     found = store.current() if version is None else store.read(version)
     assert found is not None
-    return FlatSampler(settings), found
+    broken = (settings.home / BROKEN_SAMPLER_FILE).exists()
+    return Painter(found, refuses_at_strength=0.0 if broken else 99.0), found

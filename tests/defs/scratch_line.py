@@ -39,6 +39,10 @@ class Line:
         for path in (*folder.iterdir(), folder):
             self.age(path)
 
+    def add_products(self, *skus: str) -> None:
+        for sku in skus:
+            self.add_product(sku)
+
     def age(self, path: Path, seconds: float = 3600.0) -> None:
         """Date a file back, as if its copying had ended long ago."""
         then = time.time() - seconds

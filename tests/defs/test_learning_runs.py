@@ -40,8 +40,7 @@ def failure_text(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def test_each_sku_of_a_run_has_its_own_status(line: Line, instance: dg.DagsterInstance) -> None:
-    for sku in ("mug_a", "mug_b", "mug_c", "mug_d"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b", "mug_c", "mug_d")
     line.write("refused_skus.txt", "mug_b")
     for photo in (line.settings.catalog_root / "mug_c").iterdir():
         photo.write_bytes(photo.read_bytes()[:64])

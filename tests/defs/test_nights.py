@@ -20,8 +20,7 @@ DAY = "2026-02-03"
 
 @pytest.fixture
 def learned_line(line: Line, instance: dg.DagsterInstance) -> Line:
-    for sku in ("00123", "mug_b"):
-        line.add_product(sku)
+    line.add_products("00123", "mug_b")
     tick_sensor_and_run(instance, defs)
     return line
 

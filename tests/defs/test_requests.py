@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -18,27 +17,14 @@ from catalog_pipeline.defs.catalog.requests import (
     usable_rows,
     waiting_to_learn,
 )
-from catalog_pipeline.records import IndexRow, SkuStatus
+from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import CatalogSettings
-
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+from tests.builders import make_index_row
 
 
 def row(sku: str, status: SkuStatus = SkuStatus.NEW, *, photos: int = 4):
-    return IndexRow(
-        sku=sku,
-        collection="default",
-        name=sku,
-        class_noun="mug",
-        category="",
-        content_hash=f"{sku}-hash".ljust(64, "0"),
-        learned_hash="",
-        photo_count=photos,
-        bytes=1,
-        first_seen_utc=NOW,
-        newest_modified_utc=NOW,
-        status=status,
-    )
+    content = f"{sku}-hash".ljust(64, "0")
+    return make_index_row(sku, status=status, photo_count=photos, content_hash=content)
 
 
 def plan(

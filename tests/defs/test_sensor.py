@@ -30,8 +30,7 @@ def run_keys(tick: SensorExecutionData) -> list[str]:
 def test_two_ticks_in_a_row_give_the_same_run_keys(
     line: Line, instance: dg.DagsterInstance
 ) -> None:
-    for sku in ("mug_a", "mug_b", "00123"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b", "00123")
     first = evaluate(instance)
     second = evaluate(instance)
     following = evaluate(instance, cursor=second.cursor)
@@ -48,8 +47,7 @@ def test_two_ticks_in_a_row_give_the_same_run_keys(
 def test_a_product_dropped_later_is_the_only_one_that_is_learned(
     line: Line, instance: dg.DagsterInstance
 ) -> None:
-    for sku in ("mug_a", "mug_b"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b")
     (first,) = tick_sensor_and_run(instance, defs)
     assert first.is_success
     assert tick_sensor_and_run(instance, defs) == []
@@ -63,8 +61,7 @@ def test_a_product_dropped_later_is_the_only_one_that_is_learned(
 
 
 def test_changed_photos_are_learned_again(line: Line, instance: dg.DagsterInstance) -> None:
-    for sku in ("mug_a", "mug_b"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b")
     tick_sensor_and_run(instance, defs)
     line.add_product("mug_a", seed=7)
     (run,) = tick_sensor_and_run(instance, defs)
@@ -87,8 +84,7 @@ def test_a_set_still_being_copied_waits(line: Line, instance: dg.DagsterInstance
 def test_an_empty_or_missing_folder_skips_and_retires_nothing(
     line: Line, instance: dg.DagsterInstance
 ) -> None:
-    for sku in ("mug_a", "mug_b"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b")
     tick_sensor_and_run(instance, defs)
     cursor = evaluate(instance).cursor
     for sku in ("mug_a", "mug_b"):
@@ -107,8 +103,7 @@ def test_a_tick_asks_for_at_most_so_many_runs(
     make_line: Callable[..., Line], instance: dg.DagsterInstance
 ) -> None:
     line = make_line(catalog={"max_requests_per_tick": 2})
-    for sku in ("a", "c", "e"):
-        line.add_product(sku)
+    line.add_products("a", "c", "e")
     # The gaps, known before, keep the three apart.
     instance.add_dynamic_partitions("sku", ["a", "b", "c", "d", "e"])
     assert [key.split(":")[0] for key in run_keys(evaluate(instance))] == ["a", "c"]
@@ -118,8 +113,7 @@ def test_a_large_catalog_is_diffed_as_it_was_last_indexed(
     make_line: Callable[..., Line], instance: dg.DagsterInstance
 ) -> None:
     line = make_line(catalog={"sensor_lists_up_to_skus": 1})
-    for sku in ("a", "b"):
-        line.add_product(sku)
+    line.add_products("a", "b")
     assert len(run_keys(evaluate(instance))) == 1
     line.add_product("c")
     tick = evaluate(instance)
@@ -144,8 +138,7 @@ def test_a_changed_index_is_recorded_by_the_tick_that_saw_it(
 def test_a_run_that_died_is_asked_again_for_what_it_left(
     line: Line, instance: dg.DagsterInstance
 ) -> None:
-    for sku in ("mug_a", "mug_b", "mug_c"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b", "mug_c")
     line.write("dies_at.txt", "mug_b")
     (died,) = tick_sensor_and_run(instance, defs)
     assert not died.is_success

@@ -31,8 +31,7 @@ def concepts(line: Line) -> set[str]:
 @pytest.fixture
 def learned(line: Line, instance: dg.DagsterInstance) -> Line:
     """Three learned products; the folder of the first is gone, and the index knows."""
-    for sku in ("mug_a", "mug_b", "mug_c"):
-        line.add_product(sku)
+    line.add_products("mug_a", "mug_b", "mug_c")
     tick_sensor_and_run(instance, defs)
     line.remove_product("mug_a")
     assert execute(instance, "refresh_catalog").success

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from catalog_pipeline.diffusion.adapter import Route, resize_masks, whole_image
-from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
-from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
+from catalog_pipeline.settings import AdapterSettings
+from tests.tiny_model import fill_slot, open_tiny_engine
 
 
 def predict(engine: DiffusionEngine, route: Route, masks: torch.Tensor | None = None):
@@ -19,27 +19,18 @@ def predict(engine: DiffusionEngine, route: Route, masks: torch.Tensor | None = 
         return engine.predict(latents, torch.full((batch,), 300), hidden, masks, route)
 
 
-def filled_slot(engine: DiffusionEngine, slot: str, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    engine.adapter.add_slot(slot, generator)
-    with torch.no_grad():
-        for parameter in engine.adapter.parameters_of(slot):
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
-    engine.adapter.parameters_changed()
-
-
 def test_fresh_slot_and_no_slot_leave_the_base_untouched(engine):
     bare = predict(engine, whole_image([None]))
     engine.adapter.add_slot("A", torch.Generator().manual_seed(0))
     assert torch.equal(predict(engine, whole_image(["A"])), bare)
-    filled_slot(engine, "B", 3)
+    fill_slot(engine, "B", 3, scale=0.5)
     assert torch.equal(predict(engine, whole_image([None])), bare)
     assert not torch.allclose(predict(engine, whole_image(["B"])), bare, atol=1e-3)
 
 
 def test_rows_of_a_batch_use_their_own_slots(engine):
-    filled_slot(engine, "A", 1)
-    filled_slot(engine, "B", 2)
+    fill_slot(engine, "A", 1, scale=0.5)
+    fill_slot(engine, "B", 2, scale=0.5)
     mixed = predict(engine, whole_image(["A", "B", None]))
     for index, slot in enumerate(["A", "B", None]):
         same = predict(engine, whole_image([slot, slot, slot]))
@@ -47,8 +38,8 @@ def test_rows_of_a_batch_use_their_own_slots(engine):
 
 
 def test_routed_linear_equals_a_slow_loop(engine):
-    filled_slot(engine, "A", 1)
-    filled_slot(engine, "B", 2)
+    fill_slot(engine, "A", 1, scale=0.5)
+    fill_slot(engine, "B", 2, scale=0.5)
     name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_q"))
     layer = engine.adapter.layers[name]
     masks = torch.rand(1, 2, 2, 2)
@@ -66,7 +57,7 @@ def test_routed_linear_equals_a_slow_loop(engine):
 
 
 def test_a_region_mask_of_one_is_the_whole_image(engine):
-    filled_slot(engine, "A", 1)
+    fill_slot(engine, "A", 1, scale=0.5)
     masks = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])[None]
     split = predict(engine, Route((("A", None),), masks), masks)
     whole = predict(engine, whole_image(["A"]))
@@ -74,7 +65,7 @@ def test_a_region_mask_of_one_is_the_whole_image(engine):
 
 
 def test_parameters_changed_refreshes_packed_weights(engine):
-    filled_slot(engine, "A", 1)
+    fill_slot(engine, "A", 1, scale=0.5)
     route = whole_image(["A"])
     before = predict(engine, route)
     with torch.no_grad():
@@ -84,8 +75,8 @@ def test_parameters_changed_refreshes_packed_weights(engine):
 
 
 def test_slot_gradients_reach_only_that_slot(engine):
-    filled_slot(engine, "A", 1)
-    filled_slot(engine, "B", 2)
+    fill_slot(engine, "A", 1, scale=0.5)
+    fill_slot(engine, "B", 2, scale=0.5)
     route, hidden = whole_image(["A"]), torch.randn(1, 1, 48, 16)
     engine.predict(torch.randn(1, 4, 4, 4), torch.tensor([5]), hidden, None, route).sum().backward()
     assert all(p.grad is not None for p in engine.adapter.parameters_of("A"))
@@ -94,7 +85,7 @@ def test_slot_gradients_reach_only_that_slot(engine):
 
 
 def test_part_round_trip_restores_slot_and_tokens(engine):
-    filled_slot(engine, "SKU.1", 4)
+    fill_slot(engine, "SKU.1", 4, scale=0.5)
     engine.text.table.add("<SKU.1:0>", torch.arange(16.0))
     want = predict(engine, whole_image(["SKU.1"]))
     tensors = slot_part(engine, "SKU.1") | token_part(engine, ["<SKU.1:0>"])
@@ -109,7 +100,7 @@ def test_part_round_trip_restores_slot_and_tokens(engine):
 
 
 def test_part_of_another_shape_is_refused(engine):
-    filled_slot(engine, "A", 4)
+    fill_slot(engine, "A", 4, scale=0.5)
     tensors = slot_part(engine, "A")
     some = next(name for name in tensors if name.endswith(".down"))
     with pytest.raises(ValueError, match="another rank"):
@@ -125,12 +116,11 @@ def test_part_of_another_shape_is_refused(engine):
 
 def test_a_slot_of_fewer_layers_leaves_the_others_as_the_base_has_them(tiny_model_folder):
     """What was learned with attention alone renders as before where more layers are adapted."""
-    settings = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
     narrow, wide = (
-        DiffusionEngine(load_base_model(settings), AdapterSettings(rank=2, feed_forward=chosen))
+        open_tiny_engine(tiny_model_folder, adapter=AdapterSettings(rank=2, feed_forward=chosen))
         for chosen in (False, True)
     )
-    filled_slot(narrow, "A", 3)
+    fill_slot(narrow, "A", 3, scale=0.5)
     assert set(narrow.adapter.layers) < set(wide.adapter.layers)
     extra = set(wide.adapter.layers) - set(narrow.adapter.layers)
     assert all(".ff.net." in name for name in extra)
@@ -140,7 +130,7 @@ def test_a_slot_of_fewer_layers_leaves_the_others_as_the_base_has_them(tiny_mode
 
 def test_feed_forward_layers_are_routed_by_region(engine):
     """Of a slot that changes nothing but them, a pixel outside its mask sees no trace."""
-    filled_slot(engine, "A", 3)
+    fill_slot(engine, "A", 3, scale=0.5)
     tensors = engine.adapter.slot_tensors("A")
     only = {name: value for name, value in tensors.items() if ".ff.net." in name}
     assert only

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import Route, resize_masks, whole_image
-from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parametrisation import (
     Dense,
     LowRank,
@@ -20,7 +19,8 @@ from catalog_pipeline.diffusion.parametrisation import (
 )
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
-from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
+from catalog_pipeline.settings import AdapterSettings
+from tests.tiny_model import fill_slot, open_tiny_engine
 
 KINDS = ("low_rank", "spectral_shift", "dense")
 Open = Callable[..., DiffusionEngine]
@@ -29,24 +29,14 @@ Open = Callable[..., DiffusionEngine]
 @pytest.fixture
 def open_engine(tiny_model_folder: Path) -> Open:
     def make(kind: str, rank: int = 2) -> DiffusionEngine:
-        settings = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
         adapter = AdapterSettings.model_validate({"parametrisation": kind, "rank": rank})
-        return DiffusionEngine(load_base_model(settings), adapter)
+        return open_tiny_engine(tiny_model_folder, adapter=adapter)
 
     return make
 
 
 def kind_of(name: str) -> Parametrisation:
     return make_parametrisation(AdapterSettings.model_validate({"parametrisation": name}))
-
-
-def fill(engine: DiffusionEngine, slot: str, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    engine.adapter.add_slot(slot, generator)
-    with torch.no_grad():
-        for parameter in engine.adapter.parameters_of(slot):
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    engine.adapter.parameters_changed()
 
 
 def predict(engine: DiffusionEngine, route: Route) -> Tensor:
@@ -122,7 +112,7 @@ def test_a_layer_with_a_slot_equals_a_layer_with_the_changed_weight(
     open_engine: Open, kind: str
 ) -> None:
     engine = open_engine(kind)
-    fill(engine, "A", 1)
+    fill_slot(engine, "A", 1)
     name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_k"))
     layer = engine.adapter.layers[name]
     tensors = {n: p.detach() for n, p in layer.tensors("A").items()}
@@ -185,7 +175,7 @@ def test_each_layer_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slot_survives_being_stored(open_engine: Open, kind: str) -> None:
     engine, other = open_engine(kind), open_engine(kind)
-    fill(engine, "A", 1)
+    fill_slot(engine, "A", 1)
     data = encode_part(slot_part(engine, "A"))
     install_part(other, data, slot="B")
     route = whole_image(["A"])
@@ -201,7 +191,7 @@ def test_a_slot_of_another_parametrisation_is_refused(
     open_engine: Open, kind: str, other: str
 ) -> None:
     engine = open_engine(kind)
-    fill(engine, "A", 1)
+    fill_slot(engine, "A", 1)
     data = encode_part(slot_part(engine, "A"))
     with pytest.raises(ValueError, match=r"learning\.yaml: adapter"):
         install_part(open_engine(other), data, slot="A")
@@ -213,8 +203,8 @@ def test_a_slot_of_another_parametrisation_is_refused(
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_a_batch_use_their_own_slots(open_engine: Open, kind: str) -> None:
     engine = open_engine(kind)
-    fill(engine, "A", 1)
-    fill(engine, "B", 2)
+    fill_slot(engine, "A", 1)
+    fill_slot(engine, "B", 2)
     engine.adapter.compose("both", {"A": 1.0, "B": 0.5})
     slots = ["A", None, "both", "B", "A"]
     with torch.no_grad():
@@ -230,7 +220,7 @@ def test_a_compound_is_the_weighed_sum_of_its_members(open_engine: Open, kind: s
     engine = open_engine(kind)
     weights = {"A": 0.7, "B": -0.4}
     for seed, slot in enumerate(weights):
-        fill(engine, slot, seed)
+        fill_slot(engine, slot, seed)
     engine.adapter.compose("sum", weights)
     layer = next(iter(engine.adapter.layers.values()))
     down, up = engine.adapter.factors(layer, "sum")
@@ -245,9 +235,9 @@ def test_a_compound_is_the_weighed_sum_of_its_members(open_engine: Open, kind: s
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_pass_through_a_compound_to_its_members(open_engine: Open, kind: str) -> None:
     engine = open_engine(kind)
-    fill(engine, "A", 1)
-    fill(engine, "B", 2)
-    fill(engine, "C", 3)
+    fill_slot(engine, "A", 1)
+    fill_slot(engine, "B", 2)
+    fill_slot(engine, "C", 3)
     engine.adapter.compose("sum", {"A": 1.0, "B": 1.0})
     predict(engine, whole_image(["sum"])).square().sum().backward()
     for slot in "AB":
@@ -258,7 +248,7 @@ def test_gradients_pass_through_a_compound_to_its_members(open_engine: Open, kin
 
 def test_a_compound_follows_its_members_and_can_be_dropped(open_engine: Open) -> None:
     engine = open_engine("low_rank")
-    fill(engine, "A", 1)
+    fill_slot(engine, "A", 1)
     engine.adapter.compose("twice", {"A": 2.0})
     with torch.no_grad():
         before = predict(engine, whole_image(["twice"]))
@@ -282,8 +272,8 @@ def test_a_compound_follows_its_members_and_can_be_dropped(open_engine: Open) ->
 def test_slots_of_several_ranks_share_a_picture(open_engine: Open) -> None:
     """A compound of two has twice the rank; the shorter factors are filled up with zeros."""
     engine = open_engine("low_rank")
-    fill(engine, "A", 1)
-    fill(engine, "B", 2)
+    fill_slot(engine, "A", 1)
+    fill_slot(engine, "B", 2)
     engine.adapter.compose("sum", {"A": 1.0, "B": 1.0})
     name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_q"))
     layer = engine.adapter.layers[name]

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from html.parser import HTMLParser
 
 from catalog_pipeline.evaluation.gallery import GalleryImage, GalleryProduct, render_gallery
 from catalog_pipeline.records import ArchiveRow
+from tests.builders import make_archive_row
 from tests.evaluation.drawn import photo_of
 
 DAY = date(2025, 3, 14)
 
 
 def row(image_id: str, *skus: str, **changes) -> ArchiveRow:
-    plain = ArchiveRow(
-        image_id=image_id,
-        path=f"images/sha256={image_id}.png",
-        sha256=image_id * 2,
-        day=DAY,
-        job_id=image_id,
-        prompt=f"{' and '.join(skus)} on green grass",
-        skus=skus,
-        layout="single" if len(skus) == 1 else "left_right",
-        seed=7,
-        sampler="dpmsolver++",
-        steps=20,
-        guidance=4.0,
-        width=128,
-        height=128,
-        base_model_hash="b" * 64,
-        collection="default",
-        adapter_version="abc123def456",
-        memory_version="mem",
-        scores={f"fidelity/{sku}": 0.3 for sku in skus},
-        superseded=False,
-        created_utc=datetime(2025, 3, 14, 2, 30, tzinfo=UTC),
-        schema_version=1,
-    )
-    return replace(plain, **changes)
+    fields = {
+        "day": DAY,
+        "prompt": f"{' and '.join(skus)} on green grass",
+        "scores": {f"fidelity/{sku}": 0.3 for sku in skus},
+    }
+    return make_archive_row(image_id, *skus, **(fields | changes))
 
 
 PRODUCTS = {

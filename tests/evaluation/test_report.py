@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -36,7 +35,7 @@ from catalog_pipeline.evaluation.scoring import (
     SkuScore,
     score_products,
 )
-from catalog_pipeline.records import AdapterVersion
+from tests.builders import make_adapter_version
 from tests.evaluation.drawn import photo_of
 from tests.evaluation.test_gallery import Collector
 from tests.evaluation.test_retention import features
@@ -131,9 +130,7 @@ def test_the_confusion_of_a_collection_is_that_of_its_pictures():
 
 
 def page(score: CollectionScore, **changes) -> EvaluationPage:
-    version = AdapterVersion(
-        "v2", "default", "v1", (), "b" * 64, "c", {}, "m", "0", 0, datetime(2025, 1, 1, tzinfo=UTC)
-    )
+    version = replace(make_adapter_version(parent="v1"), version="v2")
     retention = RetentionMatrix(tuple(entry.sku for entry in score.skus))
     retention.record(score.skus[-1].sku, {entry.sku: entry.fidelity for entry in score.skus})
     shown = {

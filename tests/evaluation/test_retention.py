@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.evaluation.retention import (
     RetentionMatrix,
     cosine_to_photos,
@@ -87,9 +88,9 @@ def test_retention_against_loops(tasks, seed):
     assert matrix.final_mean == pytest.approx(sum(table[-1]) / tasks)
     assert matrix.after_own_task == pytest.approx(sum(table[k][k] for k in range(tasks)) / tasks)
     assert matrix.forgetting == pytest.approx(slow_forgetting(table))
-    again = RetentionMatrix.from_json(matrix.to_json())
-    np.testing.assert_array_equal(again.values, matrix.values)
-    assert again.concepts == names
+    content = json.loads(matrix.to_json())
+    np.testing.assert_array_equal(np.array(content["fidelity"], float), matrix.values)
+    assert tuple(content["concepts"]) == names
 
 
 def test_nothing_forgotten_when_nothing_changes():
@@ -119,12 +120,6 @@ def test_a_concept_cannot_be_measured_before_it_is_learned():
         matrix.record("z", {})
     with pytest.raises(ValueError, match="nothing was recorded"):
         _ = matrix.final_mean
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"concepts": ["a"], "fidelity": [[0.1, 0.2]]}', "[1]"])
-def test_something_else_is_no_matrix(text):
-    with pytest.raises(IntegrityError, match="not a retention matrix"):
-        RetentionMatrix.from_json(text)
 
 
 def test_photos_without_a_likeness_of_their_own_give_no_wild_share():

@@ -14,37 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import psutil
 import yaml
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
-from PIL import Image
 
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from tests.defs.test_reexecution import LAUNCH, ask
+from tests.defs.test_reexecution import launch_run
 from tests.faults import fault_files
+from tests.workflows.tiny_catalog import tiny_sections, write_photos
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 600.0
-
-LEARNING: dict[str, Any] = {
-    "steps": 6,
-    "checkpoint_every": 2,
-    "batch_size": 2,
-    "latent_views": 5,
-    "scenes": ["in the snow"],
-    "backdrops_per_scene": 1,
-    "prior_images": 2,
-    "replay_candidates": 2,
-    "replay_exemplars": 1,
-    "gate_images": 2,
-    "gate_min_fidelity_share": 0.0,
-    "gate_max_forgetting": 9.0,
-    "adapter": {"rank": 2},
-}
 GENERATION: dict[str, Any] = {
     "scenes": [{"name": "wood", "text": "on wood"}, {"name": "sand", "text": "on sand"}],
     "policies": {"singles_per_sku": 2, "pairs": 0, "triples": 0},
@@ -61,15 +44,10 @@ _ENDS_WITH_ITS_PARENT = '"$@" & read -r _; kill -9 0'
 
 def write_config(folder: Path, model: Path, **sections: Any) -> None:
     """Settings files for tiny learning and tiny pictures; ``sections`` replace whole files."""
-    files: dict[str, Any] = {
-        "catalogs": {"settle_seconds": 0},
-        "base_model": {"base_model": str(model), "dtype": "float32", "threads": 1},
-        "learning": LEARNING,
-        "generation": GENERATION,
-        **sections,
-    }
+    files = tiny_sections(model) | {"generation": GENERATION}
+    files["catalogs"] = files.pop("catalog")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
+    for name, content in (files | sections).items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
@@ -152,13 +130,7 @@ class Stack:
 
     def add_product(self, sku: str, colour: tuple[int, int, int]) -> None:
         """Put three photos of a product in the watched folder, and its row in the index."""
-        folder = self.settings.catalog_root / sku
-        folder.mkdir()
-        for number in range(3):
-            pixels = np.full((80, 96, 3), 230, np.uint8)
-            pixels[20:60, 30:70] = colour
-            Image.fromarray(pixels).rotate(number).save(folder / f"{number}.png")
-        (folder / "sku.yaml").write_text("class_noun: mug\n", encoding="utf-8")
+        write_photos(self.settings, sku, colour=colour)
         refresh_index(self.settings)
         self.instance.add_dynamic_partitions("sku", [sku])
 
@@ -207,21 +179,7 @@ class Stack:
 
     def launch(self, job: str, tags: Mapping[str, str]) -> str:
         """Queue a run as the UI does; its id."""
-        context = self.workspace.create_request_context()
-        (location,) = context.code_locations
-        (repository,) = location.get_repositories()
-        params = {
-            "selector": {
-                "jobName": job,
-                "repositoryName": repository,
-                "repositoryLocationName": location.name,
-            },
-            "runConfigData": {},
-            "executionMetadata": {
-                "tags": [{"key": key, "value": value} for key, value in tags.items()]
-            },
-        }
-        return ask(context, LAUNCH, params)
+        return launch_run(self.workspace.create_request_context(), job, tags)
 
     def finished(self, run_id: str) -> dg.DagsterRun:
         """The run once it has ended."""

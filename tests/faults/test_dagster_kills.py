@@ -41,12 +41,17 @@ def assert_learned_once(stack: Stack, sku: str) -> None:
     assert stack.pool_is_free("learning")
 
 
+def learning_run(stack: Stack, sku: str, action: str = "wait", point: str = "learning"):
+    """A run that learns a new product, and the pid of its worker, which waits or has died."""
+    stack.add_product(sku, (200, 30, len(sku)))
+    stack.arm(action, point)
+    run_id = stack.learn(sku)
+    return run_id, stack.reached()
+
+
 @pytest.mark.parametrize("point", ["learning", "promotion"])
 def test_a_worker_killed_while_it_learns(stack: Stack, point: str) -> None:
-    stack.add_product(f"cup-{point}", (200, 30, len(point)))
-    stack.arm("kill", point)
-    run_id = stack.learn(f"cup-{point}")
-    dead = stack.reached()
+    run_id, dead = learning_run(stack, f"cup-{point}", "kill", point)
     assert stack.finished(run_id).status is FAILURE
     assert not is_alive(dead)
     before = open_home(stack.settings).adapters("default")
@@ -58,10 +63,7 @@ def test_a_worker_killed_while_it_learns(stack: Stack, point: str) -> None:
 
 
 def test_a_code_server_killed_while_its_worker_learns(stack: Stack) -> None:
-    stack.add_product("cup-server", (30, 200, 30))
-    stack.arm("wait", "learning")
-    run_id = stack.learn("cup-server")
-    worker = stack.reached()
+    run_id, worker = learning_run(stack, "cup-server")
     server = stack.server_of(worker)
     kill(server.pid)
     assert is_alive(worker)
@@ -80,10 +82,7 @@ def test_a_run_that_comes_due_while_the_code_server_is_away(stack: Stack) -> Non
 
 
 def test_a_code_server_and_its_worker_killed_together(stack: Stack) -> None:
-    stack.add_product("cup-both", (30, 30, 200))
-    stack.arm("wait", "learning")
-    run_id = stack.learn("cup-both")
-    worker = stack.reached()
+    run_id, worker = learning_run(stack, "cup-both")
     kill(stack.server_of(worker).pid)
     kill(worker)
     # Dagster's own launcher would call the run started for six hours.
@@ -93,10 +92,7 @@ def test_a_code_server_and_its_worker_killed_together(stack: Stack) -> None:
 
 
 def test_a_daemon_killed_while_a_worker_learns(stack: Stack) -> None:
-    stack.add_product("cup-daemon", (120, 120, 30))
-    stack.arm("wait", "learning")
-    run_id = stack.learn("cup-daemon")
-    worker = stack.reached()
+    run_id, worker = learning_run(stack, "cup-daemon")
     daemon = stack.daemon()
     kill(daemon.pid)
     stack.add_product("cup-queued", (10, 120, 120))
@@ -116,10 +112,7 @@ def test_a_daemon_killed_while_a_worker_learns(stack: Stack) -> None:
 
 
 def test_a_power_cut(stack: Stack) -> None:
-    stack.add_product("cup-power", (200, 120, 200))
-    stack.arm("wait", "learning")
-    run_id = stack.learn("cup-power")
-    worker = stack.reached()
+    run_id, worker = learning_run(stack, "cup-power")
     stack.stop()
     assert not is_alive(worker)
     stack.start_daemon()
@@ -129,10 +122,7 @@ def test_a_power_cut(stack: Stack) -> None:
 
 
 def test_a_command_line_learn_against_a_run_of_the_same_product(stack: Stack) -> None:
-    stack.add_product("cup-twice", (90, 10, 160))
-    stack.arm("wait", "learning")
-    run_id = stack.learn("cup-twice")
-    stack.reached()
+    run_id, _ = learning_run(stack, "cup-twice")
     options = ["--config", stack.environment[CONFIG_ENV], "--home", stack.environment[HOME_ENV]]
     command = [sys.executable, "-m", "catalog_pipeline.cli", "learn", "cup-twice"]
     with subprocess.Popen(

@@ -19,7 +19,8 @@ from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.local import LocalObjectStore
-from tests.stores.store_processes import NIGHT, index_row, learn, picture
+from tests.builders import NIGHT, make_index_row
+from tests.stores.store_processes import learn, picture
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FULL = "check the free space"
@@ -47,7 +48,7 @@ def test_a_full_disk_loses_nothing_and_the_rerun_goes_on(small_disk: Path) -> No
     archive, index = ImageArchive(objects), IndexStore(objects)
     store = AdapterStore(objects, "default")
     learn(objects, "A")
-    index.update(lambda rows: [*rows, index_row("A")])
+    index.update(lambda rows: [*rows, make_index_row("A")])
     archive.publish_day(NIGHT, [picture(archive, "a")], ["a"])
     before = (store.current(), index.read(), archive.read_day(NIGHT))
     filler = small_disk / "somebody_elses.bin"
@@ -79,7 +80,7 @@ def _every_write_is_refused(objects: LocalObjectStore) -> None:
     with pytest.raises(StoreError, match=FULL):
         learn(objects, "B")
     with pytest.raises(StoreError, match=FULL):
-        IndexStore(objects).update(lambda rows: [*rows, index_row("B")])
+        IndexStore(objects).update(lambda rows: [*rows, make_index_row("B")])
     with pytest.raises(StoreError, match=FULL):
         archive.put_image(b"\x89PNG" + bytes(8192))
     (row,) = archive.read_day(NIGHT)

@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from catalog_pipeline.stores.archive import ImageArchive
-from tests.stores.store_processes import NIGHT, Location, Worker
+from tests.builders import NIGHT
+from tests.stores.store_processes import Location, Worker
 
 SKUS_A_NIGHT = 3
 

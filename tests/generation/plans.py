@@ -10,7 +10,8 @@ from catalog_pipeline.generation.planner import (
     plan_night,
 )
 from catalog_pipeline.records import Concept, NightPlan
-from catalog_pipeline.settings import GenerationSettings, SceneTemplate
+from catalog_pipeline.settings import BudgetSettings, GenerationSettings, SceneTemplate
+from tests.builders import make_concept
 
 DAY = date(2025, 3, 14)
 SCENES = tuple(
@@ -20,8 +21,7 @@ SCENES = tuple(
 
 
 def concept(sku: str, task: int = 0, category: str = "", noun: str = "mug") -> Concept:
-    tokens = (f"<{sku}:0>", f"<{sku}:1>")
-    return Concept(sku, f"product {sku}", noun, category, tokens, f"photos-{sku}", task)
+    return make_concept(sku, task, name=f"product {sku}", class_noun=noun, category=category)
 
 
 def concepts(count: int, categories: int = 1) -> list[Concept]:
@@ -60,3 +60,7 @@ def pair_counts(night: NightPlan, skus: list[Concept], size: int = 2) -> Counter
     counts = Counter({c.sku: 0 for c in skus})
     counts.update(sku for job in night.jobs if len(job.skus) == size for sku in job.skus)
     return counts
+
+
+def images(count: int) -> BudgetSettings:
+    return BudgetSettings(max_images=count, max_minutes=None)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from catalog_pipeline.diffusion.adapter import Route
-from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.sampling import (
     Conditioning,
     DiffusionEngine,
@@ -23,8 +22,7 @@ from catalog_pipeline.generation.guidance import (
 )
 from catalog_pipeline.generation.scene_regions import region_masks
 from catalog_pipeline.records import AttentionControl, Region
-from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import open_tiny_engine, write_tiny_model
 
 PROMPTS = ("a red mug and a clock", "a mug and a blue clock")
 NAMED = [NamedConcept("red", "mug"), NamedConcept("blue", "clock")]
@@ -163,8 +161,7 @@ def test_works_in_half_precision_and_for_both_prediction_types(
     tmp_path, prediction_type, dtype, control
 ):
     folder = write_tiny_model(tmp_path / "model", prediction_type)
-    base = load_base_model(BaseModelSettings(base_model=str(folder), dtype=dtype))
-    engine = DiffusionEngine(base, AdapterSettings(rank=2))
+    engine = open_tiny_engine(folder, dtype)
     batch = [regional_prompt(), regional_prompt()]
     guide = make_control(replace(guided_batch(engine, batch), empty_half=False), control, 1.0)
     assert guide is not None

@@ -19,7 +19,17 @@ from catalog_pipeline.generation.planner import (
 )
 from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import BudgetSettings, GenerationSettings, SceneTemplate
-from tests.generation.plans import DAY, SCENES, concept, concepts, ids, pair_counts, plan, policy
+from tests.generation.plans import (
+    DAY,
+    SCENES,
+    concept,
+    concepts,
+    ids,
+    images,
+    pair_counts,
+    plan,
+    policy,
+)
 
 # --- determinism -------------------------------------------------------------
 
@@ -269,10 +279,6 @@ def test_plans_that_do_not_belong_together_are_refused() -> None:
         join_plans(DAY, [night, night], images(9))
     with pytest.raises(GenerationError, match="2025-03-14 into the night of 2025-03-15"):
         join_plans(DAY + timedelta(days=1), [night], images(9))
-
-
-def images(count: int) -> BudgetSettings:
-    return BudgetSettings(max_images=count, max_minutes=None)
 
 
 # --- refusals and the shipped file -------------------------------------------

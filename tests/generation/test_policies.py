@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from catalog_pipeline.generation.planner import join_plans
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.records import Concept, NightPlan
-from catalog_pipeline.settings import BudgetSettings, CoverageSettings
-from tests.generation.plans import DAY, concept, concepts, ids, plan, policy
+from catalog_pipeline.settings import CoverageSettings
+from tests.generation.plans import DAY, concept, concepts, ids, images, plan, policy
 
 SHOP = [
     *(concept(f"mug-{i}", i, noun="mug") for i in range(4)),
@@ -332,7 +332,3 @@ def test_a_scene_may_steer_away_from_something_else(own: str | None, expected: s
     scene = generation.scenes[0].model_copy(update={"negative_prompt": own})
     generation = generation.model_copy(update={"scenes": (scene,), "negative_prompt": "blurry"})
     assert [job.negative_prompt for job in plan(concepts(1), generation).jobs] == [expected]
-
-
-def images(count: int) -> BudgetSettings:
-    return BudgetSettings(max_images=count, max_minutes=None)

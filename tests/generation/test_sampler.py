@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import pytest
@@ -12,36 +11,20 @@ from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.sampler import SceneSampler
 from catalog_pipeline.generation.scene_regions import region_masks, region_prompts
-from catalog_pipeline.records import Concept, Region, RenderJob
+from catalog_pipeline.records import Region, RenderJob
 from catalog_pipeline.settings import AdapterSettings
+from tests.builders import make_concept, make_render_job
+from tests.tiny_model import fill_slot
 
 HALVES = (Region(0, 0, 0.5, 1), Region(0.5, 0, 1, 1))
 CONCEPTS = {
-    sku: Concept(sku, sku, noun, "", placeholder_tokens(sku, 1), "hash", task)
+    sku: make_concept(sku, task, class_noun=noun, placeholder_tokens=placeholder_tokens(sku, 1))
     for task, (sku, noun) in enumerate([("A", "mug"), ("B", "alarm clock")])
 }
 
 
 def job(skus: tuple[str, ...], seed: int = 1) -> RenderJob:
-    return RenderJob(
-        job_id=f"{skus}{seed}",
-        day=date(2026, 1, 1),
-        template="beach",
-        prompt="",
-        scene="on a sandy beach",
-        skus=skus,
-        regions=HALVES if len(skus) == 2 else (Region(0, 0, 1, 1),),
-        layout="left_right",
-        seed=seed,
-        sampler="dpmsolver++",
-        steps=2,
-        guidance=2.0,
-        width=16,
-        height=16,
-        negative_prompt="",
-        collection="default",
-        adapter_version="v",
-    )
+    return make_render_job(*skus, seed=seed)
 
 
 @pytest.fixture
@@ -49,11 +32,7 @@ def parts(engine) -> dict[str, bytes]:
     """Parts of two concepts that change the picture; the engine is left without them."""
     made = {}
     for index, sku in enumerate("AB"):
-        generator = torch.Generator().manual_seed(index)
-        engine.adapter.add_slot(sku, generator)
-        with torch.no_grad():
-            for parameter in engine.adapter.parameters_of(sku):
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        generator = fill_slot(engine, sku, index, scale=1.0)
         (token,) = CONCEPTS[sku].placeholder_tokens
         engine.text.table.add(token, torch.randn(16, generator=generator))
         made[f"concept/{sku}"] = encode_part(slot_part(engine, sku) | token_part(engine, [token]))

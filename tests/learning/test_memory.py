@@ -18,7 +18,7 @@ from catalog_pipeline.learning.memory import (
     render_prior,
     select_exemplars,
 )
-from catalog_pipeline.records import Concept
+from tests.builders import make_concept
 
 PLAN = SamplingPlan(steps=2, guidance=2.0, width=16, height=16)
 
@@ -87,7 +87,7 @@ def encode(images) -> np.ndarray:
 def remember(engine, sku: str, features: np.ndarray) -> RememberedConcept:
     tokens = placeholder_tokens(sku, 1)
     engine.text.table.add(tokens[0], torch.randn(16, generator=torch.Generator().manual_seed(1)))
-    concept = Concept(sku, sku, "mug", "", tokens, "hash", 1)
+    concept = make_concept(sku, 1, placeholder_tokens=tokens)
     return RememberedConcept(concept, "shared", ("a photo of a {concept}",), features)
 
 

@@ -6,22 +6,19 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.schedule import FLAT_SHARE, PlateauSchedule
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.trainer import ConceptTrainer
-from catalog_pipeline.records import Photo
 from catalog_pipeline.settings import (
-    AdapterSettings,
-    BaseModelSettings,
     EarlyStopSettings,
     LearningSettings,
 )
+from tests.builders import make_photos
+from tests.learning.checkpoints import Killed, MemoryCheckpoint
+from tests.tiny_model import open_tiny_engine
 
 EARLY = EarlyStopSettings(enabled=True, check_every=10, patience=2, min_gain=0.1, min_steps=20)
 
@@ -138,30 +135,8 @@ SETTINGS = LearningSettings(
 )
 
 
-class Killed(BaseException):
-    """The end of a process."""
-
-
-class MemoryCheckpoint:
-    """The last state that a task wrote."""
-
-    def __init__(self) -> None:
-        self.data: bytes | None = None
-
-    def read(self) -> bytes | None:
-        return self.data
-
-    def write(self, data: bytes) -> None:
-        self.data = data
-
-
 def a_task() -> LearningTask:
-    rng = np.random.default_rng(0)
-    photos = tuple(
-        Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (24, 24, 3), dtype=np.uint8))
-        for i in range(3)
-    )
-    subject = Subject("mug", photos, "A", ("<A:0>", "<A:1>"))
+    subject = Subject("mug", make_photos(3, 24), "A", ("<A:0>", "<A:1>"))
     return LearningTask((subject,), (), "fingerprint", 3)
 
 
@@ -172,8 +147,7 @@ def learn(
     kill_at: int | None = None,
 ) -> tuple[list[tuple[int, float]], bytes]:
     """Each step that was taken with its loss, and the learned bytes."""
-    base = load_base_model(BaseModelSettings(base_model=str(folder), dtype="float32"))
-    engine, steps = DiffusionEngine(base, AdapterSettings(rank=2)), []
+    engine, steps = open_tiny_engine(folder), []
 
     def on_step(step: int, loss: float) -> None:
         steps.append((step, loss))

@@ -27,8 +27,8 @@ from catalog_pipeline.diffusion.parts import encode_part, slot_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.trainer import ConceptTrainer
-from catalog_pipeline.records import Photo
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
+from tests.builders import make_photos
 
 NEEDED_BYTES = 12e9
 SIDE = 256
@@ -114,12 +114,7 @@ def digest(module: nn.Module) -> str:
 
 
 def a_task() -> LearningTask:
-    rng = np.random.default_rng(0)
-    photos = tuple(
-        Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (320, 280, 3), dtype=np.uint8))
-        for i in range(3)
-    )
-    subject = Subject("mug", photos, "A", ("<A:0>", "<A:1>"))
+    subject = Subject("mug", make_photos(3, (320, 280)), "A", ("<A:0>", "<A:1>"))
     return LearningTask((subject,), (), "f", 0)
 
 

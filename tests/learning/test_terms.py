@@ -19,6 +19,7 @@ from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.learning.terms import LossTerms
 from catalog_pipeline.settings import LearningSettings, LossSettings
+from tests.tiny_model import fill_slot
 
 LOSSES = LossSettings(prior_weight=0.5, replay_weight=0.25, distillation_weight=2.0, elasticity=1.0)
 SETTINGS = LearningSettings(batch_size=3, prior_batch_size=2, replay_batch_size=2, losses=LOSSES)
@@ -32,11 +33,7 @@ def latents(count: int, seed: int) -> Tensor:
 def _shared(engine: DiffusionEngine) -> DiffusionEngine:
     """A student and a teacher that differ, and the tokens of three concepts."""
     for seed, slot in enumerate(("shared", TEACHER_SLOT)):
-        generator = torch.Generator().manual_seed(seed)
-        engine.adapter.add_slot(slot, generator)
-        with torch.no_grad():
-            for parameter in engine.adapter.parameters_of(slot):
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+        fill_slot(engine, slot, seed, scale=0.2)
     for seed, name in enumerate("NAB"):
         vector = torch.randn(16, generator=torch.Generator().manual_seed(seed))
         engine.text.table.add(f"<{name}:0>", vector)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.errors import LearningError
@@ -18,40 +17,21 @@ from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.terms import HeldOut, LossTerms
 from catalog_pipeline.learning.trainer import ConceptTrainer
-from catalog_pipeline.records import Photo
 from catalog_pipeline.settings import (
-    AdapterSettings,
-    BaseModelSettings,
     EarlyStopSettings,
     LearningSettings,
 )
-from tests.tiny_model import write_tiny_model
+from tests.builders import make_photos
+from tests.learning.checkpoints import Killed, MemoryCheckpoint
+from tests.tiny_model import open_tiny_engine, write_tiny_model
 
 SETTINGS = LearningSettings(steps=12, checkpoint_every=5, latent_views=5, batch_size=2)
 
 
-class MemoryCheckpoint:
-    def __init__(self) -> None:
-        self.data: bytes | None = None
-
-    def read(self) -> bytes | None:
-        return self.data
-
-    def write(self, data: bytes) -> None:
-        self.data = data
-
-
 def make_task(slot: str = "A", **changes) -> LearningTask:
-    rng = np.random.default_rng(0)
-    mask = np.zeros((24, 24), np.uint8)
-    mask[6:18, 6:18] = 255
-    photos = tuple(
-        Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (24, 24, 3), dtype=np.uint8), mask)
-        for i in range(3)
-    )
     subject = {
         "class_noun": "mug",
-        "photos": photos,
+        "photos": make_photos(3, 24, masked=True),
         "slot": slot,
         "placeholder_tokens": ("<A:0>", "<A:1>"),
         "fresh_slot": True,
@@ -73,9 +53,6 @@ def learned_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
 
 
 def run(engine, task=None, checkpoint=None, settings=SETTINGS, stop_at: int | None = None):
-    class Killed(BaseException):
-        pass
-
     def on_step(step: int, loss: float) -> None:
         assert np.isfinite(loss)
         if step == stop_at:
@@ -88,19 +65,14 @@ def run(engine, task=None, checkpoint=None, settings=SETTINGS, stop_at: int | No
         return None
 
 
-def fresh(folder) -> DiffusionEngine:
-    base = load_base_model(BaseModelSettings(base_model=str(folder), dtype="float32"))
-    return DiffusionEngine(base, AdapterSettings(rank=2))
-
-
 def test_same_seed_same_bytes_and_kill_resume_gives_them_too(tiny_model_folder):
-    whole = fresh(tiny_model_folder)
+    whole = open_tiny_engine(tiny_model_folder)
     curve = run(whole)
     want = learned_bytes(whole, make_task())
     checkpoint = MemoryCheckpoint()
-    assert run(fresh(tiny_model_folder), checkpoint=checkpoint, stop_at=8) is None
+    assert run(open_tiny_engine(tiny_model_folder), checkpoint=checkpoint, stop_at=8) is None
     assert checkpoint.data is not None
-    resumed = fresh(tiny_model_folder)
+    resumed = open_tiny_engine(tiny_model_folder)
     steps = []
     trainer = ConceptTrainer(resumed, SETTINGS)
     again = trainer.train(make_task(), checkpoint, lambda step, _: steps.append(step))
@@ -111,13 +83,13 @@ def test_same_seed_same_bytes_and_kill_resume_gives_them_too(tiny_model_folder):
 
 def test_a_checkpoint_of_another_task_or_broken_bytes_start_afresh(tiny_model_folder):
     checkpoint = MemoryCheckpoint()
-    run(fresh(tiny_model_folder), checkpoint=checkpoint, stop_at=8)
-    other, plain = fresh(tiny_model_folder), fresh(tiny_model_folder)
+    run(open_tiny_engine(tiny_model_folder), checkpoint=checkpoint, stop_at=8)
+    other, plain = open_tiny_engine(tiny_model_folder), open_tiny_engine(tiny_model_folder)
     run(other, make_task(fingerprint="g"), checkpoint)
     run(plain, make_task(fingerprint="g"))
     assert learned_bytes(other, make_task()) == learned_bytes(plain, make_task())
     checkpoint.data = b"not a state"
-    run(fresh(tiny_model_folder), checkpoint=checkpoint, stop_at=2)
+    run(open_tiny_engine(tiny_model_folder), checkpoint=checkpoint, stop_at=2)
 
 
 def test_training_lowers_the_loss_and_leaves_base_and_neighbours_alone(engine):
@@ -176,7 +148,7 @@ def test_memory_terms_have_no_gradient_on_a_concepts_own_slot(engine):
 
 def test_epsilon_models_learn_too(tmp_path):
     folder = write_tiny_model(tmp_path / "model", "epsilon")
-    assert run(fresh(folder)) is not None
+    assert run(open_tiny_engine(folder)) is not None
 
 
 def test_a_loss_that_is_no_number_stops_the_task(engine):
@@ -204,11 +176,7 @@ SHORT = LearningSettings(steps=7, checkpoint_every=5, latent_views=2, batch_size
 def two_subjects(slots: tuple[str, str] = ("A", "B"), **changes) -> LearningTask:
     """A mug and a hat; the second goes on with the first's slot where they share it."""
     first = make_task(slots[0], placeholder_tokens=("<A:0>",)).subjects[0]
-    rng = np.random.default_rng(9)
-    photos = tuple(
-        Photo(f"hat-{i}.jpg", f"hat-{i}", rng.integers(0, 255, (24, 24, 3), dtype=np.uint8))
-        for i in range(3)
-    )
+    photos = make_photos(3, 24, seed=9, sku="hat-")
     second = Subject("hat", photos, slots[1], ("<B:0>",), fresh_slot=slots[0] != slots[1])
     return replace(make_task(), subjects=(first, second), **changes)
 
@@ -273,11 +241,11 @@ def test_a_subjects_step_leaves_the_others_slot_alone(engine):
 
 def test_a_task_of_two_subjects_is_deterministic_and_resumes_to_the_same_bytes(tiny_model_folder):
     task = two_subjects()
-    whole = fresh(tiny_model_folder)
+    whole = open_tiny_engine(tiny_model_folder)
     run(whole, task, settings=SHORT)
     checkpoint = MemoryCheckpoint()
-    assert run(fresh(tiny_model_folder), task, checkpoint, SHORT, stop_at=8) is None
-    resumed, steps = fresh(tiny_model_folder), []
+    assert run(open_tiny_engine(tiny_model_folder), task, checkpoint, SHORT, stop_at=8) is None
+    resumed, steps = open_tiny_engine(tiny_model_folder), []
     ConceptTrainer(resumed, SHORT).train(task, checkpoint, lambda step, _: steps.append(step))
     assert steps == list(range(6, 15))
     assert all_bytes(resumed, task) == all_bytes(whole, task)
@@ -285,7 +253,7 @@ def test_a_task_of_two_subjects_is_deterministic_and_resumes_to_the_same_bytes(t
 
 def test_a_first_step_is_that_of_the_subject_alone(tiny_model_folder):
     """Given a seed for each step, since a second subject draws initial values too."""
-    alone, both = fresh(tiny_model_folder), fresh(tiny_model_folder)
+    alone, both = open_tiny_engine(tiny_model_folder), open_tiny_engine(tiny_model_folder)
     task = two_subjects(seed_each_step=True)
     first = replace(task, subjects=task.subjects[:1])
     once = SHORT.model_copy(update={"steps": 1})

@@ -11,25 +11,24 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexRow, SkuStatus
+from catalog_pipeline.records import AdapterVersion, ArchiveRow, IndexRow
 from catalog_pipeline.settings import S3Settings
-from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.garbage import CollectionGarbage
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from tests.builders import NIGHT, make_archive_row, make_concept, make_index_row, next_version
 
 PATIENCE_SECONDS = 60.0
-NIGHT = date(2026, 3, 1)
-MOMENT = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.stores.store_processes"])
@@ -104,7 +103,7 @@ def add_skus(objects: ObjectStore, name: str, count: int) -> None:
 
 
 def _with_sku(rows: list[IndexRow], sku: str) -> list[IndexRow]:
-    return [*rows, index_row(sku)]
+    return [*rows, make_index_row(sku)]
 
 
 def publish_rows(objects: ObjectStore, name: str, count: int, planned: list[str]) -> None:
@@ -132,7 +131,7 @@ def learn(objects: ObjectStore, sku: str) -> None:
         current = store.current()
         if current is not None and current.concept(sku) is not None:
             return
-        version = next_version(store, current, sku)
+        version = learned_version(store, current, sku)
         store.write_staging("checkpoint", b"half learned")
         store.publish(version)
         store.promote(
@@ -167,70 +166,15 @@ def sweep(objects: ObjectStore, keep: int, before: str) -> None:
 def picture(archive: ImageArchive, image_id: str) -> ArchiveRow:
     """Store a picture; its row."""
     key, digest = archive.put_image(b"\x89PNG " + image_id.encode())
-    return ArchiveRow(
-        image_id=image_id,
-        path=key,
-        sha256=digest,
-        day=NIGHT,
-        job_id=image_id,
-        prompt="a mug",
-        skus=("00123",),
-        layout="single",
-        seed=7,
-        sampler="ddim",
-        steps=20,
-        guidance=4.0,
-        width=128,
-        height=128,
-        base_model_hash="base",
-        collection="default",
-        adapter_version="version",
-        memory_version="memory",
-        scores={"fidelity": 0.5},
-        superseded=False,
-        created_utc=datetime.now(UTC),
-        schema_version=1,
-    )
+    return make_archive_row(image_id, path=key, sha256=digest, created_utc=datetime.now(UTC))
 
 
-def index_row(sku: str) -> IndexRow:
-    """A new SKU."""
-    return IndexRow(
-        sku=sku,
-        collection="default",
-        name=sku,
-        class_noun="mug",
-        category="",
-        content_hash=f"photos of {sku}",
-        learned_hash="",
-        photo_count=4,
-        bytes=4096,
-        first_seen_utc=MOMENT,
-        newest_modified_utc=MOMENT,
-        status=SkuStatus.NEW,
-    )
-
-
-def next_version(store: AdapterStore, current: AdapterVersion | None, sku: str) -> AdapterVersion:
+def learned_version(
+    store: AdapterStore, current: AdapterVersion | None, sku: str
+) -> AdapterVersion:
     """``current`` with one more concept, its part written."""
-    concept = Concept(sku, sku, "mug", "", (f"<{sku}>",), f"photos of {sku}", 0)
-    draft = AdapterVersion(
-        version="",
-        collection=store.collection,
-        parent=current.version if current else None,
-        concepts=(*(current.concepts if current else ()), concept),
-        base_model_hash="base",
-        config_hash="config",
-        parts={
-            **(current.parts if current else {}),
-            f"concept/{sku}": store.write_part(b"weights of " + sku.encode()),
-        },
-        memory_version="memory",
-        code_version="0.1.0",
-        seed=0,
-        created_utc=datetime.now(UTC),
-    )
-    return replace(draft, version=version_hash(draft))
+    part = store.write_part(b"weights of " + sku.encode())
+    return next_version(current, make_concept(sku), part, created_utc=datetime.now(UTC))
 
 
 TASKS: dict[str, Callable[..., None]] = {

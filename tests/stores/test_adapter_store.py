@@ -27,24 +27,10 @@ from catalog_pipeline.stores.adapters import (
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.pages import page_entries
 from catalog_pipeline.stores.versions import decode_version, encode_version
+from tests.builders import promote
 from tests.stores.store_processes import Worker
 
 MakeVersion = Callable[..., AdapterVersion]
-
-
-@pytest.fixture
-def store(objects: ObjectStore) -> AdapterStore:
-    return AdapterStore(objects, "default")
-
-
-def promote(store: AdapterStore, version: AdapterVersion) -> Head:
-    """Publish and promote, as a learning run does."""
-    store.publish(version)
-    head = store.head()
-    with store.lease(timeout_seconds=5) as lease:
-        return store.promote(
-            version.version, expected=head.version if head else None, fence=lease.fence
-        )
 
 
 def test_a_version_is_served_once_it_is_promoted(

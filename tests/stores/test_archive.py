@@ -13,7 +13,8 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreEr
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.objects import ObjectStore
-from tests.stores.store_processes import NIGHT, Worker
+from tests.builders import NIGHT
+from tests.stores.store_processes import Worker
 
 Rendered = Callable[..., ArchiveRow]
 HEAD_KEY = "manifest/dt=2026-03-01/part-0.parquet"

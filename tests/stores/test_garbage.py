@@ -22,7 +22,8 @@ from catalog_pipeline.stores.garbage import (
 from catalog_pipeline.stores.head import HeadObject
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
-from tests.stores.store_processes import NIGHT, Worker
+from tests.builders import NIGHT, promote
+from tests.stores.store_processes import Worker
 
 MakeVersion = Callable[..., AdapterVersion]
 Rendered = Callable[..., ArchiveRow]
@@ -32,11 +33,6 @@ only_local = pytest.mark.parametrize("location", ["local"], indirect=True)
 
 def later(hours: float = 1.0) -> datetime:
     return datetime.now(UTC) + timedelta(hours=hours)
-
-
-@pytest.fixture
-def store(objects: ObjectStore) -> AdapterStore:
-    return AdapterStore(objects, "default")
 
 
 @pytest.fixture
@@ -50,12 +46,6 @@ def line(store: AdapterStore, make_version: MakeVersion) -> list[AdapterVersion]
         versions.append(make_version(store, *skus, parent=parent, created_utc=created))
         promote(store, versions[-1])
     return versions
-
-
-def promote(store: AdapterStore, version: AdapterVersion) -> None:
-    store.publish(version)
-    with store.lease(timeout_seconds=5) as lease:
-        store.promote(version.version, expected=version.parent, fence=lease.fence)
 
 
 def sweep(

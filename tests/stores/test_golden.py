@@ -10,54 +10,50 @@ from __future__ import annotations
 import io
 import shutil
 from dataclasses import replace
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, IndexRow, SkuStatus
+from catalog_pipeline.records import AdapterVersion, ArchiveRow, SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore, Head, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory, encode_memory
 from catalog_pipeline.stores.versions import encode_version
+from tests.builders import (
+    NIGHT,
+    make_adapter_version,
+    make_archive_row,
+    make_concept,
+    make_index_row,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMAS = ("schema_1", "schema_2", "schema_3")
 WRITTEN_NOW = "schema_3"
-NIGHT = date(2026, 3, 1)
-MOMENT = datetime(2026, 3, 1, 2, 30, 0, 123456, tzinfo=UTC)
 
 INDEX = [
-    IndexRow(
-        sku="00123",
+    make_index_row(
+        "00123",
         collection="mugs",
         name="Zigzag mug",
-        class_noun="mug",
-        category="kitchen",
         content_hash="c0ffee",
         learned_hash="c0ffee",
         photo_count=6,
         bytes=5_000_000_000,
-        first_seen_utc=MOMENT,
-        newest_modified_utc=MOMENT,
         status=SkuStatus.LEARNED,
     ),
-    IndexRow(
-        sku="マグ",
+    make_index_row(
+        "マグ",
         collection="mugs",
         name="星のマグカップ",
-        class_noun="mug",
         category="",
         content_hash="beef",
-        learned_hash="",
         photo_count=2,
         bytes=2048,
-        first_seen_utc=MOMENT,
-        newest_modified_utc=MOMENT,
         status=SkuStatus.FAILED,
         reason="2 usable photos, expected 3",
     ),
@@ -72,62 +68,35 @@ MEMORY = MemoryEntry(
 
 def golden_version(memory_part: str) -> AdapterVersion:
     """The version without its name."""
-    return AdapterVersion(
-        version="",
+    metrics = {"fidelity": 0.5}
+    mug = make_concept("00123", name="Zigzag mug", photos_hash="c0ffee", metrics=metrics)
+    version = make_adapter_version(
+        mug,
         collection="mugs",
-        parent=None,
-        concepts=(
-            Concept(
-                sku="00123",
-                name="Zigzag mug",
-                class_noun="mug",
-                category="kitchen",
-                placeholder_tokens=("<00123:0>", "<00123:1>"),
-                photos_hash="c0ffee",
-                task=0,
-                metrics={"fidelity": 0.5},
-            ),
-        ),
-        base_model_hash="base",
-        config_hash="config",
         parts={"memory/00123": memory_part},
-        memory_version="memory",
-        code_version="0.1.0",
         seed=7,
-        created_utc=MOMENT,
-        metrics={"fidelity": 0.5, "forgetting": 0.0},
+        metrics={**metrics, "forgetting": 0.0},
     )
+    return replace(version, version="")
 
 
 def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
     """The one row of the night; manifests of version 1 had neither attempts nor a verdict."""
-    row = ArchiveRow(
-        image_id="job-1",
+    later = {"schema_version": 2, "attempts": 2, "verdict": "passed"}
+    return make_archive_row(
+        "job-1",
         path=path,
         sha256=sha256,
-        day=NIGHT,
-        job_id="job-1",
         prompt="a zigzag mug and 星のマグカップ on a sandy beach",
-        skus=("00123", "マグ"),
-        layout="left_right",
         seed=2**40,
-        sampler="dpmsolver++",
-        steps=20,
         guidance=4.5,
-        width=128,
         height=64,
-        base_model_hash="base",
         collection="mugs",
         adapter_version="v",
-        memory_version="memory",
         scores={"fidelity/00123": 0.5},
         superseded=True,
-        created_utc=MOMENT,
-        schema_version=1,
+        **(later if schema == "schema_3" else {}),
     )
-    if schema != "schema_3":
-        return row
-    return replace(row, schema_version=2, attempts=2, verdict="passed")
 
 
 @pytest.fixture(params=SCHEMAS)

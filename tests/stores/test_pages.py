@@ -24,11 +24,6 @@ MakeVersion = Callable[..., AdapterVersion]
 SKUS = [f"SKU-{number:04d}" for number in range(400)]
 
 
-@pytest.fixture
-def store(objects: ObjectStore) -> AdapterStore:
-    return AdapterStore(objects, "default")
-
-
 def concepts(*skus: str) -> list[dict[str, object]]:
     return [{"sku": sku, "name": sku} for sku in skus]
 

@@ -33,7 +33,8 @@ from catalog_pipeline.stores.schemas import (
     decode_manifest,
     encode_manifest,
 )
-from tests.stores.store_processes import NIGHT, Location
+from tests.builders import NIGHT
+from tests.stores.store_processes import Location
 
 GOLDEN = Path(__file__).parent / "golden"
 Rendered = Callable[..., ArchiveRow]

@@ -97,37 +97,29 @@ def test_writing_again_gives_the_same_bytes_and_touches_nothing(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / _JSON_SKU
+@pytest.mark.parametrize(
+    ("sku", "file", "message"),
+    [
+        (_JSON_SKU, "holiday.jpg", r"holds other files \(holiday\.jpg\)"),
+        (_YAML_SKU, "sku.yaml", r"sku\.yaml is not the sample's own"),
+        (_YAML_SKU, "00.jpg", r"00\.jpg is not the sample's own"),
+    ],
+)
+def test_somebodys_file_is_refused_and_left_alone(
+    tmp_path: Path, sku: str, file: str, message: str
+) -> None:
+    folder = tmp_path / sku
     folder.mkdir()
-    (folder / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(CatalogError, match=r"holds other files \(holiday\.jpg\)"):
+    (folder / file).write_bytes(b"name: My own mug\n")
+    with pytest.raises(CatalogError, match=message):
         write_sample_catalog(tmp_path)  # before anything of the first SKU is rendered
-    assert _contents(tmp_path) == {f"{_JSON_SKU}/holiday.jpg": b"mine"}
+    assert _contents(tmp_path) == {f"{sku}/{file}": b"name: My own mug\n"}
 
 
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / _YAML_SKU).write_text("not a folder")
     with pytest.raises(CatalogError, match="is not a folder"):
         write_sample_catalog(tmp_path, [_YAML_SKU])
-
-
-def test_a_changed_card_is_not_overwritten(tmp_path: Path) -> None:
-    folder = tmp_path / _YAML_SKU
-    folder.mkdir()
-    (folder / "sku.yaml").write_bytes(b"name: My own mug\n")
-    with pytest.raises(CatalogError, match=r"sku\.yaml is not the sample's own"):
-        write_sample_catalog(tmp_path, [_YAML_SKU])
-    assert _contents(tmp_path) == {f"{_YAML_SKU}/sku.yaml": b"name: My own mug\n"}
-
-
-def test_somebodys_photo_under_the_same_name_is_not_overwritten(tmp_path: Path) -> None:
-    folder = tmp_path / _YAML_SKU
-    folder.mkdir()
-    (folder / "00.jpg").write_bytes(b"mine")
-    with pytest.raises(CatalogError, match=r"00\.jpg is not the sample's own"):
-        write_sample_catalog(tmp_path, [_YAML_SKU])
-    assert _contents(tmp_path) == {f"{_YAML_SKU}/00.jpg": b"mine"}
 
 
 def test_an_unknown_key_names_the_known_ones(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from catalog_pipeline.errors import ConfigurationError, GenerationError
 from catalog_pipeline.studio.backgrounds import BACKGROUNDS, paint_background
 from catalog_pipeline.studio.captions import caption, noun_phrase, with_article
-from catalog_pipeline.studio.scenes import Placement, Scene, compose, draw_placements, draw_scene
+from catalog_pipeline.studio.scenes import Placement, compose, draw_placements
 from catalog_pipeline.studio.sprites import Sprite, SpriteLabel, product_sprites
 
 _PAIR = (Placement(0.5, 0.3, 0.9), Placement(0.45, 0.62, 0.95, flipped=True))
@@ -15,22 +15,6 @@ _PAIR = (Placement(0.5, 0.3, 0.9), Placement(0.45, 0.62, 0.95, flipped=True))
 @pytest.fixture(scope="module")
 def sprites() -> list[Sprite]:
     return [sprite for seed in (0, 10, 27) for sprite in product_sprites(seed, side_px=64, views=1)]
-
-
-@pytest.fixture(scope="module")
-def scene(sprites: list[Sprite]) -> Scene:
-    return _scene_with(2, sprites)
-
-
-def _draw(seed: int, sprites: list[Sprite]) -> Scene:
-    return draw_scene(
-        np.random.default_rng(seed), lambda rng: sprites[int(rng.integers(len(sprites)))]
-    )
-
-
-def _scene_with(count: int, sprites: list[Sprite]) -> Scene:
-    scenes = (_draw(seed, sprites) for seed in range(100))
-    return next(scene for scene in scenes if len(scene.sprites) == count)
 
 
 def test_pixels_outside_the_masks_are_the_background(sprites: list[Sprite]) -> None:
@@ -84,23 +68,17 @@ def test_a_contact_shadow_only_darkens(sprites: list[Sprite]) -> None:
     assert (shadowed[outside] < background[outside]).any()
 
 
-def test_scenes_repeat_and_tell_the_truth(scene: Scene, sprites: list[Sprite]) -> None:
-    again = _scene_with(2, sprites)
-    np.testing.assert_array_equal(scene.pixels, again.pixels)
-    assert scene.caption == again.caption
-    assert scene.masks.shape == (2, *scene.pixels.shape[:2])
-    assert all(sprite.label.name in scene.caption for sprite in scene.sprites)
-    columns = [np.flatnonzero(mask.max(0)).mean() for mask in scene.masks]
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_products_stand_from_left_to_right_and_each_is_seen(
+    count: int, sprites: list[Sprite]
+) -> None:
+    placements, again = (draw_placements(np.random.default_rng(3), count) for _ in range(2))
+    assert placements == again
+    masks = compose(paint_background("on a road", 0), sprites[:count], placements)[1]
+    assert masks.shape == (count, 128, 128)
+    assert all(mask.max() == 255 for mask in masks)
+    columns = [np.flatnonzero(mask.max(0)).mean() for mask in masks]
     assert columns == sorted(columns)
-
-
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_scenes_of_each_count(count: int, sprites: list[Sprite]) -> None:
-    scene = _scene_with(count, sprites)
-    assert scene.masks.shape == (count, 128, 128)
-    assert all(mask.max() == 255 for mask in scene.masks)
-    if count == 0:
-        assert "an empty scene" in scene.caption
 
 
 def test_compose_refuses_what_does_not_fit(sprites: list[Sprite]) -> None:
@@ -144,7 +122,9 @@ def test_captions_name_colours_and_patterns() -> None:
     assert {noun_phrase(book, rng) for _ in range(200)} == {"book", "red book", "glossy red book"}
     assert noun_phrase(apple, rng) == "green apple"
     assert with_article("orange mug") == "an orange mug"
+    assert "an empty scene" in caption([], "on a road", rng)
     pairs = [caption([apple, book], "on a road", rng) for _ in range(300)]
+    assert all("apple" in pair and "book" in pair for pair in pairs)
     assert {"on the left" in pair for pair in pairs} == {True, False}
     for pair in pairs:
         if "on the left" in pair:

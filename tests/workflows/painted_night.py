@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,10 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
-from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.picture_scores import crop_region
 from catalog_pipeline.workflows.night.render_night import render_night
+from tests.builders import make_adapter_version, make_concept, promote
 
 DAY = date(2025, 3, 14)
 SIDE = 32
@@ -176,25 +176,11 @@ class Studio:
             parts[f"concept/{sku}"] = store.write_part(f"weights {sku} {edition}".encode())
             task = 1 + max((c.task for c in known.values()), default=-1)
             token = (f"<{sku}:0>",)
-            known[sku] = Concept(sku, f"Product {sku}", "mug", "", token, edition, task)
-        draft = AdapterVersion(
-            version="",
-            collection=collection,
-            parent=head.version if head else None,
-            concepts=tuple(known.values()),
-            base_model_hash="base",
-            config_hash="config",
-            parts=parts,
-            memory_version="memory",
-            code_version="0",
-            seed=0,
-            created_utc=datetime(2025, 3, 1, tzinfo=UTC),
-        )
-        version = replace(draft, version=version_hash(draft))
-        store.publish(version)
-        with store.lease(timeout_seconds=5) as lease:
-            expected = head.version if head else None
-            store.promote(version.version, expected=expected, fence=lease.fence)
+            known[sku] = make_concept(sku, task, placeholder_tokens=token, photos_hash=edition)
+        parent = head.version if head else None
+        fields = {"collection": collection, "parent": parent, "parts": parts}
+        version = make_adapter_version(*known.values(), **fields)
+        promote(store, version)
         return version
 
     def render(

@@ -40,14 +40,19 @@ LEARNING: dict[str, Any] = {
 GENERATION = {"steps": 2, "width": 16, "height": 16, "quality": {"gate": False}}
 
 
+def tiny_sections(model: Path, **learning: Any) -> dict[str, Any]:
+    """Sections of settings over the tiny model in ``model``."""
+    return {
+        "catalog": {"settle_seconds": 0},
+        "base_model": {"base_model": str(model), "dtype": "float32", "threads": 1},
+        "learning": LEARNING | learning,
+        "generation": GENERATION,
+    }
+
+
 def tiny_settings(make_settings: Callable[..., Settings], model: Path, **learning: Any) -> Settings:
     """Settings over a scratch home and the tiny model in ``model``."""
-    return make_settings(
-        catalog={"settle_seconds": 0},
-        base_model={"base_model": str(model), "dtype": "float32", "threads": 1},
-        learning=LEARNING | learning,
-        generation=GENERATION,
-    )
+    return make_settings(**tiny_sections(model, **learning))
 
 
 def with_learning(settings: Settings, **changes: Any) -> Settings:
@@ -62,13 +67,20 @@ def elsewhere(settings: Settings, home: Path) -> Settings:
     return settings.model_copy(update={"home": home, "catalog": catalog})
 
 
-def write_photos(settings: Settings, sku: str, seed: int, count: int = 3) -> None:
+def write_photos(
+    settings: Settings,
+    sku: str,
+    seed: int = 0,
+    count: int = 3,
+    colour: tuple[int, int, int] | None = None,
+) -> None:
+    """Photos of a box, all of one ``colour`` or each of its own."""
     folder = settings.catalog_root / sku
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for index in range(count):
         pixels = np.full((80, 96, 3), 230, np.uint8)
-        pixels[20:60, 30:70] = rng.integers(0, 255, 3)
+        pixels[20:60, 30:70] = colour or rng.integers(0, 255, 3)
         Image.fromarray(pixels).rotate(index).save(folder / f"{index}.png")
     (folder / "sku.yaml").write_text("class_noun: mug\n")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.ndimage import label
 
 from catalog_pipeline.evaluation.product_mask import MaskPixels
 from catalog_pipeline.records import Pixels, Region
@@ -160,26 +161,8 @@ def _seam(first: Inside, second: Inside) -> float:
 
 def connected_pieces(salient: Inside) -> list[Inside]:
     """The 4-connected pieces of ``salient``, ``(height, width)`` each, in reading order."""
-    left = set(zip(*(axis.tolist() for axis in np.nonzero(salient)), strict=True))
-    pieces = []
-    while left:
-        frontier = [min(left)]
-        left.discard(frontier[0])
-        piece = np.zeros_like(salient)
-        while frontier:
-            row, column = frontier.pop()
-            piece[row, column] = True
-            for step in (
-                (row - 1, column),
-                (row + 1, column),
-                (row, column - 1),
-                (row, column + 1),
-            ):
-                if step in left:
-                    left.remove(step)
-                    frontier.append(step)
-        pieces.append(piece)
-    return pieces
+    pieces, count = label(salient)
+    return [pieces == number for number in range(1, count + 1)]
 
 
 def region_box(region: Region, width: int, height: int) -> Box:

@@ -62,12 +62,6 @@ class EvaluationReport:
         """Every product's figures by SKU."""
         return {score.sku: score for part in self.collections for score in part.score.skus}
 
-    @property
-    def final_fidelity(self) -> float:
-        """Mean fidelity over all products."""
-        scores = list(self.per_sku.values())
-        return sum(score.fidelity for score in scores) / len(scores)
-
     def to_record(self) -> dict[str, Any]:
         """For programs: every collection's JSON file, with the paths of both files."""
         return {

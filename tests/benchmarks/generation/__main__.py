@@ -13,17 +13,22 @@ judge), ``report`` writes the tables. Stop each whenever you like; it goes on wh
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from pathlib import Path
-
-import yaml
 
 from catalog_pipeline.settings import Settings, load_settings
 from tests.benchmarks.generation.scenes import SUITES, draw_scenes
+from tests.benchmarks.harness.cells import json_bytes
+from tests.benchmarks.harness.home import (
+    BUILD,
+    add_report_options,
+    log_to_stdout,
+    make_parser,
+    write_household,
+    write_real_products,
+    write_settings,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 REAL_PRODUCTS = 12
 HOUSEHOLD = (170, 311, 496, 554)
 """Numbers in the household catalog: a chair, a dispenser, a bar table, a christmas tree."""
@@ -37,25 +42,18 @@ log = logging.getLogger("bench")
 
 
 def main() -> None:
-    """Learn, run, judge again, or write the report."""
-    options = make_parser().parse_args()
-    logging.basicConfig(
-        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stdout
-    )
+    options = command_line().parse_args()
+    log_to_stdout()
     commands = {"learn": learn, "run": run, "rejudge": judge_again, "report": report}
     commands[options.command](options)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.generation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def command_line() -> argparse.ArgumentParser:
+    parser = make_parser("generation", __doc__)
     common = argparse.ArgumentParser(add_help=False)
-    build = REPOSITORY / "build" / "generation"
-    common.add_argument("--home", type=Path, default=build, help="where results are kept")
+    common.add_argument(
+        "--home", type=Path, default=BUILD / "generation", help="where results are kept"
+    )
     common.add_argument("--learned", type=Path, help="a learned home (default: HOME/home)")
     common.add_argument("--quick", action="store_true", help="few scenes, to see that it runs")
     common.add_argument("--suite", nargs="+", choices=EVERYTHING, default=list(EVERYTHING))
@@ -71,13 +69,11 @@ def make_parser() -> argparse.ArgumentParser:
     runner.add_argument("--threads", type=int, default=2, help="of the suite speed")
     commands.add_parser("rejudge", parents=[common], help="judge the pictures kept again")
     reporter = commands.add_parser("report", parents=[common], help="write tables and sheets")
-    reporter.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
-    reporter.add_argument("--note", default="", help="what a reader of the tables must know")
+    add_report_options(reporter)
     return parser
 
 
 def learned_settings(options: argparse.Namespace) -> Settings:
-    """The settings of the learned home."""
     home: Path = (options.learned or options.home / "home").resolve()
     return load_settings(home / "config", home)
 
@@ -87,37 +83,21 @@ def learn(options: argparse.Namespace) -> None:
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
     from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
-    from tests.benchmarks.first_light import write_products
 
     home: Path = (options.learned or options.home / "home").resolve()
     changes = {"catalogs": {"root": "products", "settle_seconds": 0}}
     if options.quick:
         changes["learning"] = QUICK_LEARNING
-    (home / "config").mkdir(parents=True, exist_ok=True)
-    for shipped in sorted((REPOSITORY / "assets_config").glob("*.yaml")):
-        content = yaml.safe_load(shipped.read_text("utf-8")) or {}
-        text = yaml.safe_dump({**content, **changes.get(shipped.stem, {})}, sort_keys=False)
-        (home / "config" / shipped.name).write_text(text, "utf-8")
+    write_settings(home / "config", changes)
     products = home / "products"
     write_sample_catalog(products, QUICK_PRODUCTS if options.quick else None)
     if not options.quick:
-        write_products(options.data, products, REAL_PRODUCTS, household=0)
-        write_household(options.data / "household_catalog", products)
+        write_real_products(options.data, products, REAL_PRODUCTS)
+        write_household(options.data, products, HOUSEHOLD)
     settings = learned_settings(options)
     refresh_index(settings)
     for outcome in learn_concepts(settings):
         log.info("%s %s %s", outcome.sku, outcome.status, outcome.reason)
-
-
-def write_household(renders: Path, products: Path) -> None:
-    """The four household products, as folders of views with a card."""
-    from tests.benchmarks.first_light import write_product
-
-    for product in json.loads((renders / "catalog.json").read_text("utf-8")):
-        if (number := int(product["id"])) in HOUSEHOLD:
-            views = [renders / "views" / view for view in product["views"]]
-            folder, noun = products / f"household-{number:04d}", product["name"].lower()
-            write_product(folder, views, noun, {"ja": product["name_ja"]})
 
 
 def run(options: argparse.Namespace) -> None:
@@ -161,7 +141,7 @@ def calibrate_colours(home: Path, judge: object, quick: bool) -> None:
     target = home / "colour_judge.json"
     if not target.exists() and isinstance(judge, ColourJudge):
         figures = calibrate(judge, 6 if quick else 100)
-        target.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        target.write_bytes(json_bytes(figures))
         log.info("judge of colours: %s", figures)
 
 
@@ -182,7 +162,6 @@ def judge_again(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Tables, figures and sheets."""
     from tests.benchmarks.generation.report import write_report
 
     products = learned_settings(options).catalog_root

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +14,8 @@ from catalog_pipeline.stores.local import LocalObjectStore
 from tests.benchmarks.generation.judging import Judge
 from tests.benchmarks.generation.methods import METHODS, Method
 from tests.benchmarks.generation.scenes import Scene
+from tests.benchmarks.harness.cells import CellFolder, cell_folder, digest, json_bytes, read_json
+from tests.benchmarks.harness.costs import measured
 
 log = logging.getLogger("bench")
 SHEET_COLUMNS = 8
@@ -47,7 +46,6 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """Its name among the cells of the suite."""
         return self.method.name if self.attempt == 1 else f"{self.method.name}-{self.attempt}"
 
     def to_record(self) -> dict[str, Any]:
@@ -58,29 +56,22 @@ class Cell:
     @property
     def folder(self) -> str:
         """Where its files are, under the bench's home: another input, another folder."""
-        text = json.dumps(self.to_record(), sort_keys=True)
-        return f"cells/{self.suite}/{self.row}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        return cell_folder(self.suite, self.row, self.to_record(), 10)
 
 
-class CellFiles:
+class CellFiles(CellFolder):
     """``pictures/NNN.png``, ``rendered.json`` (after its pictures), ``judged.json``, a sheet."""
 
     def __init__(self, home: Path, folder: str) -> None:
-        self._objects = LocalObjectStore(home)
-        self._folder = folder
-
-    def write_cell(self, cell: Cell) -> None:
-        """What it is."""
-        self._put("cell.json", _bytes(cell.to_record()))
+        super().__init__(LocalObjectStore(home), folder)
 
     def scenes(self) -> list[Scene]:
-        """The scenes of a written cell."""
-        record = self._read("cell.json")["scenes"]
+        record = self.read_json("cell.json")["scenes"]
         return [Scene(**{**scene, "things": tuple(scene["things"])}) for scene in record]
 
     def rendered(self) -> dict[int, dict[str, float]]:
         """Scene number -> what the finished picture cost."""
-        found = self._read("rendered.json") or {}
+        found = self.read_json("rendered.json") or {}
         return {int(number): cost for number, cost in found.items()}
 
     def add(
@@ -88,18 +79,17 @@ class CellFiles:
     ) -> None:
         """Pictures first, then the note that they are finished."""
         for scene, picture in zip(scenes, pictures, strict=True):
-            self._put(f"pictures/{scene.number:03}.png", encode_png(picture))
+            self.put(f"pictures/{scene.number:03}.png", encode_png(picture))
         done = {**self.rendered(), **{scene.number: dict(cost) for scene in scenes}}
-        self._put("rendered.json", _bytes(done))
+        self.put_json("rendered.json", done)
 
     def pictures(self) -> list[Pixels]:
-        """Of every scene, in order."""
         names = [f"pictures/{scene.number:03}.png" for scene in self.scenes()]
-        return [decode_png(self._objects.read(f"{self._folder}/{n}").data) for n in names]
+        return [decode_png(self.read(name)) for name in names]
 
     def verdicts(self) -> list[dict[str, Any]] | None:
         """Of every scene, in order; ``None`` where the cell is not judged."""
-        found: list[dict[str, Any]] | None = self._read("judged.json")
+        found: list[dict[str, Any]] | None = self.read_json("judged.json")
         return found
 
     def judge(self, judge: Judge) -> list[dict[str, Any]]:
@@ -108,31 +98,24 @@ class CellFiles:
         verdicts = judge.judge(pictures, scenes)
         starts = range(0, len(pictures), SHEET_COLUMNS)
         sheet = contact_sheet([pictures[i : i + SHEET_COLUMNS] for i in starts])
-        self._put("sheet.png", encode_png(sheet))
-        self._put("judged.json", _bytes(verdicts))
+        self.put("sheet.png", encode_png(sheet))
+        self.put_json("judged.json", verdicts)
         return verdicts
-
-    def _read(self, name: str) -> Any:
-        key = f"{self._folder}/{name}"
-        return json.loads(self._objects.read(key).data) if self._objects.exists(key) else None
-
-    def _put(self, name: str, data: bytes) -> None:
-        self._objects.put(f"{self._folder}/{name}", data)
 
 
 def run_cell(home: Path, cell: Cell, bench: Renderer, judge: Judge) -> list[dict[str, Any]]:
     """Paint what is missing, batch by batch, then judge; a finished cell is only read."""
     files = CellFiles(home, cell.folder)
-    files.write_cell(cell)
+    files.put_json("cell.json", cell.to_record())
     missing = [scene for scene in cell.scenes if scene.number not in files.rendered()]
     for start in range(0, len(missing), cell.method.batch):
         batch = missing[start : start + cell.method.batch]
-        cpu, wall = time.process_time(), time.monotonic()
-        pictures = bench.render(cell.method, batch, cell.strength)
+        with measured() as cost:
+            pictures = bench.render(cell.method, batch, cell.strength)
         # Short batches are filled up: a picture costs its share of a full one.
         share = {
-            "cpu_seconds": (time.process_time() - cpu) / cell.method.batch,
-            "wall_seconds": (time.monotonic() - wall) / cell.method.batch,
+            "cpu_seconds": cost.cpu_seconds / cell.method.batch,
+            "wall_seconds": cost.wall_seconds / cell.method.batch,
         }
         files.add(batch, pictures, share)
         left = len(missing) - start - len(batch)
@@ -178,21 +161,19 @@ def note_cell(home: Path, cell: Cell) -> None:
     suite = current.get(cell.suite, {})
     if cell.attempt == 1:
         scenes = [asdict(scene) for scene in cell.scenes]
-        text = json.dumps([scenes, shared], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        if suite.get("set") != digest:
-            suite = {"set": digest, "cells": {}}
+        name = digest([scenes, shared], 10)
+        if suite.get("set") != name:
+            suite = {"set": name, "cells": {}}
         rows = suite["cells"]
         suite["cells"] = {r: f for r, f in rows.items() if not r.startswith(f"{cell.row}-")}
     suite["cells"][cell.row] = cell.folder
     current[cell.suite] = suite
-    LocalObjectStore(home).put("current.json", _bytes(current))
+    LocalObjectStore(home).put("current.json", json_bytes(current))
 
 
 def read_current(home: Path) -> dict[str, Any]:
     """Suite -> its newest set of comparable cells: row -> folder."""
-    path = home / "current.json"
-    current: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    current: dict[str, Any] = read_json(home / "current.json") or {}
     return current
 
 
@@ -212,7 +193,3 @@ def rejudge(home: Path, suite: str, judge: Judge) -> int:
         changed += sum(a != b for a, b in zip(before, after, strict=False))
         changed += len(after) - len(before)
     return changed
-
-
-def _bytes(content: Any) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()

@@ -176,7 +176,6 @@ def _share(right: Sequence[bool]) -> float | None:
 
 
 def main() -> None:
-    """Measure, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--home", type=Path, required=True)

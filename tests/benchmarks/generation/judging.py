@@ -40,7 +40,6 @@ class ProductJudge:
         )
 
     def judge(self, pictures: Sequence[Pixels], scenes: Sequence[Scene]) -> list[dict[str, Any]]:
-        """One verdict a picture."""
         from catalog_pipeline.generation.layouts import split_layout
 
         named = [

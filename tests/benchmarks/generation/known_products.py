@@ -20,6 +20,7 @@ from catalog_pipeline.studio.sample_catalog import render_photos
 from catalog_pipeline.studio.sample_products import SAMPLE_PRODUCTS, SampleProduct
 from catalog_pipeline.studio.sprites import Sprite, SpriteLabel
 from tests.benchmarks.generation.known_scenes import PASTED_PHOTOS, KnownProduct, cut_out
+from tests.benchmarks.harness.report import PHOTO_SUFFIXES
 
 HANDHELD = ("carton", "yoghurt pack")
 """Classes photographed in a hand: their cut-outs are of the hand too, so they are only rivals."""
@@ -27,7 +28,6 @@ HOUSEHOLD = (0, 35, 69, 100, 137, 204, 170, 311, 496, 554)
 """Products of the household catalogue that take part, by number."""
 MAX_PHOTOS = 6
 _SIDE_PX = 256
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def known_products(
@@ -87,7 +87,9 @@ def _sources(data: Path) -> list[Source]:
     """``(sku, class noun, read its photos)`` of every product."""
     found: list[Source] = []
     for name, entry in sorted(_json(data, "photos/meta.json").items()):
-        photos = [p for p in sorted((data / "photos" / name).iterdir()) if p.suffix in _SUFFIXES]
+        photos = [
+            p for p in sorted((data / "photos" / name).iterdir()) if p.suffix in PHOTO_SUFFIXES
+        ]
         found.append((name.replace("_", "-"), entry["class_noun"], _reader(photos)))
     views = data / "household_catalog" / "views"
     household = {int(entry["id"]): entry for entry in _json(data, "household_catalog/catalog.json")}

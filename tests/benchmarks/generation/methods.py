@@ -88,7 +88,6 @@ class Workbench:
 
     @property
     def classes(self) -> dict[str, str]:
-        """SKU -> class noun."""
         return {sku: concept.class_noun for sku, concept in self.learned.items()}
 
     def banks(self) -> dict[str, Features]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tests.benchmarks.generation.results import TARGETS, Row, read_rows
 from tests.benchmarks.generation.scenes import SUITES
 from tests.benchmarks.generation.sheets import draw_sheet
 from tests.benchmarks.generation.speed import read_speed, summarize
+from tests.benchmarks.harness.cells import read_json
+from tests.benchmarks.harness.report import machine, today, write_json, write_page
 
+TEMPLATE = Path(__file__).with_name("generation.md.j2")
 SHOWN_SCENES = {"pairs": 12, "triples": 8, "same_class": 10, "swaps": 10}
 DETECTOR = {
     "found_accuracy": "found or not, accuracy",
@@ -43,28 +40,18 @@ def write_report(home: Path, out: Path, products: Path, note: str = "") -> None:
         note: what a reader of the tables must know.
     """
     out.mkdir(parents=True, exist_ok=True)
-    sections = [_section(home, suite, out, products) for suite in SUITES]
     speed = read_speed(home)
     facts: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} hardware threads, {platform.machine()}",
+        "date": today(),
+        "machine": machine(),
         "note": note,
-        "sections": sections,
+        "sections": [_section(home, suite, out, products) for suite in SUITES],
         "speed": summarize(speed) if speed else None,
-        "colour_judge": _read(home / "colour_judge.json"),
-        "detector": _read(home / "detector" / "detector.json"),
+        "colour_judge": read_json(home / "colour_judge.json"),
+        "detector": read_json(home / "detector" / "detector.json"),
     }
-    text = json.dumps(_rounded(facts), indent=1, ensure_ascii=False)
-    (out / "generation.json").write_text(text + "\n", "utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.0f} %"
-    template = environment.get_template("generation.md.j2")
-    (out / "generation.md").write_text(template.render(**facts, detector_figures=DETECTOR), "utf-8")
+    write_json(out / "generation.json", facts, digits=4)
+    write_page(out, TEMPLATE, **facts, detector_figures=DETECTOR)
 
 
 def _section(home: Path, suite: str, out: Path, products: Path) -> dict[str, Any]:
@@ -101,15 +88,3 @@ def _images(rows: dict[str, Row]) -> list[dict[str, Any]]:
         }
         for index, scene in enumerate(first.scenes)
     ]
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
-def _rounded(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _rounded(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_rounded(value) for value in content]
-    return round(content, 4) if isinstance(content, float) else content

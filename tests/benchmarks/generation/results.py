@@ -33,11 +33,9 @@ class Row:
 
     @property
     def title(self) -> str:
-        """What the report calls it."""
         return TITLES[self.name]
 
     def figures(self) -> dict[str, Any]:
-        """What the table says of it."""
         complete = [all_found(verdict) for verdict in self.verdicts]
         found = [said for verdict in self.verdicts for said in verdict["found"].values()]
         share, low, high = bootstrap(complete)

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_jpeg
 from catalog_pipeline.records import Pixels
 from tests.benchmarks.generation.results import Row
+from tests.benchmarks.harness.report import first_photo
 
 SHEET_BYTES = 280_000
 SHOWN = ("plain", "attend_and_excite", "regional", "ours")
@@ -59,15 +60,8 @@ def _marked(row: Row, index: int) -> Pixels:
 
 
 def _photo(products: Path | None, thing: str) -> Pixels:
-    """The first photo of a product, cut-outs on white."""
-    if products is None:
-        return _written(thing, _CELL_PX)
-    kinds = {".jpg", ".jpeg", ".png", ".webp"}
-    photo = min(p for p in (products / thing).iterdir() if p.suffix.lower() in kinds)
-    with Image.open(photo) as image:
-        opaque = image.convert("RGBA")
-        paper = Image.new("RGBA", opaque.size, "white")
-        return np.asarray(Image.alpha_composite(paper, opaque).convert("RGB"))
+    """The first photo of a product, or its name."""
+    return _written(thing, _CELL_PX) if products is None else first_photo(products / thing)
 
 
 def _written(text: str, height: int) -> Pixels:

@@ -6,7 +6,6 @@ medians over the rounds are compared, and a stopped run keeps its finished round
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,8 @@ from catalog_pipeline.settings import BaseModelSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from tests.benchmarks.generation.methods import BATCH, METHODS, Workbench
 from tests.benchmarks.generation.scenes import Scene, draw_scenes
-from tests.benchmarks.learning.costs import measured
+from tests.benchmarks.harness.cells import json_bytes, read_json
+from tests.benchmarks.harness.costs import measured
 
 log = logging.getLogger("bench")
 FILE = "speed.json"
@@ -71,17 +71,13 @@ def measure_speed(home: Path, bench: Workbench, rounds: int, threads: int) -> No
                 "cpu": cost.cpu_seconds / images,
             }
         done = [*done, seconds]
-        text = json.dumps({"facts": facts, "rounds": done}, indent=1) + "\n"
-        LocalObjectStore(home).put(FILE, text.encode())
+        LocalObjectStore(home).put(FILE, json_bytes({"facts": facts, "rounds": done}))
         log.info("speed: round %d of %d", len(done), rounds)
 
 
 def read_speed(home: Path) -> dict[str, Any] | None:
     """What is measured; ``None`` for nothing."""
-    path = home / FILE
-    if not path.exists():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    found: dict[str, Any] | None = read_json(home / FILE)
     return found
 
 

@@ -13,20 +13,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
+from tests.benchmarks.harness.home import BUILD, add_report_options, log_to_stdout, make_parser
 from tests.benchmarks.learning.suites import SUITES
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def main() -> None:
-    """Run cells, or write the report."""
-    options = make_parser().parse_args()
-    logging.basicConfig(
-        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stdout
-    )
+    options = command_line().parse_args()
+    log_to_stdout()
     if options.command == "run":
         run(options)
     elif options.command == "remeasure":
@@ -37,15 +32,10 @@ def main() -> None:
         write_report(options.home, options.out, note=options.note)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.learning",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def command_line() -> argparse.ArgumentParser:
+    parser = make_parser("learning", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    home = REPOSITORY / "build" / "learning"
+    home = BUILD / "learning"
 
     runner = commands.add_parser("run", help="run every unfinished cell of the suites")
     runner.add_argument("--data", type=Path, required=True, help="folder with photos/")
@@ -69,8 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     reporter = commands.add_parser("report", help="write learning.md, learning.json and pictures")
     reporter.add_argument("--home", type=Path, default=home)
-    reporter.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
-    reporter.add_argument("--note", default="", help="what a reader of the tables must know")
+    add_report_options(reporter)
     return parser
 
 
@@ -87,7 +76,6 @@ def measure_again(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Choose the cells and run them."""
     from catalog_pipeline.evaluation.features import PACKAGED_ENCODERS, open_encoder
     from catalog_pipeline.learning.baselines.registry import METHODS
     from catalog_pipeline.settings import BaseModelSettings

@@ -5,8 +5,6 @@ Cells of one suite that share a :attr:`Cell.protocol` are comparable and stand i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.harness.cells import cell_folder
 from tests.benchmarks.learning.suites import Sizes, Source, Suite, Variant, plain
 
 
@@ -64,10 +63,8 @@ class Cell:
     @property
     def folder(self) -> str:
         """Where its results are, under the home: another input, another folder."""
-        text = json.dumps(self.to_record(), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         slug = re.sub(r"[^a-z0-9]+", "-", self.variant.label.lower()).strip("-")
-        return f"cells/{self.suite}/{slug}-o{self.order}-s{self.seed}-{digest}"
+        return cell_folder(self.suite, f"{slug}-o{self.order}-s{self.seed}", self.to_record(), 8)
 
 
 @dataclass(frozen=True)

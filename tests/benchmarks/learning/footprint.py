@@ -13,21 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import yaml
 
 from catalog_pipeline.stores.local import LocalObjectStore
+from tests.benchmarks.harness.cells import json_bytes
+from tests.benchmarks.harness.home import BUILD, DOCS, REPOSITORY, write_household, write_settings
+from tests.benchmarks.harness.report import machine, today, write_json
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 EARLY = (4, 5, 6)
 LATE = 3
 """Last products that are measured."""
@@ -40,11 +37,10 @@ FIGURES = {
 
 
 def main() -> None:
-    """Learn, measure, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "build" / "footprint")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
+    parser.add_argument("--home", type=Path, default=BUILD / "footprint")
+    parser.add_argument("--out", type=Path, default=DOCS)
     parser.add_argument("--to", type=int, default=60, help="how many products")
     parser.add_argument("--steps", type=int, default=20, help="of the measured ones")
     options = parser.parse_args()
@@ -56,23 +52,13 @@ def main() -> None:
 
 def prepare(data: Path, home: Path, count: int, steps: int) -> list[str]:
     """Products, and two sets of settings: ``config`` and, of one step, ``config-fast``."""
-    from tests.benchmarks.first_light import write_products
-
-    changes: dict[str, dict[str, Any]] = {
-        "catalogs": {"root": "products", "settle_seconds": 0},
-        # Few steps learn too little for the gate; what it costs is the same.
-        "learning": {"steps": steps, "gate_min_fidelity_share": -1.0},
-    }
-    for folder, own_steps in (("config", steps), ("config-fast", 1)):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-        changes["learning"]["steps"] = own_steps
-        if folder == "config-fast":
-            changes["learning"]["gate_images"] = 1
-        for shipped in sorted((REPOSITORY / "assets_config").glob("*.yaml")):
-            content = yaml.safe_load(shipped.read_text("utf-8")) or {}
-            text = yaml.safe_dump({**content, **changes.get(shipped.stem, {})}, sort_keys=False)
-            (home / folder / shipped.name).write_text(text, "utf-8")
-    skus = sorted(write_products(data, home / "products", real=0, household=count))
+    # Few steps learn too little for the gate; what it costs is the same.
+    learning = {"steps": steps, "gate_min_fidelity_share": -1.0}
+    changes = {"catalogs": {"root": "products", "settle_seconds": 0}, "learning": learning}
+    write_settings(home / "config", changes)
+    fast = learning | {"steps": 1, "gate_images": 1}
+    write_settings(home / "config-fast", changes | {"learning": fast})
+    skus = sorted(write_household(data, home / "products", count))
     run(home, "config", "index")
     return skus
 
@@ -91,7 +77,7 @@ def measure(home: Path, skus: Sequence[str]) -> dict[int, dict[str, float]]:
             if waiting:
                 run(home, "config-fast", "learn", *waiting)
             cost = run(home, "config", "learn", sku)
-            objects.put(key, (json.dumps(cost, indent=1) + "\n").encode())
+            objects.put(key, json_bytes(cost))
         waiting = []
         tasks[task] = json.loads(objects.read(key).data)
         print(f"task {task}: {tasks[task]}", flush=True)
@@ -140,13 +126,11 @@ def write_report(
         figures[name] = late_value / early_value
         values = [shape.format(early_value), shape.format(late_value), f"{figures[name]:.2f}"]
         rows.append(f"| {title} | " + " | ".join(values) + " |")
-    machine = f"{os.cpu_count()} logical cores, {platform.machine()}, OMP_NUM_THREADS "
-    machine += os.environ.get("OMP_NUM_THREADS", "unset")
-    day = datetime.now(UTC).date().isoformat()
+    where = f"{machine()}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}"
     named = ", ".join(str(task) for task in EARLY)
     text = f"""# What one more SKU costs as a collection grows
 
-Command: `python -m tests.benchmarks.learning.footprint --data DIR` · written {day} on {machine}.
+Command: `python -m tests.benchmarks.learning.footprint --data DIR` · written {today()} on {where}.
 
 Household products, learned one after another into one collection by `catalog-pipeline learn SKU`,
 {steps} steps, each measured one in a process of its own: models loaded, photos masked, slot
@@ -158,9 +142,9 @@ is what the store has more of after the task. Target: at most 1.1 for each.
 """
     out.mkdir(parents=True, exist_ok=True)
     (out / "footprint.md").write_text(text + "\n".join(rows) + "\n", "utf-8")
-    content = {"date": day, "machine": machine, "steps": steps, "products": count}
+    content = {"date": today(), "machine": where, "steps": steps, "products": count}
     content |= {"tasks": {str(task): dict(cost) for task, cost in tasks.items()}, "ratios": figures}
-    (out / "footprint.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    write_json(out / "footprint.json", content)
 
 
 if __name__ == "__main__":

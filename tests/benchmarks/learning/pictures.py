@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from catalog_pipeline.evaluation.charts import (
     cost_against_tasks,
@@ -22,8 +21,8 @@ from catalog_pipeline.evaluation.contact_sheet import (
     encode_jpeg,
     encode_png,
 )
-from catalog_pipeline.records import Pixels
-from tests.benchmarks.learning.results import Group, Result
+from tests.benchmarks.harness.report import first_photo
+from tests.benchmarks.learning.results import Group
 
 SHOWN = ("ours", "finetune", "l2dm")
 """Methods whose pictures are shown; of a suite with fewer than two of them, its first rows."""
@@ -67,7 +66,10 @@ def draw_sheet(group: Group, home: Path) -> bytes | None:
     if not results:
         return None
     rows = [
-        [_photo(home, sku), *(p for r in results for p in _final_pictures(r, sku))]
+        [
+            first_photo(home / "products" / sku),
+            *(picture for result in results for picture in result.final_pictures(sku)[:_EACH]),
+        ]
         for sku in results[0].skus
     ]
     return encode_jpeg(contact_sheet(rows, cell_px=_CELL_PX), SHEET_BYTES, quality=85)
@@ -98,17 +100,6 @@ def draw_bars(group: Group, prefix: str) -> dict[str, bytes]:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return {f"{prefix}-bars.png": _small(buffer.getvalue())}
-
-
-def _final_pictures(result: Result, sku: str) -> list[Pixels]:
-    return result.final_pictures(sku)[:_EACH]
-
-
-def _photo(home: Path, sku: str) -> Pixels:
-    folder = home / "products" / sku
-    photos = sorted(path for path in folder.iterdir() if path.suffix != ".yaml")
-    with Image.open(photos[0]) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _small(png: bytes) -> bytes:

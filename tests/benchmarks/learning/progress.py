@@ -14,10 +14,11 @@ from torch import Tensor
 
 from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.stores.local import LocalObjectStore
+from tests.benchmarks.harness.cells import CellFolder
 from tests.benchmarks.learning.cells import Cell
 
 
-class CellProgress:
+class CellProgress(CellFolder):
     """The files of one cell: ``cell.json``, and for each task its figures and the state.
 
     ``task-<k>.json`` is written after ``task-<k>.safetensors``: where the figures
@@ -25,25 +26,18 @@ class CellProgress:
     """
 
     def __init__(self, objects: LocalObjectStore, cell: Cell) -> None:
-        self._objects = objects
-        self._cell = cell
-
-    @property
-    def tasks(self) -> int:
-        """Tasks of the cell."""
-        return len(self._cell.products)
+        super().__init__(objects, cell.folder)
+        self.tasks = len(cell.products)
 
     @property
     def finished(self) -> bool:
         """Whether the last task is written."""
-        return self._objects.exists(self._key(f"task-{self.tasks}.json"))
+        return self.has(f"task-{self.tasks}.json")
 
     def finished_tasks(self) -> int:
         """How many tasks are written; the next one is this plus one."""
-        for task in range(self.tasks, 0, -1):
-            if self._objects.exists(self._key(f"task-{task}.json")):
-                return task
-        return 0
+        written = [task for task in range(1, self.tasks + 1) if self.has(f"task-{task}.json")]
+        return max(written, default=0)
 
     def read_state(self, task: int) -> dict[str, Tensor]:
         """The method's state after ``task``.
@@ -51,41 +45,35 @@ class CellProgress:
         Raises:
             IntegrityError: it is gone.
         """
-        key = self._key(f"task-{task}.safetensors")
-        if not self._objects.exists(key):
+        name = f"task-{task}.safetensors"
+        if not self.has(name):
             raise IntegrityError(
-                f"{key} is missing although task {task} is finished; expected the method's state; "
-                f"delete the folder {self._cell.folder} to run the cell anew"
+                f"{self.key(name)} is missing although task {task} is finished; expected the "
+                "method's state; delete the folder to run the cell anew"
             )
-        return load(self._objects.read(key).data)
+        return load(self.read(name))
 
     def read_task(self, task: int) -> dict[str, Any]:
         """The figures of a finished task."""
-        figures: dict[str, Any] = json.loads(
-            self._objects.read(self._key(f"task-{task}.json")).data
-        )
+        figures: dict[str, Any] = json.loads(self.read(f"task-{task}.json"))
         return figures
 
     def write_cell(self, facts: Mapping[str, Any]) -> None:
         """What the cell is, once."""
-        if not self._objects.exists(self._key("cell.json")):
-            self._objects.put(self._key("cell.json"), _json_bytes(facts))
+        if not self.has("cell.json"):
+            self.put_json("cell.json", facts)
 
     def write_task(self, task: int, state: bytes, figures: Mapping[str, Any]) -> None:
         """State, then figures; then the state before is dropped."""
-        self._objects.put(self._key(f"task-{task}.safetensors"), state)
-        self._objects.put(self._key(f"task-{task}.json"), _json_bytes(figures))
+        self.put(f"task-{task}.safetensors", state)
+        self.put_json(f"task-{task}.json", figures)
         for earlier in range(1, task):
-            key = self._key(f"task-{earlier}.safetensors")
-            if self._objects.exists(key):
-                self._objects.delete(key)
+            if self.has(f"task-{earlier}.safetensors"):
+                self._objects.delete(self.key(f"task-{earlier}.safetensors"))
 
     def write_pictures(self, name: str, png: bytes) -> None:
         """A strip of pictures."""
-        self._objects.put(self._key(f"pictures/{name}.png"), png)
-
-    def _key(self, name: str) -> str:
-        return f"{self._cell.folder}/{name}"
+        self.put(f"pictures/{name}.png", png)
 
 
 @dataclass
@@ -109,7 +97,3 @@ class Pace:
             count * float(np.mean(self.seconds.get(method, [average])))
             for method, count in left.items()
         )
-
-
-def _json_bytes(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

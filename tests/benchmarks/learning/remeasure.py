@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from catalog_pipeline.diffusion.sampling import SamplingPlan
 from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.stores.local import LocalObjectStore
+from tests.benchmarks.harness.cells import json_bytes
 from tests.benchmarks.learning.measure import MEASURES, figures_of_pictures
 from tests.benchmarks.learning.products import ProductShelf
 from tests.benchmarks.learning.references import read_references
@@ -30,7 +30,7 @@ def remeasure(home: Path, shelf: ProductShelf, encoders: Mapping[str, FeatureEnc
             continue
         figures = {**result.last, **_figures(result, shelf, encoders, objects)}
         key = f"{result.folder.relative_to(home).as_posix()}/task-{len(result.skus)}.json"
-        objects.put(key, (json.dumps(figures, indent=1, allow_nan=False) + "\n").encode())
+        objects.put(key, json_bytes(figures))
         log.info("%s: measured again", result.folder.name)
         changed += 1
     return changed

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tests.benchmarks.harness.report import today, write_json, write_page
 from tests.benchmarks.learning.pictures import draw_bars, draw_charts, draw_sheet, sheet_columns
 from tests.benchmarks.learning.results import Group, Unfinished, missing_cells, read_home
 from tests.benchmarks.learning.suites import SUITES, TRAINED_ALIKE
 from tests.benchmarks.learning.tables import make_table
 
+TEMPLATE = Path(__file__).with_name("learning.md.j2")
 _PICTURED = ("main", "twelve", "scale", "quick")
 _BARS = ("ablation",)
 
@@ -39,15 +38,9 @@ def write_report(home: Path, out: Path, *, note: str = "") -> None:
                 "unfinished": [_told(cell) for cell in unfinished if cell.suite == name],
             }
         )
-    facts = {"date": datetime.now(UTC).date().isoformat(), "note": note, "sections": sections}
-    (out / "learning.json").write_text(json.dumps(_plain(facts), indent=1) + "\n", "utf-8")
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("learning.md.j2")
-    (out / "learning.md").write_text(template.render(**facts, trained_alike=TRAINED_ALIKE), "utf-8")
+    facts = {"date": today(), "note": note, "sections": sections}
+    write_json(out / "learning.json", facts, digits=4, without=("tables",))
+    write_page(out, TEMPLATE, **facts, trained_alike=TRAINED_ALIKE)
 
 
 def _section(group: Group, home: Path, out: Path, index: int) -> dict[str, Any]:
@@ -125,12 +118,3 @@ def _told(cell: Unfinished) -> str:
 
 def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
-
-
-def _plain(content: Any) -> Any:
-    """For JSON: tables as text are left out, figures rounded."""
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items() if key != "tables"}
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        return [_plain(value) for value in content]
-    return round(content, 4) if isinstance(content, float) else content

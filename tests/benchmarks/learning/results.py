@@ -45,22 +45,18 @@ class Result:
 
     @property
     def label(self) -> str:
-        """The row that it belongs to."""
         return str(self.facts["variant"]["label"])
 
     @property
     def order(self) -> int:
-        """Of the products."""
         return int(self.facts["order"])
 
     @property
     def seed(self) -> int:
-        """Of learning."""
         return int(self.facts["seed"])
 
     @property
     def skus(self) -> tuple[str, ...]:
-        """In the order of learning."""
         return tuple(self.facts["skus"])
 
     @property
@@ -70,12 +66,10 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether the last task is written."""
         return len(self.skus) in self.tasks
 
     @property
     def last(self) -> Mapping[str, Any]:
-        """The figures after the last task."""
         return self.tasks[len(self.skus)]
 
     @property
@@ -172,13 +166,11 @@ class Group:
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What the cells share."""
         found: Mapping[str, Any] = self.results[0].facts["protocol"]
         return found
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """Names."""
         return self.results[0].encoders
 
     @cached_property

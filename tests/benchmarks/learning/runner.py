@@ -29,8 +29,8 @@ from catalog_pipeline.records import Concept, Features
 from catalog_pipeline.settings import BaseModelSettings, LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools, load_backdrops
+from tests.benchmarks.harness.costs import Cost, measured
 from tests.benchmarks.learning.cells import Cell
-from tests.benchmarks.learning.costs import Cost, measured
 from tests.benchmarks.learning.measure import (
     Judge,
     figures_of_pictures,

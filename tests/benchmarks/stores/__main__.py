@@ -10,56 +10,45 @@ figures of the others.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from catalog_pipeline.settings import ArchiveSettings, Settings
+from tests.benchmarks.harness.cells import json_bytes, read_json
+from tests.benchmarks.harness.home import BUILD, DOCS, log_to_stdout, make_parser
 from tests.benchmarks.stores.archive import measure_publishing, measure_queries, measure_verify
 from tests.benchmarks.stores.catalog import measure_catalog
+from tests.benchmarks.stores.made_up import FULL, QUICK, Sizes
 from tests.benchmarks.stores.measurement import Measurement
-from tests.benchmarks.stores.report import machine, write_report
-from tests.benchmarks.stores.sizes import FULL, QUICK, Sizes
+from tests.benchmarks.stores.report import where, write_report
 from tests.benchmarks.stores.versions import measure_heads, measure_history
-from tests.conftest import running_s3_server
+from tests.s3_server import running_s3_server
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 Section = Callable[[Path, Sizes], Iterator[Measurement]]
 
 
 def main() -> None:
     """Measure the chosen sections and write the report of all that were ever measured."""
-    options = make_parser().parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    logging.getLogger("tests.benchmarks.stores").setLevel(logging.INFO)
+    options = command_line().parse_args()
+    log_to_stdout()
     home: Path = options.home.resolve() / ("quick" if options.quick else "full")
     results = home / "results"
     results.mkdir(parents=True, exist_ok=True)
     for name in options.section or SECTIONS:
         with tempfile.TemporaryDirectory(dir=home, prefix=f"{name}-") as scratch:
             found = list(SECTIONS[name](Path(scratch), QUICK if options.quick else FULL))
-        content = {"machine": machine(), "measurements": [each.to_record() for each in found]}
-        (results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    sections = {
-        name: json.loads((results / f"{name}.json").read_text("utf-8"))
-        for name in SECTIONS
-        if (results / f"{name}.json").exists()
-    }
+        content = {"machine": where(), "measurements": [each.to_record() for each in found]}
+        (results / f"{name}.json").write_bytes(json_bytes(content))
+    found = {name: read_json(results / f"{name}.json") for name in SECTIONS}
+    sections = {name: section for name, section in found.items() if section is not None}
     write_report(options.out or (home if options.quick else DOCS), sections, options.note)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.stores",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "build" / "stores")
+def command_line() -> argparse.ArgumentParser:
+    parser = make_parser("stores", __doc__)
+    parser.add_argument("--home", type=Path, default=BUILD / "stores")
     parser.add_argument("--out", type=Path, help="default: docs/benchmarks; quick: the home")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--section", nargs="+", choices=list(SECTIONS), help="default: all")
@@ -89,9 +78,7 @@ def _s3(folder: Path, sizes: Sizes) -> Iterator[Measurement]:
     seaweedfs = folder / "seaweedfs"
     seaweedfs.mkdir()
     with running_s3_server(seaweedfs) as server:
-        os.environ["AWS_ACCESS_KEY_ID"] = server.access_key
-        os.environ["AWS_SECRET_ACCESS_KEY"] = server.secret_key
-        os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+        os.environ |= server.environment
 
         def bucket(prefix: str) -> Settings:
             archive = ArchiveSettings(s3=server.settings(prefix))
@@ -105,7 +92,6 @@ def _local(home: Path) -> Settings:
     return Settings(home=home, config_dir=home)
 
 
-DOCS = REPOSITORY / "docs" / "benchmarks"
 SECTIONS: dict[str, Section] = {
     "catalog": _catalog,
     "manifest": _manifest,

@@ -24,6 +24,7 @@ from catalog_pipeline.workflows.night.plan_night import encode_plan, plan_key
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.upkeep.verify import verify
 from tests.benchmarks.stores.made_up import (
+    Sizes,
     make_plan,
     make_rows,
     night,
@@ -32,7 +33,6 @@ from tests.benchmarks.stores.made_up import (
     sku_name,
 )
 from tests.benchmarks.stores.measurement import Measurement, measure
-from tests.benchmarks.stores.sizes import Sizes
 from tests.benchmarks.stores.versions import store_versions
 
 QUERY_SECONDS = 0.5

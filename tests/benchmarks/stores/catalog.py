@@ -16,9 +16,8 @@ from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
-from tests.benchmarks.stores.made_up import write_products
+from tests.benchmarks.stores.made_up import Sizes, write_products
 from tests.benchmarks.stores.measurement import Measurement, measure
-from tests.benchmarks.stores.sizes import Sizes
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +16,11 @@ from catalog_pipeline.records import (
     ArchiveRow,
     Concept,
     NightPlan,
-    Region,
     RenderJob,
 )
-from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.stores.archive import image_key
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+from tests.builders import make_adapter_version, make_archive_row, make_concept, make_render_job
 
 FIRST_NIGHT = date(2026, 3, 1)
 MOMENT = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
@@ -29,6 +28,35 @@ COLLECTION = "default"
 PART_KINDS = ("concept", "curve", "memory")
 _JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00" + bytes(1000)
 _SCENES = ("on a sandy beach", "on a wooden table", "on green grass", "in the snow")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``nights * rows`` rows are in the manifest; a night that is published has ``rows``.
+
+    ``concepts`` are in the head of the collection, which ``versions`` versions lead to;
+    ``pictures`` are in the night that is verified.
+    """
+
+    skus: int
+    photos: int
+    nights: int
+    rows: int
+    concepts: int
+    versions: int
+    pictures: int
+
+
+FULL = Sizes(
+    skus=10_000,
+    photos=4,
+    nights=100,
+    rows=10_000,
+    concepts=1_000,
+    versions=1_000,
+    pictures=1_000,
+)
+QUICK = Sizes(skus=40, photos=3, nights=3, rows=40, concepts=30, versions=12, pictures=10)
 
 
 def digest(*words: object) -> str:
@@ -42,7 +70,6 @@ def sku_name(number: int) -> str:
 
 
 def night(number: int) -> date:
-    """The day of the ``number``-th night."""
     return FIRST_NIGHT + timedelta(days=number)
 
 
@@ -65,29 +92,20 @@ def make_rows(day: date, count: int, skus: int, version: str = "0" * 16) -> Iter
     for number in range(count):
         job = make_job(day, number, skus, version)
         sha256 = picture_digest(number)
-        yield ArchiveRow(
-            image_id=job.job_id,
+        yield make_archive_row(
+            job.job_id,
+            *job.skus,
             path=image_key(sha256),
             sha256=sha256,
             day=day,
-            job_id=job.job_id,
             prompt=job.prompt,
-            skus=job.skus,
-            layout=job.layout,
             seed=job.seed,
-            sampler=job.sampler,
-            steps=job.steps,
             guidance=job.guidance,
-            width=job.width,
-            height=job.height,
             base_model_hash=digest("base"),
-            collection=COLLECTION,
             adapter_version=version,
             memory_version="1" * 16,
             scores={f"fidelity/{sku}": (number % 997) / 997 for sku in job.skus},
-            superseded=False,
             created_utc=MOMENT + timedelta(seconds=number),
-            schema_version=1,
         )
 
 
@@ -97,7 +115,6 @@ def picture(number: int) -> bytes:
 
 
 def picture_digest(number: int) -> str:
-    """The SHA-256 of :func:`picture`."""
     return hashlib.sha256(picture(number)).hexdigest()
 
 
@@ -105,23 +122,17 @@ def make_job(day: date, number: int, skus: int, version: str) -> RenderJob:
     """One job of a plan: two products side by side."""
     pair = (sku_name(number % skus), sku_name((number * 7 + 1) % skus))
     scene = _SCENES[number % len(_SCENES)]
-    return RenderJob(
+    return make_render_job(
+        *pair,
         job_id=digest("job", day, number),
         day=day,
-        template="beach",
         prompt=f"Product {pair[0]} mug and Product {pair[1]} backpack {scene}",
         scene=scene,
-        skus=pair,
-        regions=(Region(0.0, 0.0, 0.5, 1.0), Region(0.5, 0.0, 1.0, 1.0)),
-        layout="left_right",
         seed=number,
-        sampler="dpmsolver++",
         steps=20,
         guidance=3.0,
         width=128,
         height=128,
-        negative_prompt="",
-        collection=COLLECTION,
         adapter_version=version,
     )
 
@@ -144,40 +155,31 @@ def make_versions(count: int, concepts: int) -> Iterator[AdapterVersion]:
     for number in range(count):
         fresh = concepts - count + 1 if number == 0 else 1
         for sku in map(sku_name, range(len(known), len(known) + fresh)):
-            known.append(make_concept(sku))
+            known.append(learned_concept(sku))
             parts |= {
                 f"{kind}/{sku}": hashlib.sha256(part_content(kind, sku)).hexdigest()
                 for kind in PART_KINDS
             }
-        draft = AdapterVersion(
-            version="",
-            collection=COLLECTION,
+        version = make_adapter_version(
+            *known,
             parent=parent,
-            concepts=tuple(known),
             base_model_hash=digest("base"),
             config_hash=digest("config"),
             parts=dict(parts),
             memory_version="1" * 16,
-            code_version="0.1.0",
-            seed=0,
             created_utc=MOMENT + timedelta(minutes=number),
             metrics=known[-1].metrics,
         )
-        version = replace(draft, version=version_hash(draft))
         parent = version.version
         yield version
 
 
-def make_concept(sku: str) -> Concept:
+def learned_concept(sku: str) -> Concept:
     """A learned product with the metrics that the gate writes."""
-    return Concept(
-        sku=sku,
-        name=f"Product {sku}",
-        class_noun="mug",
-        category="kitchen",
-        placeholder_tokens=(f"<{sku}:0>", f"<{sku}:1>"),
+    return make_concept(
+        sku,
+        int(sku),
         photos_hash=digest("photos", sku),
-        task=int(sku),
         config_hash=digest("config"),
         metrics={"fidelity": 0.5, "ceiling": 0.75, "forgetting": 0.0, "prior_drift": 0.01},
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.benchmarks.learning.costs import measured
+from tests.benchmarks.harness.costs import measured
 
 REPEATS = 3
 _log = logging.getLogger(__name__)

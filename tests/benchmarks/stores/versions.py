@@ -14,9 +14,14 @@ from catalog_pipeline.stores.versions import encode_version
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 from catalog_pipeline.workflows.upkeep.versions import list_versions
-from tests.benchmarks.stores.made_up import COLLECTION, PART_KINDS, make_versions, part_content
+from tests.benchmarks.stores.made_up import (
+    COLLECTION,
+    PART_KINDS,
+    Sizes,
+    make_versions,
+    part_content,
+)
 from tests.benchmarks.stores.measurement import Measurement, measure
-from tests.benchmarks.stores.sizes import Sizes
 
 HEAD_SECONDS = 0.1
 

@@ -40,11 +40,21 @@ def test_a_piece_that_reaches_a_little_into_the_neighbour_stays_whole():
     assert right.box == (64, 0, 128, 128)
 
 
-def test_two_products_that_touch_are_cut_at_the_border():
-    """A tall and a low one: the border is as long as the low one only."""
-    left, right = products_by_region(drawn((20, 20, 64, 110), (64, 60, 110, 110)), HALVES)
-    assert left.pieces == ((20, 20, 64, 110),)
-    assert right.pieces == ((64, 60, 110, 110),)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((20, 20, 64, 110), (64, 60, 110, 110)),
+        ((4, 40, 34, 100), (52, 40, 92, 100)),
+    ],
+    ids=[
+        "a tall and a low one that touch: the border is as long as the low one only",
+        "one off its place is whole where the other stands elsewhere",
+    ],
+)
+def test_two_products_are_told_apart(first, second):
+    left, right = products_by_region(drawn(first, second), HALVES)
+    assert left.pieces == (first,)
+    assert right.pieces == (second,)
     assert not left.taken
     assert not right.taken
 
@@ -63,14 +73,6 @@ def test_what_may_have_grown_together_is_the_product_of_neither_region(boxes):
     assert right.empty
     assert left.taken
     assert right.taken
-
-
-def test_a_product_off_its_place_is_whole_where_the_other_stands_elsewhere():
-    left, right = products_by_region(drawn((4, 40, 34, 100), (52, 40, 92, 100)), HALVES)
-    assert left.pieces == ((4, 40, 34, 100),)
-    assert right.pieces == ((52, 40, 92, 100),)
-    assert not left.taken
-    assert not right.taken
 
 
 def test_halves_above_each_other_are_told_apart_by_height():

@@ -11,12 +11,12 @@ import pytest
 
 from catalog_pipeline.diffusion.base import BaseModel, load_base_model
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
-from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.baselines import ewc
 from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
-from catalog_pipeline.records import Concept, Features, Photo, Pixels
+from catalog_pipeline.records import Features, Pixels
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
+from tests.builders import make_concept, make_photos
 
 SETTINGS = LearningSettings(
     steps=3,
@@ -36,22 +36,8 @@ def encode(pictures: list[Pixels]) -> Features:
 
 
 def new_concept(sku: str, noun: str, seed: int) -> NewConcept:
-    rng = np.random.default_rng(seed)
-    mask = np.zeros((16, 16), np.uint8)
-    mask[4:12, 4:12] = 255
-    photos = tuple(
-        Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (16, 16, 3), dtype=np.uint8), mask)
-        for i in range(2)
-    )
-    concept = Concept(
-        sku=sku,
-        name=sku,
-        class_noun=noun,
-        category="",
-        placeholder_tokens=placeholder_tokens(sku, 2),
-        photos_hash=str(seed),
-        task=seed,
-    )
+    photos = make_photos(2, 16, seed=seed, masked=True)
+    concept = make_concept(sku, seed, class_noun=noun, photos_hash=str(seed))
     return NewConcept(concept, photos, encode([photo.pixels for photo in photos]))
 
 

@@ -16,15 +16,7 @@ from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.learning.terms import LossTerms
 from catalog_pipeline.settings import LearningSettings
-
-
-def random_slot(engine, slot: str, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    engine.adapter.add_slot(slot, generator)
-    with torch.no_grad():
-        for parameter in engine.adapter.parameters_of(slot):
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    engine.adapter.parameters_changed()
+from tests.tiny_model import fill_slot
 
 
 def context(engine, rows: int = 2, seed: int = 0) -> StepContext:
@@ -34,7 +26,7 @@ def context(engine, rows: int = 2, seed: int = 0) -> StepContext:
 
 
 def test_ewc_penalty_is_the_slow_loop_and_zero_at_its_anchor(engine):
-    random_slot(engine, "shared", 0)
+    fill_slot(engine, "shared", 0, scale=1.0)
     parameters = engine.adapter.parameters_of("shared")
     fisher = [torch.rand(p.shape) for p in parameters]
     here = [p.detach().clone() for p in parameters]
@@ -54,7 +46,7 @@ def test_ewc_penalty_is_the_slow_loop_and_zero_at_its_anchor(engine):
 
 
 def test_fisher_is_the_mean_of_squared_gradients_of_single_views(engine, news):
-    random_slot(engine, "shared", 1)
+    fill_slot(engine, "shared", 1, scale=1.0)
     concept = news[0].concept
     tokens = concept.placeholder_tokens
     for token in tokens:
@@ -104,7 +96,7 @@ def test_online_ewc_adds_fishers_and_holds_the_weights(news, open_workshop):
 
 def test_c_lora_penalty_is_the_slow_loop_over_the_sum_of_earlier_deltas(engine):
     for index, slot in enumerate(("A", "B", "C")):
-        random_slot(engine, slot, index)
+        fill_slot(engine, slot, index, scale=1.0)
     adapter = engine.adapter
     adapter.compose(SUM, {"A": 1.0, "B": 1.0})
     penalty = CLoraPenalty("C", past_deltas(adapter), 1.0)
@@ -127,7 +119,7 @@ def test_c_lora_penalty_is_the_slow_loop_over_the_sum_of_earlier_deltas(engine):
 
 def test_c_lora_penalty_is_zero_where_the_supports_are_disjoint(engine):
     for index, slot in enumerate(("A", "B")):
-        random_slot(engine, slot, index)
+        fill_slot(engine, slot, index, scale=1.0)
     with torch.no_grad():
         for layer in engine.adapter.layers.values():
             half = layer.base.weight.shape[0] // 2
@@ -153,8 +145,8 @@ def test_c_lora_keeps_earlier_slots_and_shows_the_sum_to_every_prompt(news, open
 
 
 def test_lwf_penalty_is_the_squared_distance_to_the_teacher_under_its_prompts(engine):
-    random_slot(engine, "shared", 0)
-    random_slot(engine, TEACHER_SLOT, 1)
+    fill_slot(engine, "shared", 0, scale=1.0)
+    fill_slot(engine, TEACHER_SLOT, 1, scale=1.0)
     penalty = LwfPenalty("shared", TEACHER_SLOT, ["red hat"], "mug", 2, 1.0)
     loss = penalty.loss(context(engine, rows=3, seed=4))
     assert loss.shape == (2,)
@@ -176,7 +168,7 @@ def test_lwf_penalty_is_the_squared_distance_to_the_teacher_under_its_prompts(en
 
 
 def test_lwf_penalty_is_zero_for_the_teacher_itself_and_trains_the_student_alone(engine):
-    random_slot(engine, "shared", 0)
+    fill_slot(engine, "shared", 0, scale=1.0)
     engine.adapter.copy_slot("shared", TEACHER_SLOT)
     same = LwfPenalty("shared", TEACHER_SLOT, ["red hat"], "mug", 2, 1.0)
     assert same.loss(context(engine)).sum().item() == pytest.approx(0, abs=1e-10)

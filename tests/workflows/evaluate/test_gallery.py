@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 import numpy as np
 import pytest
@@ -12,11 +11,10 @@ from PIL import Image
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.evaluation.contact_sheet import encode_png
-from catalog_pipeline.records import AdapterVersion, Concept
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.evaluate.gallery import write_gallery
 from catalog_pipeline.workflows.home import open_home
+from tests.builders import make_adapter_version, make_concept
 from tests.evaluation.drawn import photo_of, photos_of
 from tests.evaluation.test_gallery import Collector, row
 
@@ -25,15 +23,10 @@ DAY = date(2025, 3, 14)
 
 def publish_version(settings: Settings) -> str:
     concepts = [
-        Concept(sku, f"The {sku}", sku, "", (f"<{sku}:0>",), "p", 1, "c", {"ceiling": 0.6})
-        for sku in ("ball", "crate")
+        make_concept(sku, name=f"The {sku}", metrics={"ceiling": 0.6}) for sku in ("ball", "crate")
     ]
-    store = open_home(settings).adapters("default")
-    draft = AdapterVersion(
-        "", "default", None, tuple(concepts), "b", "c", {}, "m", "0", 0, datetime.now(UTC)
-    )
-    version = replace(draft, version=version_hash(draft))
-    store.publish(version)
+    version = make_adapter_version(*concepts)
+    open_home(settings).adapters("default").publish(version)
     return version.version
 
 

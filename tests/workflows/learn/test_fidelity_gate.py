@@ -9,7 +9,6 @@ import torch
 from catalog_pipeline.diffusion.sampling import SamplingPlan
 from catalog_pipeline.evaluation.features import open_encoder
 from catalog_pipeline.evaluation.product_mask import ProductMasker
-from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.fidelity_gate import (
@@ -22,9 +21,10 @@ from catalog_pipeline.workflows.learn.fidelity_gate import (
     render_samples,
 )
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
+from tests.builders import make_concept
 
 SETTINGS = LearningSettings(gate_images=2, gate_prior_images=3)
-CONCEPT = Concept("A", "A", "mug", "", ("<A:0>",), "hash", 1)
+CONCEPT = make_concept("A", 1, placeholder_tokens=("<A:0>",))
 
 
 @pytest.fixture

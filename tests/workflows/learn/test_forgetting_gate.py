@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.evaluation.features import open_encoder
 from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.learning.memory import refreshed
-from catalog_pipeline.records import AdapterVersion, Concept
+from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import AdapterSettings, LearningSettings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.local import LocalObjectStore
@@ -31,13 +30,14 @@ from catalog_pipeline.workflows.learn.forgetting_report import (
 )
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
 from catalog_pipeline.workflows.learn.refused_candidates import before_after_sheet
+from tests.builders import make_adapter_version, make_concept
 
 OWN = LearningSettings(gate_images=2, gate_prior_images=2)
 SHARED = OWN.model_copy(update={"adapter": AdapterSettings(slots="shared")})
 
 
 def named(sku: str, task: int = 1) -> Concept:
-    return Concept(sku, sku, "mug", "", (f"<{sku}:0>",), "hash", task)
+    return make_concept(sku, task, placeholder_tokens=(f"<{sku}:0>",))
 
 
 NEW = named("NEW", 3)
@@ -81,19 +81,8 @@ class Collection:
             pictures = render_samples(tools, named(sku), slot, 2, OWN.seed)
             entry = MemoryEntry(sku, ("a {concept}",), tools.encoder.encode(pictures))
             parts[f"memory/{sku}"] = self.store.write_part(encode_memory(entry))
-        self.version = AdapterVersion(
-            version="v",
-            collection="default",
-            parent=None,
-            concepts=(named("A", 1), named("B", 2)),
-            base_model_hash="base",
-            config_hash="config",
-            parts=parts,
-            memory_version="m",
-            code_version="test",
-            seed=0,
-            created_utc=datetime.now(UTC),
-        )
+        version = make_adapter_version(named("A", 1), named("B", 2), parts=parts)
+        self.version = replace(version, version="v")
 
     def gate(self, tools: LearningTools, settings: LearningSettings):
         return open_gate(tools, self.objects, self.store, self.version, NEW, settings)

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
     Features,
-    IndexRow,
     Pixels,
     RenderJob,
     SkuStatus,
@@ -34,9 +33,9 @@ from catalog_pipeline.workflows.night.plan_night import (
 )
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.night.render_night import render_night
+from tests.builders import make_index_row
 from tests.workflows.painted_night import (
     DAY,
-    NIGHT,
     SIDE,
     ColourEncoder,
     ColourJudge,
@@ -45,10 +44,7 @@ from tests.workflows.painted_night import (
     Studio,
 )
 
-
-@pytest.fixture
-def studio(make_settings: Callable[..., Settings]) -> Studio:
-    return Studio(make_settings(generation=NIGHT))
+RETIRED = make_index_row("a", status=SkuStatus.RETIRED)
 
 
 # --- planning ----------------------------------------------------------------
@@ -73,7 +69,7 @@ def test_new_versions_settings_and_retirements_supersede_the_plan(studio: Studio
     studio.learn("c")
     plans.append(plan_night(studio.settings, DAY))
     assert {sku for job in plans[3].jobs for sku in job.skus} == {"a", "b", "c"}
-    open_home(studio.settings).index.update(lambda rows: [*rows, index_row("a")])
+    open_home(studio.settings).index.update(lambda _: [RETIRED])
     plans.append(plan_night(studio.settings, DAY))
     assert {sku for job in plans[4].jobs for sku in job.skus} == {"b", "c"}
     assert read_plan(studio.settings, DAY) == plans[4]
@@ -95,7 +91,7 @@ def test_nothing_learned_is_a_clear_error(studio: Studio) -> None:
     with pytest.raises(GenerationError, match="learn at least one SKU"):
         studio.render()
     studio.learn("a")
-    open_home(studio.settings).index.update(lambda rows: [*rows, index_row("a")])
+    open_home(studio.settings).index.update(lambda _: [RETIRED])
     with pytest.raises(GenerationError, match="none is on sale"):
         plan_night(studio.settings, DAY)
 
@@ -324,21 +320,3 @@ def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:
 
     with pytest.raises(GenerationError, match="has 3 features, the encoder gives 6"):
         render_night(studio.settings, DAY, open_sampler=open_painter, encoder=WideEncoder())
-
-
-def index_row(sku: str) -> IndexRow:
-    seen = datetime(2025, 3, 1, tzinfo=UTC)
-    return IndexRow(
-        sku=sku,
-        collection="default",
-        name=sku,
-        class_noun="mug",
-        category="",
-        content_hash="hash",
-        learned_hash="hash",
-        photo_count=5,
-        bytes=1,
-        first_seen_utc=seen,
-        newest_modified_utc=seen,
-        status=SkuStatus.RETIRED,
-    )

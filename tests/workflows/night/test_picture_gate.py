@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
@@ -25,6 +24,7 @@ from catalog_pipeline.workflows.night.picture_gate import (
 from catalog_pipeline.workflows.night.picture_scores import PictureScorer
 from catalog_pipeline.workflows.night.plan_night import plan_night, read_plan, report_key
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from tests.builders import make_archive_row
 from tests.workflows.hard_night import (
     ALWAYS,
     FORGOTTEN,
@@ -33,7 +33,6 @@ from tests.workflows.hard_night import (
     hard_studio,
     held,
     published,
-    published_night,
 )
 from tests.workflows.painted_night import (
     DAY,
@@ -47,11 +46,6 @@ from tests.workflows.painted_night import (
 @pytest.fixture
 def studio(make_settings: Callable[..., Settings]) -> Studio:
     return hard_studio(make_settings)
-
-
-@pytest.fixture
-def night(studio: Studio) -> Studio:
-    return published_night(studio)
 
 
 # --- further attempts --------------------------------------------------------
@@ -232,29 +226,6 @@ def test_a_judge_knows_the_class_but_not_the_whole_collection(
 
 
 def judged_row(sku: str, found: int) -> ArchiveRow:
-    return ArchiveRow(
-        image_id="i",
-        path="p",
-        sha256="s",
-        day=DAY,
-        job_id="i",
-        prompt="",
-        skus=(sku,),
-        layout="single",
-        seed=0,
-        sampler="ddim",
-        steps=1,
-        guidance=1.0,
-        width=8,
-        height=8,
-        base_model_hash="b",
-        collection="default",
-        adapter_version="v",
-        memory_version="m",
-        scores={f"found/{sku}": float(found), f"found_first/{sku}": 0.0},
-        superseded=False,
-        created_utc=datetime(2025, 3, 14, tzinfo=UTC),
-        schema_version=2,
-        attempts=2,
-        verdict="passed" if found else "failed",
-    )
+    scores = {f"found/{sku}": float(found), f"found_first/{sku}": 0.0}
+    verdict = "passed" if found else "failed"
+    return make_archive_row("i", sku, scores=scores, attempts=2, verdict=verdict)

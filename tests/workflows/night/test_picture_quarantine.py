@@ -27,7 +27,6 @@ from tests.workflows.hard_night import (
     hard_studio,
     held,
     published,
-    published_night,
 )
 from tests.workflows.painted_night import DAY, Studio
 
@@ -35,11 +34,6 @@ from tests.workflows.painted_night import DAY, Studio
 @pytest.fixture
 def studio(make_settings: Callable[..., Settings]) -> Studio:
     return hard_studio(make_settings)
-
-
-@pytest.fixture
-def night(studio: Studio) -> Studio:
-    return published_night(studio)
 
 
 def test_what_still_fails_is_kept_marked_and_not_published(night: Studio) -> None:

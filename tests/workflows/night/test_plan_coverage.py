@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from catalog_pipeline.records import NightPlan
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.night_inputs import count_shown, read_inputs
@@ -23,14 +19,9 @@ from catalog_pipeline.workflows.night.plan_night import (
 )
 from catalog_pipeline.workflows.night.preview_night import preview_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
-from tests.workflows.painted_night import DAY, NIGHT, Studio
+from tests.workflows.painted_night import DAY, Studio
 
 YESTERDAY = DAY - timedelta(days=1)
-
-
-@pytest.fixture
-def studio(make_settings: Callable[..., Settings]) -> Studio:
-    return Studio(make_settings(generation=NIGHT))
 
 
 def asking(studio: Studio, **policies: Any) -> Studio:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.plan_night import (
     plan_night,
@@ -14,14 +11,8 @@ from catalog_pipeline.workflows.night.plan_night import (
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from tests.workflows.painted_night import (
     DAY,
-    NIGHT,
     Studio,
 )
-
-
-@pytest.fixture
-def studio(make_settings: Callable[..., Settings]) -> Studio:
-    return Studio(make_settings(generation=NIGHT))
 
 
 def test_the_manifest_is_readable_by_pandas_with_skus_as_strings(studio: Studio) -> None:

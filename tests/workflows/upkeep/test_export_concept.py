@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,18 @@ from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import ConfigurationError, LearningError
-from catalog_pipeline.records import AdapterVersion, Concept
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_engine
 from catalog_pipeline.workflows.upkeep.export_concept import export_concept
+from tests.builders import make_adapter_version, make_concept, promote
+from tests.tiny_model import fill_slot
 
 STEPS, SEED, SIDE = 3, 7, 16
 PLAN = SamplingPlan(steps=STEPS, guidance=1.0, width=SIDE, height=SIDE)
 SKU = "Mug-00123.a"
 
 Publish = Callable[..., tuple[Settings, DiffusionEngine]]
-
-
-def written_slot(engine: DiffusionEngine, slot: str, seed: int) -> None:
-    """A slot of random contents that changes the picture visibly."""
-    generator = torch.Generator().manual_seed(seed)
-    engine.adapter.add_slot(slot, generator)
-    with torch.no_grad():
-        for parameter in engine.adapter.parameters_of(slot):
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    engine.adapter.parameters_changed()
 
 
 @pytest.fixture
@@ -63,7 +52,7 @@ def publish(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> 
         store = open_home(settings).adapters(collection)
         parts: dict[str, str] = {}
         if shared:
-            written_slot(engine, "shared", 1)
+            fill_slot(engine, "shared", 1)
             parts["shared"] = store.write_part(encode_part(slot_part(engine, "shared")))
         concepts = []
         for number, sku in enumerate(skus):
@@ -73,36 +62,16 @@ def publish(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> 
                 engine.text.table.add(token, torch.randn(16, generator=generator))
             tensors = token_part(engine, tokens)
             if not shared:
-                written_slot(engine, sku, number)
+                fill_slot(engine, sku, number)
                 tensors |= slot_part(engine, sku)
             parts[f"concept/{sku}"] = store.write_part(encode_part(tensors))
-            concepts.append(Concept(sku, sku, "mug", "", tokens, "photos", number + 1))
-        promote(store, collection, concepts, parts, hash_model_folder(tiny_model_folder))
+            concepts.append(make_concept(sku, number + 1, placeholder_tokens=tokens))
+        base = hash_model_folder(tiny_model_folder)
+        fields = {"collection": collection, "parts": parts, "base_model_hash": base}
+        promote(store, make_adapter_version(*concepts, **fields))
         return settings, engine
 
     return make
-
-
-def promote(
-    store: Any, collection: str, concepts: list[Concept], parts: Mapping[str, str], base: str
-) -> None:
-    draft = AdapterVersion(
-        version="",
-        collection=collection,
-        parent=None,
-        concepts=tuple(concepts),
-        base_model_hash=base,
-        config_hash="config",
-        parts=parts,
-        memory_version="",
-        code_version="0.1.0",
-        seed=0,
-        created_utc=datetime(2026, 3, 1, tzinfo=UTC),
-    )
-    version = replace(draft, version=version_hash(draft))
-    store.publish(version)
-    with store.lease(timeout_seconds=1) as lease:
-        store.promote(version.version, expected=None, fence=lease.fence)
 
 
 def ours(engine: DiffusionEngine, sku: str, slot: str) -> torch.Tensor:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
-from catalog_pipeline.records import AdapterVersion, Concept, IndexRow, SkuStatus
+from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.versions import list_versions, rollback
-
-MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
+from tests.builders import MOMENT, make_concept, make_index_row, next_version, promote
 
 Learn = Callable[..., AdapterVersion]
 
@@ -33,48 +30,22 @@ def learn(home: Home) -> Learn:
     def commit(collection: str, sku: str, photos: str = "1") -> AdapterVersion:
         store = home.adapters(collection)
         parent = store.current()
-        kept = [c for c in parent.concepts if c.sku != sku] if parent else []
-        concept = Concept(sku, sku, "mug", "", (f"<{sku}>",), f"pixels {photos}", len(kept))
+        task = len(parent.concepts) if parent else 0
+        concept = make_concept(sku, task, photos_hash=f"pixels {photos}")
         part = store.write_part(f"{sku} {photos}".encode())
-        draft = AdapterVersion(
-            version="",
-            collection=collection,
-            parent=parent.version if parent else None,
-            concepts=(*kept, concept),
-            base_model_hash="base",
-            config_hash="config",
-            parts={**(parent.parts if parent else {}), f"concept/{sku}": part},
-            memory_version="",
-            code_version="0.1.0",
-            seed=0,
-            created_utc=next(moments),
+        version = next_version(
+            parent, concept, part, collection=collection, created_utc=next(moments)
         )
-        version = replace(draft, version=version_hash(draft))
-        store.publish(version)
-        with store.lease(timeout_seconds=1) as lease:
-            store.promote(version.version, expected=draft.parent, fence=lease.fence)
+        promote(store, version)
         home.index.update(lambda rows: _with(rows, _row(collection, sku, photos)))
         return version
 
     return commit
 
 
-def _row(collection: str, sku: str, photos: str) -> IndexRow:
-    content = f"files {sku} {photos}"
-    return IndexRow(
-        sku=sku,
-        collection=collection,
-        name=sku,
-        class_noun="mug",
-        category="",
-        content_hash=content,
-        learned_hash=content,
-        photo_count=4,
-        bytes=1,
-        first_seen_utc=MOMENT,
-        newest_modified_utc=MOMENT,
-        status=SkuStatus.LEARNED,
-    )
+def _row(collection: str, sku: str, photos: str, status: SkuStatus = SkuStatus.LEARNED) -> IndexRow:
+    hashes = dict.fromkeys(("content_hash", "learned_hash"), f"files {sku} {photos}")
+    return make_index_row(sku, collection=collection, status=status, **hashes)
 
 
 def _with(rows: Sequence[IndexRow], row: IndexRow) -> list[IndexRow]:
@@ -125,8 +96,8 @@ def test_a_sku_that_the_version_lacks_waits_for_a_person(
 ) -> None:
     first = learn("mugs", "a")
     learn("mugs", "b")
-    changed = replace(_row("mugs", "c", "9"), status=SkuStatus.CHANGED)
-    retired = replace(_row("mugs", "d", "9"), status=SkuStatus.RETIRED)
+    changed = _row("mugs", "c", "9", SkuStatus.CHANGED)
+    retired = _row("mugs", "d", "9", SkuStatus.RETIRED)
     home.index.update(lambda rows: [*rows, changed, retired])
     rollback(settings, first.version)
     assert _statuses(home) == {"a": "learned", "b": "failed", "c": "changed", "d": "retired"}
