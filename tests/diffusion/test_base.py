@@ -19,8 +19,8 @@ from catalog_pipeline.settings import BaseModelSettings
 def test_embedded_is_the_default_and_opens_frozen():
     base = load_base_model(BaseModelSettings())
     assert base.sample_size_px == 128
-    assert base.latent_factor == 4
-    assert base.prediction_type == "v_prediction"
+    assert base.vae_scale_factor == 4
+    assert base.scheduler_config["prediction_type"] == "v_prediction"
     assert not any(p.requires_grad for p in base.unet.parameters())
 
 

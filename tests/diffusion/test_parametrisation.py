@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from catalog_pipeline.diffusion.adapter import Route, resize_masks, whole_image
+from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parametrisation import (
     Dense,
@@ -19,6 +19,7 @@ from catalog_pipeline.diffusion.parametrisation import (
     make_parametrisation,
 )
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
+from catalog_pipeline.diffusion.regional import resize_masks
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
 

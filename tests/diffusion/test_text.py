@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from catalog_pipeline.diffusion.text import TextConditioner, placeholder_tokens
+from catalog_pipeline.diffusion.text import placeholder_tokens
 
 
 def test_prompts_without_placeholders_are_encoded_as_by_the_base(engine):
@@ -37,4 +37,4 @@ def test_unknown_placeholder_and_second_conditioner_are_refused(engine):
     with pytest.raises(KeyError):
         engine.text.input_ids(["a <NONE:0> mug"])
     with pytest.raises(ValueError, match="already"):
-        TextConditioner(engine.base)
+        engine.base.text_conditioner()
