@@ -201,7 +201,7 @@ def _check_weights(folder: Path, part: Path, kind: type) -> None:
 
 
 def _refusal(folder: Path, why: str) -> str:
-    return f"the base model at {folder} cannot be opened: {' '.join(why.split())}"
+    return f"{folder} cannot be opened as the base model: {' '.join(why.split())}"
 
 
 def _fetch(hub_id: str) -> Path:
