@@ -78,18 +78,30 @@ def _key(token_id: int) -> str:
 class TextConditioner:
     """Prompts -> encoder hidden states of a CLIP text encoder, with placeholders understood.
 
-    Owns the hook on the text encoder; one conditioner a base model. A family that encodes
-    otherwise (several encoders, a chat template) overrides what differs.
+    Owns the hooks on the text encoders; one conditioner a base model. Of several encoders
+    that read the same ids, a token's row holds a vector for each, in their order. A family
+    that encodes otherwise overrides what differs.
     """
 
-    def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
-        table = text_encoder.get_input_embeddings()
-        if isinstance(table, PlaceholderEmbedding):
-            raise ValueError("this base model already has a text conditioner; share it")
+    def __init__(self, tokenizer: Any, *text_encoders: Any) -> None:
         self.tokenizer = tokenizer
-        self.table = PlaceholderEmbedding(table)
-        self._text_encoder = text_encoder
-        text_encoder.set_input_embeddings(self.table)
+        self._text_encoders = text_encoders
+        self._tables: list[PlaceholderEmbedding] = []
+        start = 0
+        for encoder in text_encoders:
+            base = encoder.get_input_embeddings()
+            if isinstance(base, PlaceholderEmbedding):
+                raise ValueError("this base model already has a text conditioner; share it")
+            columns = slice(start, start + base.embedding_dim)
+            table = PlaceholderEmbedding(base, columns, self._tables[0] if self._tables else None)
+            encoder.set_input_embeddings(table)
+            self._tables.append(table)
+            start = columns.stop
+
+    @property
+    def table(self) -> PlaceholderEmbedding:
+        """Where placeholder tokens are registered, and where their rows are."""
+        return self._tables[0]
 
     @property
     def length(self) -> int:
@@ -99,7 +111,7 @@ class TextConditioner:
     def initial_vector(self, words: str) -> Tensor:
         """Mean base embedding of ``words``, ``(width,)``: where a new token starts."""
         ids = self.tokenizer(words, add_special_tokens=False).input_ids
-        return self.table.base.weight[ids].mean(0)
+        return torch.cat([table.base.weight[ids].mean(0) for table in self._tables])
 
     def load(self, tokens: Mapping[str, Tensor]) -> None:
         """Register every ``token -> vector (width,)``."""
@@ -123,7 +135,7 @@ class TextConditioner:
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """``encoder_hidden_states`` (batch, tokens, width), differentiable in the placeholders."""
-        encoder_hidden_states = self._text_encoder(self.input_ids(prompts))[0]
+        encoder_hidden_states = self._text_encoders[0](self.input_ids(prompts))[0]
         assert isinstance(encoder_hidden_states, Tensor)
         return encoder_hidden_states
 

@@ -204,6 +204,11 @@ class BaseModel(ABC):
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """What ``load_textual_inversion`` reads for ``token``; ``rows`` is ``(tokens, width)``."""
 
+    def inversion_code(self, file: str, token: str) -> str:
+        """The line of Python that loads ``file`` with ``token`` into ``pipe``."""
+        del token  # of use where one file serves several text encoders
+        return f'pipe.load_textual_inversion("{file}")'
+
     @abstractmethod
     def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
         """Add ``token -> row (width,)`` to vocabularies and token tables, in place.

@@ -202,7 +202,7 @@ def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str
         name = f"learned_embeds{f'-{sku}' if len(tokens) > 1 else ''}.safetensors"
         inversion = base.inversion_state_dict(tokens[sku], stack(list(rows)))
         save_file(inversion, folder / name, metadata={"format": "pt"})
-        lines.append(f'pipe.load_textual_inversion("{name}")')
+        lines.append(base.inversion_code(name, tokens[sku]))
     prompts = _prompts(learned.concepts, tokens, settings.generation)
     opening = (
         f"pipe is a {base.pipelines[0]} opened on the base model that the concepts were\n"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import ConfigurationError, LearningError
-from catalog_pipeline.records import AdapterVersion, Concept
+from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_engine
 from catalog_pipeline.workflows.upkeep.export_concept import export_concept
+from tests.workflows.upkeep.published import promote
 
 STEPS, SEED, SIDE = 3, 7, 16
 PLAN = SamplingPlan(steps=STEPS, guidance=1.0, width=SIDE, height=SIDE)
@@ -81,28 +80,6 @@ def publish(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> 
         return settings, engine
 
     return make
-
-
-def promote(
-    store: Any, collection: str, concepts: list[Concept], parts: Mapping[str, str], base: str
-) -> None:
-    draft = AdapterVersion(
-        version="",
-        collection=collection,
-        parent=None,
-        concepts=tuple(concepts),
-        base_model_hash=base,
-        config_hash="config",
-        parts=parts,
-        memory_version="",
-        code_version="0.1.0",
-        seed=0,
-        created_utc=datetime(2026, 3, 1, tzinfo=UTC),
-    )
-    version = replace(draft, version=version_hash(draft))
-    store.publish(version)
-    with store.lease(timeout_seconds=1) as lease:
-        store.promote(version.version, expected=None, fence=lease.fence)
 
 
 def ours(engine: DiffusionEngine, sku: str, slot: str) -> torch.Tensor:
