@@ -6,13 +6,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
@@ -56,6 +50,8 @@ def write_tiny_model(folder: Path, prediction_type: str = "v_prediction") -> Pat
 
 def write_tiny_xl(folder: Path) -> Path:
     """Write a Stable Diffusion XL of the same size, noise-predicting, to ``folder``."""
+    from diffusers import StableDiffusionXLPipeline
+
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=4,

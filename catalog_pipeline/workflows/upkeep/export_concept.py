@@ -21,7 +21,7 @@ from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.learn.learning_inputs import SHARED
-from catalog_pipeline.workflows.models import check_same_base, read_named_part
+from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +85,7 @@ def export_concept(
     Raises:
         ConfigurationError: ``out`` holds files, a SKU is not learned, SKUs that do not
             share their deltas, or a change that fits no LoRA.
+        BaseModelError: the base model cannot be opened.
         LearningError: learned on another base model.
         StoreError: a version or a part cannot be read.
     """
@@ -96,6 +97,7 @@ def export_concept(
             f"{target} exists and is not an empty folder; expected a new one, so that nothing is "
             "overwritten; give another --out, or remove it"
         )
+    check_base_model(settings)
     home = open_home(settings)
     store, version = _find(home, list(dict.fromkeys(skus)), collection)
     learned = _read(settings, store, version, list(dict.fromkeys(skus)))
