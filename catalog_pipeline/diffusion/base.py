@@ -52,7 +52,7 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     try:
         return find_family(folder).open(folder, hash_model_folder(folder), device, dtype)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BaseModelError(_refusal(folder, f"{error}; copy the base model again")) from error
+        raise _refused(folder, f"{error}; copy the base model again") from error
 
 
 def resolve_base_model(settings: BaseModelSettings) -> Path:
@@ -62,28 +62,31 @@ def resolve_base_model(settings: BaseModelSettings) -> Path:
         BaseModelError: no such folder, a single file, a model of an unknown family, parts or
             weights that are missing, cut off or pickled, or a hub id while ``offline``.
     """
-    if settings.base_model == "embedded":
-        folder = EMBEDDED_WEIGHTS
-    else:
-        folder = Path(settings.base_model).expanduser()
-        if folder.is_file():
-            raise BaseModelError(
-                f"base_model {folder} is a single file; expected a diffusers folder; write one by "
-                "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
-            )
-        if not folder.is_dir():
-            if settings.offline:
-                raise BaseModelError(
-                    f"base_model '{settings.base_model}' is not a folder, and offline is true; "
-                    "expected 'embedded' or a local diffusers folder; set offline: false to fetch "
-                    "a hub id"
-                )
-            folder = _fetch(settings.base_model)
-    family = find_family(folder)
-    for name, kind in family.part_classes.items():
+    folder = _locate(settings)
+    for name, kind in find_family(folder).part_classes.items():
         if issubclass(kind, nn.Module):
             _check_weights(folder, folder / name, kind)
     return folder
+
+
+def _locate(settings: BaseModelSettings) -> Path:
+    if settings.base_model == "embedded":
+        return EMBEDDED_WEIGHTS
+    path = Path(settings.base_model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise _refused(
+            path,
+            "it is a single file; expected a diffusers folder; write one with "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)",
+        )
+    if settings.offline:
+        raise BaseModelError(
+            f"base_model '{settings.base_model}' is not a folder, and offline is true; expected "
+            "'embedded' or a local diffusers folder; set offline: false to fetch a hub id"
+        )
+    return _fetch(settings.base_model)
 
 
 def find_family(folder: Path) -> type[BaseModel]:
@@ -98,37 +101,23 @@ def find_family(folder: Path) -> type[BaseModel]:
     """
     index = folder / "model_index.json"
     if index.is_file():
-        found = _read_json(folder, index).get("_class_name")
+        found = str(_read_json(folder, index).get("_class_name"))
         if found not in FAMILIES:
-            raise BaseModelError(
-                _refusal(
-                    folder,
-                    f"model_index.json says {found}; supported are {_supported()}; name another "
-                    "folder, or 'embedded', in base_model.yaml: base_model",
-                )
-            )
+            raise _unsupported(folder, f"model_index.json says {found}")
         family = FAMILIES[found]
     else:
         family = min(
             FAMILIES.values(), key=lambda f: (len(_missing(folder, f)), -len(f.part_classes))
         )
     if missing := _missing(folder, family):
-        raise BaseModelError(
-            _refusal(
-                folder,
-                f"it lacks {', '.join(missing)}; expected a diffusers folder with the sub-folders "
-                f"{', '.join(family.part_classes)} ({family.title}); copy the base model again",
-            )
+        raise _refused(
+            folder,
+            f"it lacks {', '.join(missing)}; expected a diffusers folder with the sub-folders "
+            f"{', '.join(family.part_classes)} ({family.title}); copy the base model again",
         )
     misfit = family.find_misfit({part: _config(folder, part) for part in family.part_classes})
     if misfit is not None:
-        raise BaseModelError(
-            _refusal(
-                folder,
-                f"{misfit}; supported are {_supported()}; name another folder, or 'embedded', in "
-                "base_model.yaml: base_model",
-            )
-        )
+        raise _unsupported(folder, misfit)
     return family
 
 
@@ -136,31 +125,25 @@ def _missing(folder: Path, family: type[BaseModel]) -> list[str]:
     return [part for part in family.part_classes if not (folder / part).is_dir()]
 
 
-def _supported() -> str:
-    titles: dict[str, list[str]] = {}
-    for pipeline, family in FAMILIES.items():
-        titles.setdefault(family.title, []).append(pipeline)
-    return "; ".join(f"{title} ({', '.join(names)})" for title, names in titles.items())
-
-
 def _config(folder: Path, part: str) -> Mapping[str, Any]:
     """The configuration of a part; every other JSON of it must be readable too."""
     configs = {path.name: _read_json(folder, path) for path in (folder / part).glob("*.json")}
     if not configs:
-        raise BaseModelError(
-            _refusal(folder, f"{part} has no configuration (*.json); copy the base model again")
-        )
+        raise _refused(folder, f"{part} has no configuration (*.json); copy the base model again")
     return configs.get("config.json") or configs.get("scheduler_config.json") or {}
 
 
-def _read_json(folder: Path, path: Path) -> Any:
+def _read_json(folder: Path, path: Path) -> dict[str, Any]:
+    place = path.relative_to(folder).as_posix()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        place = path.relative_to(folder).as_posix()
-        raise BaseModelError(
-            _refusal(folder, f"{place} is not readable JSON: {error}; copy the base model again")
+        raise _refused(
+            folder, f"{place} is not readable JSON: {error}; copy the base model again"
         ) from error
+    if not isinstance(read, dict):
+        raise _refused(folder, f"{place} holds no JSON object; copy the base model again")
+    return read
 
 
 def _check_weights(folder: Path, part: Path, kind: type) -> None:
@@ -179,29 +162,37 @@ def _check_weights(folder: Path, part: Path, kind: type) -> None:
                 "pickled weights are never opened; write safetensors with "
                 "save_pretrained(FOLDER, safe_serialization=True)"
             )
-        raise BaseModelError(
-            _refusal(
-                folder,
-                f"{part.name} lacks the weights {', '.join(missing) or whole} and holds "
-                f"{', '.join(present) or 'none'}; {advice}",
-            )
+        raise _refused(
+            folder,
+            f"{part.name} lacks the weights {', '.join(missing) or whole} and holds "
+            f"{', '.join(present) or 'none'}; {advice}",
         )
     for name in names:
         try:
             with safe_open(part / name, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise BaseModelError(
-                _refusal(
-                    folder,
-                    f"{part.name}/{name} is not a whole safetensors file ({error}); download or "
-                    "copy the base model again",
-                )
+            raise _refused(
+                folder,
+                f"{part.name}/{name} is not a whole safetensors file ({error}); download or copy "
+                "the base model again",
             ) from error
 
 
-def _refusal(folder: Path, why: str) -> str:
-    return f"{folder} cannot be opened as the base model: {' '.join(why.split())}"
+def _unsupported(folder: Path, found: str) -> BaseModelError:
+    titles: dict[str, list[str]] = {}
+    for pipeline, family in FAMILIES.items():
+        titles.setdefault(family.title, []).append(pipeline)
+    supported = "; ".join(f"{title} ({', '.join(names)})" for title, names in titles.items())
+    return _refused(
+        folder,
+        f"{found}; supported are {supported}; name another folder, or 'embedded', in "
+        "base_model.yaml: base_model",
+    )
+
+
+def _refused(path: Path, why: str) -> BaseModelError:
+    return BaseModelError(f"{path} cannot be opened as the base model: {' '.join(why.split())}")
 
 
 def _fetch(hub_id: str) -> Path:

@@ -163,7 +163,7 @@ def make_parametrisation(settings: AdapterSettings) -> Parametrisation:
 
 
 def find_parametrisation(layer: str, tensors: Mapping[str, Tensor]) -> Parametrisation:
-    """Whose ``tensors`` these are, told by their names, so that no setting has to be as it was.
+    """Whose ``tensors`` these are, by their names, so that no setting has to be as it was.
 
     Raises:
         ValueError: nobody's.

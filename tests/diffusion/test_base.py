@@ -83,6 +83,12 @@ def test_another_pipeline_is_named_with_what_is_supported(copy, pipeline):
     assert "base_model.yaml: base_model" in said
 
 
+@pytest.mark.parametrize("written", ["{", "[]", '{"_class_name": ["a"]}'])
+def test_a_damaged_index_is_refused(copy, written):
+    (copy / "model_index.json").write_text(written)
+    assert "model_index.json" in refusal(copy)
+
+
 def test_sdxl_is_refused_with_its_index_and_without(tmp_path):
     folder = write_tiny_xl(tmp_path / "xl")
     assert "model_index.json says StableDiffusionXLPipeline; supported are" in refusal(folder)
