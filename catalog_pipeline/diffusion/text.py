@@ -114,8 +114,15 @@ class TextConditioner:
         return torch.cat([table.base.weight[ids].mean(0) for table in self._tables])
 
     def load(self, tokens: Mapping[str, Tensor]) -> None:
-        """Register every ``token -> vector (width,)``."""
+        """Register every ``token -> vector (width,)``.
+
+        Raises:
+            ValueError: a vector of another width, as of another base.
+        """
+        width = sum(table.base.embedding_dim for table in self._tables)
         for token, vector in tokens.items():
+            if vector.shape != (width,):
+                raise ValueError(f"{token} has shape {tuple(vector.shape)}, expected ({width},)")
             self.table.add(token, vector.to(self.table.base.weight.device))
 
     def input_ids(self, prompts: Sequence[str]) -> Tensor:

@@ -122,7 +122,7 @@ def cut_off(unet: Path) -> None:
 
 def pickled(unet: Path) -> None:
     (unet / WEIGHTS).unlink()
-    torch.save({}, unet / "diffusion_pytorch_model.bin")
+    (unet / "diffusion_pytorch_model.bin").write_bytes(b"never read")
 
 
 def in_shards(unet: Path) -> None:

@@ -75,11 +75,14 @@ def render_night(
         StoreError: a picture or its row cannot be stored.
     """
     started = time.monotonic()
-    if open_sampler is None:
-        check_base_model(settings)
     sink = progress or SilentProgress()
     home, quality = open_home(settings), settings.generation.quality
-    jobs = (find_plan(settings, day) or plan_night(settings, day)).jobs
+    plan = find_plan(settings, day)
+    if plan is None:
+        if open_sampler is None:
+            check_base_model(settings)
+        plan = plan_night(settings, day)
+    jobs = plan.jobs
     known = _known_rows(home.archive, day)
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
     reused = len(jobs) - len(missing)
