@@ -1,4 +1,4 @@
-"""A tiny Stable Diffusion folder: real diffusers classes, random weights, milliseconds a step."""
+"""Tiny Stable Diffusion folders: real diffusers classes, random weights, milliseconds a step."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.diffusion.base import load_base_model
@@ -30,29 +30,8 @@ def write_tiny_model(folder: Path, prediction_type: str = "v_prediction") -> Pat
         attention_head_dim=2,
         norm_num_groups=4,
     )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(4, 8, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=16,
-        scaling_factor=0.6,
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=2782,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=77,
-            bos_token_id=2780,
-            eos_token_id=2781,
-            pad_token_id=2781,
-        )
-    )
+    vae = _vae()
+    text = CLIPTextModel(_text_config(16))
     scheduler = DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type=prediction_type,
@@ -89,3 +68,65 @@ def fill_slot(engine: DiffusionEngine, slot: str, seed: int, scale: float = 0.3)
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
     engine.adapter.parameters_changed()
     return generator
+
+
+def write_tiny_xl(folder: Path) -> Path:
+    """Write a Stable Diffusion XL of the same size, noise-predicting, to ``folder``."""
+    from diffusers import StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=16 + 24,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2,
+        norm_num_groups=4,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 12,
+    )
+    tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED_WEIGHTS / "tokenizer")
+    pipeline = StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(16)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(24, projection_dim=12)),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(4, 8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=0.6,
+    )
+
+
+def _text_config(width: int, **changes: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=2782,
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=2780,
+        eos_token_id=2781,
+        pad_token_id=2781,
+        **changes,
+    )

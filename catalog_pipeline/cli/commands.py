@@ -181,10 +181,13 @@ def generate(
     if dry_run:
         _preview(settings, night, as_json)
         return
-    from catalog_pipeline.workflows.night.plan_night import plan_night
+    from catalog_pipeline.workflows.models import check_base_model
+    from catalog_pipeline.workflows.night.plan_night import find_plan, plan_night
     from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
     from catalog_pipeline.workflows.night.render_night import render_night
 
+    if find_plan(settings, night) is None:
+        check_base_model(settings)
     plan = plan_night(settings, night)
     typer.echo("\n".join(report.plan_lines(plan, in_full=False)))
     with open_progress() as progress:

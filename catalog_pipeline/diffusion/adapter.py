@@ -1,4 +1,4 @@
-"""The concept adapter: small deltas on the base's transformer blocks, routed per image region.
+"""The concept adapter: small deltas on layers of the base's denoiser, routed per image region.
 
 A *slot* is one set of deltas. With ``slots: per_concept`` every SKU owns
 one; with ``slots: shared`` the collection owns a single one (as in L2DM). A
@@ -6,7 +6,7 @@ one; with ``slots: shared`` the collection owns a single one (as in L2DM). A
 which pixels. A prompt that names no learned product gets no slot, so base-only
 pictures are those of the untouched base.
 
-For a linear layer ``W`` of a transformer block, a pixel ``p`` of image ``b`` and
+For a linear layer ``W``, a pixel ``p`` of image ``b`` and
 regions ``r`` with masks ``m_r`` in [0, 1]::
 
     y_p = W x_p + sum_r m_r(p) * U_s(r) D_s(r) x_p
@@ -20,7 +20,6 @@ which masks attention outputs only).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,14 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from catalog_pipeline.diffusion.base import BaseModel
+from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.diffusion.routed_linear import RoutedLinear, slot_key
 from catalog_pipeline.settings import AdapterSettings
 
-_KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
-_FEED_FORWARD = ("net.0.proj", "net.2")
-"""Of a diffusers ``FeedForward``: into its hidden width, and back."""
 _ROUTES_IN_USE = 2
 """Routes whose packed weights are kept: a guided batch, and its conditional half alone."""
 
@@ -67,7 +63,7 @@ def whole_image(slots: Iterable[str | None]) -> Route:
 
 
 class ConceptAdapter:
-    """Installs :class:`RoutedLinear` into a base UNet and manages its slots."""
+    """Installs :class:`RoutedLinear` into the base's denoiser and manages its slots."""
 
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
         self.parametrisation = make_parametrisation(settings)
@@ -78,31 +74,15 @@ class ConceptAdapter:
         self._serials = 0
         self._known_routes: dict[int, tuple[Route, int]] = {}  # by id: the route and its serial
         self._masks: dict[tuple[Any, ...], Tensor] = {}
-        self._device = base.device
+        self._base = base
         self.layers: dict[str, RoutedLinear] = {}
-        for name, module in list(base.unet.named_modules()):
-            kind = _KINDS.get(name.rsplit(".", 1)[-1])
-            if kind == "feed_forward" and settings.feed_forward:
-                for target in _FEED_FORWARD:
-                    self._install(module, f"{name}.{target}", target, on_text=False)
-            elif kind in settings.attentions:
-                for target in settings.targets:
-                    on_text = kind == "cross" and target in ("to_k", "to_v")
-                    self._install(module, f"{name}.{target}", target, on_text=on_text)
+        for name, rows in base.delta_layers(settings).items():
+            linear = base.denoiser.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            self.layers[name] = RoutedLinear(linear, self, on_text=rows == "text")
+            base.denoiser.set_submodule(name, self.layers[name])
         if not self.layers:
             raise ValueError(f"no layer matches {settings.targets}, {settings.attentions}")
-
-    def _install(self, block: nn.Module, name: str, target: str, *, on_text: bool) -> None:
-        parent_path, _, leaf = target.rpartition(".")
-        parent = block.get_submodule(parent_path) if parent_path else block
-        linear = parent[int(leaf)] if isinstance(parent, nn.ModuleList) else getattr(parent, leaf)
-        assert isinstance(linear, nn.Linear)
-        routed = RoutedLinear(linear, self, on_text=on_text)
-        if isinstance(parent, nn.ModuleList):
-            parent[int(leaf)] = routed
-        else:
-            setattr(parent, leaf, routed)
-        self.layers[name] = routed
 
     # --- slots ---------------------------------------------------------------
 
@@ -117,7 +97,7 @@ class ConceptAdapter:
         for layer in self.layers.values():
             fresh = self.parametrisation.initial(layer.base.weight, generator)
             layer.slots[slot_key(slot)] = nn.ParameterDict(
-                {name: nn.Parameter(value.to(self._device)) for name, value in fresh.items()}
+                {name: nn.Parameter(value.to(self._base.device)) for name, value in fresh.items()}
             )
         self._forget_packed()
 
@@ -197,7 +177,7 @@ class ConceptAdapter:
         for name, layer in self.layers.items():
             # Zeros change nothing, in every parametrisation.
             own = {
-                key: tensors.get(f"{name}.{key}", torch.zeros(shape)).float().to(self._device)
+                key: tensors.get(f"{name}.{key}", torch.zeros(shape)).float().to(self._base.device)
                 for key, shape in self.parametrisation.shapes(layer.base.weight).items()
             }
             layer.slots[slot_key(slot)] = nn.ParameterDict(
@@ -263,14 +243,6 @@ class ConceptAdapter:
             return None
         key = (self.route_serial, positions, dtype, regions, rank)
         if key not in self._masks:
-            masks = resize_masks(self.route.masks, positions)[:, list(regions)]
+            masks = self._base.position_masks(self.route.masks, positions)[:, list(regions)]
             self._masks[key] = masks.to(dtype).transpose(1, 2).repeat_interleave(rank, 2)
         return self._masks[key]
-
-
-def resize_masks(masks: Tensor, positions: int) -> Tensor:
-    """``(batch, regions, h, w)`` -> ``(batch, regions, positions)``, area-averaged."""
-    height, width = masks.shape[-2:]
-    rows = round(math.sqrt(positions * height / width))
-    resized = nn.functional.interpolate(masks, (rows, positions // rows), mode="area")
-    return resized.flatten(2)

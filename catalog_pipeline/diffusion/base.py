@@ -1,158 +1,217 @@
-"""Opening the frozen base model: embedded, a diffusers folder, or (online) a hub id."""
+"""The door of the frozen base model: embedded, a diffusers folder, or (online) a hub id.
+
+Whatever is not a model of one of the :mod:`~catalog_pipeline.diffusion.families` is refused
+here, from its configurations and the headers of its weights, before any weight is read.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
+from catalog_pipeline.diffusion.families import FAMILIES
+from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.errors import BaseModelError
 from catalog_pipeline.settings import BaseModelSettings
 
-_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """A Stable-Diffusion-family model, frozen, on ``device``.
-
-    UNet and VAE are in ``dtype`` and channels-last; the text encoder stays fp32,
-    since the gradient of new tokens runs through it. ``content_hash`` is the
-    SHA-256 over the names and bytes of the model's files: it changes when any
-    weight or config changes, wherever the folder lies.
-    """
-
-    unet: Any
-    vae: Any
-    text_encoder: Any
-    tokenizer: Any
-    scheduler_config: Any
-    content_hash: str
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def prediction_type(self) -> str:
-        """``epsilon`` or ``v_prediction``."""
-        return str(self.scheduler_config["prediction_type"])
-
-    @property
-    def latent_factor(self) -> int:
-        """Image pixels per latent pixel along one side."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
-    def sample_size_px(self) -> int:
-        """The side in pixels that the UNet was trained at."""
-        return int(self.unet.config.sample_size) * self.latent_factor
+_PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 
 
 def load_base_model(settings: BaseModelSettings) -> BaseModel:
-    """Open the base model that ``settings.base_model`` names.
+    """Open the base model that ``settings.base_model`` names, frozen.
 
     Raises:
-        BaseModelError: no such folder, a folder without the five parts of a
-            Stable Diffusion pipeline, or a hub id while ``offline`` is true.
+        BaseModelError: as :func:`resolve_base_model`, or a part that its class refuses.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     folder = resolve_base_model(settings)
-    # Their bars count files of a folder that opens in a second; ours count real work.
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        unet, vae, text_encoder, tokenizer, scheduler = _open_parts(folder)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BaseModelError(
-            f"the base model at {folder} cannot be opened: {error}; expected a diffusers "
-            "StableDiffusionPipeline folder with safetensors weights"
-        ) from error
     device = torch.device(
         ("cuda" if torch.cuda.is_available() else "cpu")
         if settings.device == "auto"
         else settings.device
     )
     dtype = choose_dtype(settings.dtype, device)
-    for part in (unet, vae, text_encoder):
-        part.requires_grad_(False).eval().to(device)
-    for part in (unet, vae):
-        # torch's own method: diffusers' wrapper warns about a list that is empty here.
-        nn.Module.to(part, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return BaseModel(
-        unet=unet,
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        scheduler_config=scheduler.config,
-        content_hash=hash_model_folder(folder),
-        device=device,
-        dtype=dtype,
-    )
-
-
-def _open_parts(folder: Path) -> tuple[Any, Any, Any, Any, Any]:
-    """UNet, VAE, text encoder, tokenizer and scheduler, in fp32, from local files only."""
-    opened = []
-    kinds: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
-    for name, kind in kinds.items():
-        opened.append(
-            kind.from_pretrained(
-                folder, subfolder=name, local_files_only=True, torch_dtype=torch.float32
-            )
-        )
-    text_encoder = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", local_files_only=True, dtype=torch.float32
-    )
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    return opened[0], opened[1], text_encoder, tokenizer, scheduler
+    # Their bars count files of a folder that opens in a second; ours count real work.
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        return find_family(folder).open(folder, hash_model_folder(folder), device, dtype)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _refused(folder, f"{error}; copy the base model again") from error
 
 
 def resolve_base_model(settings: BaseModelSettings) -> Path:
-    """The local folder of the base model; fetched from the hub only when ``offline`` is false."""
+    """The local folder of the base model; fetched from the hub only when ``offline`` is false.
+
+    Raises:
+        BaseModelError: no such folder, a single file, a model of an unknown family, parts or
+            weights that are missing, cut off or pickled, or a hub id while ``offline``.
+    """
+    folder = _locate(settings)
+    for name, kind in find_family(folder).part_classes.items():
+        if issubclass(kind, nn.Module):
+            _check_weights(folder, folder / name, kind)
+    return folder
+
+
+def _locate(settings: BaseModelSettings) -> Path:
     if settings.base_model == "embedded":
         return EMBEDDED_WEIGHTS
-    folder = Path(settings.base_model).expanduser()
-    if folder.is_dir():
-        missing = [part for part in _PARTS if not (folder / part).is_dir()]
-        if missing:
-            raise BaseModelError(
-                f"{folder} lacks {', '.join(missing)}; expected a diffusers folder with the "
-                f"sub-folders {', '.join(_PARTS)}"
-            )
-        return folder
+    path = Path(settings.base_model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise _refused(
+            path,
+            "it is a single file; expected a diffusers folder; write one with "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)",
+        )
     if settings.offline:
         raise BaseModelError(
             f"base_model '{settings.base_model}' is not a folder, and offline is true; expected "
-            "'embedded' or a local Stable-Diffusion folder; set offline: false to fetch a hub id"
+            "'embedded' or a local diffusers folder; set offline: false to fetch a hub id"
         )
     return _fetch(settings.base_model)
 
 
+def find_family(folder: Path) -> type[BaseModel]:
+    """The family of the model in ``folder``, by its configurations.
+
+    ``_class_name`` of ``model_index.json`` decides; a folder without that file is of the
+    family whose parts it has.
+
+    Raises:
+        BaseModelError: another pipeline class, parts that are missing, configurations that
+            cannot be read, or one that this family does not know.
+    """
+    index = folder / "model_index.json"
+    if index.is_file():
+        found = str(_read_json(folder, index).get("_class_name"))
+        if found not in FAMILIES:
+            raise _unsupported(folder, f"model_index.json says {found}")
+        family = FAMILIES[found]
+    else:
+        family = min(
+            FAMILIES.values(), key=lambda f: (len(_missing(folder, f)), -len(f.part_classes))
+        )
+    if missing := _missing(folder, family):
+        raise _refused(
+            folder,
+            f"it lacks {', '.join(missing)}; expected a diffusers folder with the sub-folders "
+            f"{', '.join(family.part_classes)} ({family.title}); copy the base model again",
+        )
+    misfit = family.find_misfit({part: _config(folder, part) for part in family.part_classes})
+    if misfit is not None:
+        raise _unsupported(folder, misfit)
+    return family
+
+
+def _missing(folder: Path, family: type[BaseModel]) -> list[str]:
+    return [part for part in family.part_classes if not (folder / part).is_dir()]
+
+
+def _config(folder: Path, part: str) -> Mapping[str, Any]:
+    """The configuration of a part; every other JSON of it must be readable too."""
+    configs = {path.name: _read_json(folder, path) for path in (folder / part).glob("*.json")}
+    if not configs:
+        raise _refused(folder, f"{part} has no configuration (*.json); copy the base model again")
+    return configs.get("config.json") or configs.get("scheduler_config.json") or {}
+
+
+def _read_json(folder: Path, path: Path) -> dict[str, Any]:
+    place = path.relative_to(folder).as_posix()
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _refused(
+            folder, f"{place} is not readable JSON: {error}; copy the base model again"
+        ) from error
+    if not isinstance(read, dict):
+        raise _refused(folder, f"{place} holds no JSON object; copy the base model again")
+    return read
+
+
+def _check_weights(folder: Path, part: Path, kind: type) -> None:
+    """Refuse a part whose safetensors files are not there whole; reads their headers only."""
+    whole = SAFETENSORS_WEIGHTS_NAME if issubclass(kind, ModelMixin) else SAFE_WEIGHTS_NAME
+    index = part / f"{whole}.index.json"
+    names = [whole]
+    if index.is_file():
+        names = sorted(set(_read_json(folder, index).get("weight_map", {}).values()))
+    if not names or not all((part / name).is_file() for name in names):
+        missing = [name for name in names if not (part / name).is_file()]
+        present = sorted(path.name for path in part.iterdir() if path.suffix != ".json")
+        advice = "download or copy the base model again"
+        if any(name.endswith(_PICKLED) for name in present):
+            advice = (
+                "pickled weights are never opened; write safetensors with "
+                "save_pretrained(FOLDER, safe_serialization=True)"
+            )
+        raise _refused(
+            folder,
+            f"{part.name} lacks the weights {', '.join(missing) or whole} and holds "
+            f"{', '.join(present) or 'none'}; {advice}",
+        )
+    for name in names:
+        try:
+            with safe_open(part / name, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise _refused(
+                folder,
+                f"{part.name}/{name} is not a whole safetensors file ({error}); download or copy "
+                "the base model again",
+            ) from error
+
+
+def _unsupported(folder: Path, found: str) -> BaseModelError:
+    titles: dict[str, list[str]] = {}
+    for pipeline, family in FAMILIES.items():
+        titles.setdefault(family.title, []).append(pipeline)
+    supported = "; ".join(f"{title} ({', '.join(names)})" for title, names in titles.items())
+    return _refused(
+        folder,
+        f"{found}; supported are {supported}; name another folder, or 'embedded', in "
+        "base_model.yaml: base_model",
+    )
+
+
+def _refused(path: Path, why: str) -> BaseModelError:
+    return BaseModelError(f"{path} cannot be opened as the base model: {' '.join(why.split())}")
+
+
 def _fetch(hub_id: str) -> Path:
+    """The snapshot of a hub id; its family is known before its weights are fetched."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
+        find_family(Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt"])))
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BaseModelError(f"hub model '{hub_id}' cannot be fetched: {error}") from error
 
 
 def hash_model_folder(folder: Path) -> str:
-    """SHA-256 over the sorted relative names and contents of the five parts' files."""
+    """SHA-256 over the sorted relative names and contents of the files of the family's parts."""
     digest = hashlib.sha256()
-    files = sorted(p for part in _PARTS for p in (folder / part).rglob("*") if p.is_file())
+    parts = find_family(folder).part_classes
+    files = sorted(p for part in parts for p in (folder / part).rglob("*") if p.is_file())
     for path in files:
         digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0")
         with path.open("rb") as stream:

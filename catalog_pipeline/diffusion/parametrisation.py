@@ -18,8 +18,9 @@ name               ``delta W``                                                 a
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -27,29 +28,59 @@ from torch import Tensor
 from catalog_pipeline.settings import AdapterSettings
 
 
-class Parametrisation(Protocol):
+class Parametrisation(ABC):
     """How a slot stores its change of one layer."""
 
+    names: ClassVar[frozenset[str]]
+    """Of the tensors of a layer: by them a stored slot is recognised."""
+
+    @classmethod
+    def from_settings(cls, settings: AdapterSettings) -> Self:
+        """As ``learning.yaml: adapter`` says."""
+        del settings
+        return cls()
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """As the stored ``tensors`` of one layer have it."""
+        del tensors
+        return cls()
+
+    @abstractmethod
     def shapes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
         """The tensors of a slot on a layer of ``weight`` (out, in), by name."""
 
+    @abstractmethod
     def initial(self, weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Fresh tensors, fp32 on the CPU, that change nothing yet."""
 
+    @abstractmethod
     def factors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """``down`` (r, in) and ``up`` (out, r), differentiable in ``tensors``."""
 
 
-class LowRank:
+class LowRank(Parametrisation):
     """``delta W = up @ down`` of a fixed rank; at the start ``up = 0``, ``down ~ N(0, s^2/in)``.
 
     The larger ``s = initial_scale``, the faster ``up`` moves the product: Adam's steps in
     ``up`` are of one size, whatever ``down`` is. docs/benchmarks/learning.md says what it is worth.
     """
 
+    names = frozenset({"down", "up"})
+
     def __init__(self, rank: int, initial_scale: float = 1.0) -> None:
         self.rank = rank
         self.initial_scale = initial_scale
+
+    @classmethod
+    def from_settings(cls, settings: AdapterSettings) -> Self:
+        """Of ``rank`` and ``initial_scale``."""
+        return cls(settings.rank, settings.initial_scale)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Of the rank of ``down``."""
+        return cls(len(tensors["down"]))
 
     def shapes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
         """``down`` (rank, in) and ``up`` (out, rank)."""
@@ -68,8 +99,10 @@ class LowRank:
         return tensors["down"], tensors["up"]
 
 
-class SpectralShift:
+class SpectralShift(Parametrisation):
     """SVDiff: the singular values move, the singular vectors stay those of the base."""
+
+    names = frozenset({"shift"})
 
     def __init__(self) -> None:
         self._spectra: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -92,8 +125,10 @@ class SpectralShift:
         return right, left * (torch.relu(values + tensors["shift"]) - values)
 
 
-class Dense:
+class Dense(Parametrisation):
     """Every entry of the weight moves."""
+
+    names = frozenset({"delta"})
 
     def __init__(self) -> None:
         self._identities: dict[int, Tensor] = {}
@@ -114,8 +149,29 @@ class Dense:
         return self._identities[width], tensors["delta"]
 
 
+PARAMETRISATIONS: dict[str, type[Parametrisation]] = {
+    "low_rank": LowRank,
+    "spectral_shift": SpectralShift,
+    "dense": Dense,
+}
+"""By their names in ``learning.yaml: adapter.parametrisation``."""
+
+
 def make_parametrisation(settings: AdapterSettings) -> Parametrisation:
     """The parametrisation that ``learning.yaml: adapter`` names."""
-    if settings.parametrisation == "low_rank":
-        return LowRank(settings.rank, settings.initial_scale)
-    return SpectralShift() if settings.parametrisation == "spectral_shift" else Dense()
+    return PARAMETRISATIONS[settings.parametrisation].from_settings(settings)
+
+
+def find_parametrisation(layer: str, tensors: Mapping[str, Tensor]) -> Parametrisation:
+    """Whose ``tensors`` these are, by their names, so that no setting has to be as it was.
+
+    Raises:
+        ValueError: nobody's.
+    """
+    for kind in PARAMETRISATIONS.values():
+        if kind.names == set(tensors):
+            return kind.from_tensors(tensors)
+    raise ValueError(
+        f"{layer} holds the tensors {', '.join(sorted(tensors))}, which are of none of the "
+        f"parametrisations {', '.join(PARAMETRISATIONS)}; update this program"
+    )

@@ -16,6 +16,8 @@ from torch import Tensor
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 
 FORMAT = "1"
+_SLOT = "slot/"
+_TOKEN = "token/"
 
 
 def encode_part(tensors: Mapping[str, Tensor]) -> bytes:
@@ -29,13 +31,32 @@ def slot_part(
 ) -> dict[str, Tensor]:
     """The ``slot/...`` tensors of an installed slot."""
     tensors = engine.adapter.slot_tensors(slot)
-    return {f"slot/{name}": value.to(dtype) for name, value in tensors.items()}
+    return {f"{_SLOT}{name}": value.to(dtype) for name, value in tensors.items()}
 
 
 def token_part(engine: DiffusionEngine, tokens: Sequence[str]) -> dict[str, Tensor]:
     """The ``token/...`` tensors of registered placeholder tokens."""
     rows = [engine.text.table.parameter_of(token) for token in tokens]
-    return {f"token/{index}": row.detach().float().cpu() for index, row in enumerate(rows)}
+    return {f"{_TOKEN}{index}": row.detach().float().cpu() for index, row in enumerate(rows)}
+
+
+def stored_slot(data: bytes) -> dict[str, Tensor]:
+    """``{layer}.{tensor}`` of a part's slot, fp32; empty when the part holds token rows only."""
+    found = load(data).items()
+    return {k.removeprefix(_SLOT): v.float() for k, v in found if k.startswith(_SLOT)}
+
+
+def stored_tokens(data: bytes, count: int) -> list[Tensor]:
+    """The ``count`` token rows ``(width,)`` of a part in prompt order, fp32.
+
+    Raises:
+        ValueError: the part holds another number of them.
+    """
+    tensors = load(data)
+    held = sum(name.startswith(_TOKEN) for name in tensors)
+    if held != count:
+        raise ValueError(f"the part holds {held} token rows, expected {count}")
+    return [tensors[f"{_TOKEN}{index}"].float() for index in range(count)]
 
 
 def install_part(
@@ -46,13 +67,9 @@ def install_part(
     Raises:
         ValueError: the part is of another adapter shape, or holds another number of tokens.
     """
-    tensors = load(data)
-    slot_tensors = {k.removeprefix("slot/"): v for k, v in tensors.items() if k[:5] == "slot/"}
-    if slot_tensors and slot is not None:
-        engine.adapter.load_slot(slot, slot_tensors)
-    rows = [k for k in tensors if k.startswith("token/")]
-    if len(rows) != len(tokens):
-        raise ValueError(f"the part holds {len(rows)} token rows, expected {len(tokens)}")
-    for index, token in enumerate(tokens):
-        engine.text.load({token: tensors[f"token/{index}"]})
+    tensors = stored_slot(data)
+    if tensors and slot is not None:
+        engine.adapter.load_slot(slot, tensors)
+    for token, row in zip(tokens, stored_tokens(data, len(tokens)), strict=True):
+        engine.text.load({token: row})
         engine.text.table.parameter_of(token).requires_grad_(False)

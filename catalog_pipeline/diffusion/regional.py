@@ -1,6 +1,6 @@
 """Cross-attention in which every image region reads its own prompt.
 
-With regions ``r``, contexts ``c_r`` and masks ``m_r`` (summing to 1 at each pixel)::
+With regions ``r``, texts ``c_r`` and masks ``m_r`` (summing to 1 at each pixel)::
 
     A(p) = sum_r m_r(p) * softmax(Q(p) K(c_r)^T / sqrt(d)) V(c_r)
 
@@ -10,22 +10,23 @@ reconstruction**: soft masks, and a background region that reads the whole scene
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-
-from catalog_pipeline.diffusion.adapter import resize_masks
 
 
 class AttentionObserver(Protocol):
     """Sees cross-attention as it is computed, or changes it."""
 
     def wants(self, pixels: int) -> bool:
-        """Whether layers of ``pixels`` pixels are to be shown to :meth:`see`."""
+        """Whether layers of ``pixels`` pixels are to be shown to :meth:`observe`."""
         ...
 
-    def see(self, probs: Tensor) -> None:
+    def observe(self, probs: Tensor) -> None:
         """Attention of one layer, ``(batch, regions, pixels, tokens)``, mean of its heads, fp32."""
         ...
 
@@ -35,21 +36,26 @@ class AttentionObserver(Protocol):
 
 
 class RegionalContext:
-    """The contexts and masks that the processors of one UNet read during a forward pass.
+    """The texts and masks that the processors of one denoiser read during a forward pass.
 
-    ``hidden_states`` is ``(batch, regions, tokens, width)``, ``masks``
-    ``(batch, regions, height, width)``; both ``None`` outside a regional pass.
+    ``encoder_hidden_states`` is ``(batch, regions, tokens, width)``, ``masks``
+    ``(batch, regions, height, width)``; both ``None`` outside :meth:`reading`.
     ``observer`` is asked at every cross-attention, where there is one.
     """
 
     def __init__(self) -> None:
-        self.hidden_states: Tensor | None = None
+        self.encoder_hidden_states: Tensor | None = None
         self.masks: Tensor | None = None
         self.observer: AttentionObserver | None = None
 
-    def set(self, hidden_states: Tensor | None, masks: Tensor | None) -> None:
-        """Use these for the next forward passes."""
-        self.hidden_states, self.masks = hidden_states, masks
+    @contextmanager
+    def reading(self, encoder_hidden_states: Tensor, masks: Tensor | None) -> Iterator[None]:
+        """Use these for the forward passes inside the block."""
+        self.encoder_hidden_states, self.masks = encoder_hidden_states, masks
+        try:
+            yield
+        finally:
+            self.encoder_hidden_states = self.masks = None
 
 
 class RegionalAttnProcessor:
@@ -69,13 +75,13 @@ class RegionalAttnProcessor:
     ) -> Tensor:
         """``(batch, pixels, width)`` -> the same; 4-d inputs are not used by SD UNets."""
         del attention_mask, temb
-        context = self._context.hidden_states
-        if context is None:
+        texts = self._context.encoder_hidden_states
+        if texts is None:
             assert encoder_hidden_states is not None
-            context = encoder_hidden_states[:, None]
-        batch, regions = context.shape[:2]
+            texts = encoder_hidden_states[:, None]
+        batch, regions = texts.shape[:2]
         pixels, heads = hidden_states.shape[1], attn.heads
-        text = context.flatten(0, 1).to(hidden_states.dtype)  # (batch * regions, tokens, width)
+        text = texts.flatten(0, 1).to(hidden_states.dtype)  # (batch * regions, tokens, width)
         key, value = attn.to_k(text), attn.to_v(text)
         query = attn.to_q(hidden_states).repeat_interleave(regions, 0)
         out = self._attend(query, key, value, heads, regions).unflatten(0, (batch, regions))
@@ -99,7 +105,7 @@ class RegionalAttnProcessor:
         if not observer.wants(pixels):
             return attend(query, key, value, heads, bias)
         out, probs = attend_openly(query, key, value, heads, bias)
-        observer.see(probs.unflatten(0, (-1, regions)))
+        observer.observe(probs.unflatten(0, (-1, regions)))
         return out
 
 
@@ -169,12 +175,18 @@ def _split(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def install_regional_attention(unet: Any) -> RegionalContext:
-    """Give every attention of ``unet`` its processor; returns the cross-attentions' context."""
-    context = RegionalContext()
+def install_regional_attention(unet: Any, context: RegionalContext) -> None:
+    """Give every attention of ``unet`` its processor; the cross-attentions read ``context``."""
     for name, module in unet.named_modules():
         if name.endswith("attn1"):
             module.set_processor(SelfAttnProcessor())
         elif name.endswith("attn2"):
             module.set_processor(RegionalAttnProcessor(context))
-    return context
+
+
+def resize_masks(masks: Tensor, positions: int) -> Tensor:
+    """``(batch, regions, h, w)`` -> ``(batch, regions, positions)``, area-averaged."""
+    height, width = masks.shape[-2:]
+    rows = round(math.sqrt(positions * height / width))
+    resized = nn.functional.interpolate(masks, (rows, positions // rows), mode="area")
+    return resized.flatten(2)

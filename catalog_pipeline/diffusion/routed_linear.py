@@ -57,19 +57,19 @@ class RoutedLinear(nn.Module):
         """The tensors of ``slot`` by name; ``KeyError`` when it is not installed."""
         return dict(self.slots[slot_key(slot)].items())  # type: ignore[operator]
 
-    def forward(self, hidden: Tensor, *_: object) -> Tensor:
+    def forward(self, hidden_states: Tensor, *_: object) -> Tensor:
         """``(rows, positions, in)`` -> ``(rows, positions, out)``."""
-        packed = self._pack(hidden.dtype)
+        packed = self._pack(hidden_states.dtype)
         if packed is None:
-            out: Tensor = self.base(hidden)
+            out: Tensor = self.base(hidden_states)
             return out
         mask = None
         if not self.on_text:
             mask = self._owner[0].mask_at(
-                hidden.shape[1], hidden.dtype, packed.regions, packed.rank
+                hidden_states.shape[1], hidden_states.dtype, packed.regions, packed.rank
             )
         product = _ProductWithDelta.apply(  # type: ignore[no-untyped-call]
-            hidden, self.base.weight, self.base.bias, packed.down, packed.up, mask
+            hidden_states, self.base.weight, self.base.bias, packed.down, packed.up, mask
         )
         assert isinstance(product, Tensor)
         return product
@@ -133,45 +133,45 @@ class _ProductWithDelta(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        hidden: Tensor,
+        hidden_states: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         down: Tensor,
         up: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
-        """``hidden`` (rows, positions, in) -> (rows, positions, out).
+        """``hidden_states`` (rows, positions, in) -> (rows, positions, out).
 
         ``down`` ([rows,] R, in), ``up`` ([rows,] out, R), ``mask`` (rows, positions, R).
         """
-        out = nn.functional.linear(hidden, weight, bias)
+        out = nn.functional.linear(hidden_states, weight, bias)
         ctx.dtypes = (down.dtype, up.dtype)
-        down, up = down.to(hidden.dtype), up.to(hidden.dtype)
-        inner = hidden @ down.mT
+        down, up = down.to(hidden_states.dtype), up.to(hidden_states.dtype)
+        inner = hidden_states @ down.mT
         if mask is not None:
             inner *= mask
         _add_product(out, inner, up.mT)
-        ctx.save_for_backward(hidden, weight, down, up, mask, inner)
+        ctx.save_for_backward(hidden_states, weight, down, up, mask, inner)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of ``hidden``, ``down`` and ``up``; the others are frozen."""
-        hidden, weight, down, up, mask, inner = ctx.saved_tensors
+        """Gradients of ``hidden_states``, ``down`` and ``up``; the others are frozen."""
+        hidden_states, weight, down, up, mask, inner = ctx.saved_tensors
         grad = grad.contiguous()
         through = grad @ up
         if mask is not None:
             through *= mask
-        of_hidden = of_down = of_up = None
+        of_hidden_states = of_down = of_up = None
         if ctx.needs_input_grad[0]:
-            of_hidden = grad @ weight
-            _add_product(of_hidden, through, down)
+            of_hidden_states = grad @ weight
+            _add_product(of_hidden_states, through, down)
         if ctx.needs_input_grad[3]:
-            of_down = _sum_of_products(through, hidden, down.dim()).to(ctx.dtypes[0])
+            of_down = _sum_of_products(through, hidden_states, down.dim()).to(ctx.dtypes[0])
         if ctx.needs_input_grad[4]:
             of_up = _sum_of_products(grad, inner, up.dim()).to(ctx.dtypes[1])
-        return of_hidden, None, None, of_down, of_up, None
+        return of_hidden_states, None, None, of_down, of_up, None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

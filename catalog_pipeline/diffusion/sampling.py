@@ -1,32 +1,32 @@
-"""Batched latent sampling with classifier-free guidance, routes and regional prompts."""
+"""Batched latent sampling with classifier-free guidance, routes and regional prompts.
+
+With ``e`` the denoiser's prediction, ``c`` the prompts, ``n`` the negative ones and ``w`` the
+guidance scale (arXiv:2207.12598)::
+
+    model_pred = e(z, n) + w (e(z, c) - e(z, n))
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import ConceptAdapter, Route
-from catalog_pipeline.diffusion.base import BaseModel
-from catalog_pipeline.diffusion.regional import (
-    AttentionObserver,
-    RegionalContext,
-    install_regional_attention,
-)
-from catalog_pipeline.diffusion.text import TextConditioner
+from catalog_pipeline.diffusion.families.family import BaseModel
+from catalog_pipeline.diffusion.regional import AttentionObserver
 from catalog_pipeline.records import Pixels
 from catalog_pipeline.settings import AdapterSettings
 
 
 @dataclass(frozen=True)
 class RegionalPrompt:
-    """What one image of a batch is told.
+    """The prompts of one image of a batch.
 
     Attributes:
         prompts: the text of each region, the first one being region 0.
@@ -44,7 +44,7 @@ class RegionalPrompt:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a batch is told for so many steps."""
+    """The prompts of a batch for so many steps."""
 
     steps: int
     batch: Sequence[RegionalPrompt]
@@ -63,15 +63,15 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the images of a batch are told, encoded; without the empty half of guidance.
+    """The encoded prompts of a batch.
 
     Attributes:
-        hidden: ``(batch, regions, tokens, width)``.
+        encoder_hidden_states: ``(batch, regions, tokens, width)``.
         masks: ``(batch, regions, height, width)`` or ``None`` for one region.
         route: slots of the same batch and regions.
     """
 
-    hidden: Tensor
+    encoder_hidden_states: Tensor
     masks: Tensor | None
     route: Route
 
@@ -85,15 +85,18 @@ class SamplingControl(Protocol):
         latents: Tensor,
         timestep: Tensor,
         index: int,
-        given: Conditioning,
+        conditioning: Conditioning,
     ) -> Tensor:
-        """The latents ``(batch, channels, h, w)`` from which step ``index`` starts."""
+        """The latents ``(batch, channels, h, w)`` from which step ``index`` starts.
+
+        ``conditioning`` is that of the prompts, without the negative ones.
+        """
         ...
 
     def observer(self, index: int) -> AttentionObserver | None:
         """Who watches the attention of the prediction of step ``index``.
 
-        With guidance the batch that it sees holds the empty half first.
+        With guidance the batch that it sees holds the negative prompts first.
         """
         ...
 
@@ -103,62 +106,55 @@ class DiffusionEngine:
 
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
         self.base = base
-        self.text = TextConditioner(base)
-        self.context: RegionalContext = install_regional_attention(base.unet)
+        self.text = base.text_conditioner()
+        base.install_attention()
         self.adapter = ConceptAdapter(base, settings)
 
     def predict(
-        self, latents: Tensor, timesteps: Tensor, hidden: Tensor, masks: Tensor | None, route: Route
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        encoder_hidden_states: Tensor,
+        masks: Tensor | None,
+        route: Route,
     ) -> Tensor:
-        """The UNet's prediction, fp32.
+        """The denoiser's prediction with the slots of ``route``, fp32.
 
         Args:
-            latents: ``(batch, channels, h, w)`` noisy latents.
+            noisy_latents: ``(batch, channels, h, w)``.
             timesteps: ``(batch,)``.
-            hidden: ``(batch, regions, tokens, width)`` text of each region.
+            encoder_hidden_states: ``(batch, regions, tokens, width)`` text of each region.
             masks: ``(batch, regions, H, W)`` or ``None`` for one region.
             route: slots of the same ``batch`` and ``regions``.
         """
-        self.context.set(hidden, masks)
-        try:
-            with self.adapter.routed(route):
-                out = self.base.unet(
-                    latents.to(self.base.dtype).contiguous(memory_format=torch.channels_last),
-                    timesteps,
-                    hidden[:, 0].to(self.base.dtype),
-                    return_dict=False,
-                )[0]
-        finally:
-            self.context.set(None, None)
-        assert isinstance(out, Tensor)
-        return out.float()
+        with self.adapter.routed(route):
+            return self.base.predict(noisy_latents, timesteps, encoder_hidden_states, masks)
 
     def probe(
-        self, latents: Tensor, timestep: Tensor, given: Conditioning, observer: AttentionObserver
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        observer: AttentionObserver,
     ) -> None:
-        """Show ``observer`` the attention on ``latents``, and compute nothing beyond it.
-
-        The forward pass ends at the UNet's decoder: at the middle of the network the
-        observer has seen every resolution, at about 40 % of the cost of a whole pass.
-        """
-        handle = self.base.unet.up_blocks[0].register_forward_pre_hook(_stop)
-        self.context.observer = observer
+        """Show ``observer`` the attention on ``latents``, and compute nothing beyond it."""
+        handle = self.base.probe_end.register_forward_pre_hook(_stop)
+        self.base.regions.observer = observer
         try:
-            times = timestep.expand(len(latents)).to(self.base.device)
-            self.predict(latents, times, given.hidden, given.masks, given.route)
-        except _SeenEnoughError:
+            self._predict(latents, timestep, conditioning)
+        except _ProbeEndError:
             pass
         finally:
-            self.context.observer = None
+            self.base.regions.observer = None
             handle.remove()
 
     def encode_prompts(self, batch: Sequence[RegionalPrompt]) -> Tensor:
-        """``(batch, regions, tokens, width)`` hidden states of every region's text."""
+        """``encoder_hidden_states`` (batch, regions, tokens, width) of every region's text."""
         flat = [prompt for item in batch for prompt in item.prompts]
         distinct = list(dict.fromkeys(flat))
-        hidden = dict(zip(distinct, self.text.encode(distinct), strict=True))
+        encoded = dict(zip(distinct, self.text.encode(distinct), strict=True))
         regions = len(batch[0].prompts)
-        return torch.stack([hidden[p] for p in flat]).unflatten(0, (len(batch), regions))
+        return torch.stack([encoded[p] for p in flat]).unflatten(0, (len(batch), regions))
 
     @torch.no_grad()
     def sample(
@@ -169,77 +165,81 @@ class DiffusionEngine:
         control: SamplingControl | None = None,
         opening: Sequence[Stage] = (),
     ) -> Tensor:
-        """Latents ``(batch, channels, h, w)``, scaled as the UNet sees them.
+        """Latents ``(batch, channels, h, w)``, scaled as the denoiser sees them.
 
         Each image's noise depends on its own seed alone. All items of a batch must
-        have the same number of regions. ``opening`` says what the first steps are
-        told, stage by stage; ``batch`` is what the steps after them are told.
+        have the same number of regions. ``opening`` holds the prompts of the first
+        steps, stage by stage; ``batch`` those of the steps after them.
         """
-        latents = self.initial_noise(seeds, plan)
-        stages = [*opening, Stage(plan.steps, batch)]
-        scheduler = make_scheduler(self.base, plan)
-        latents = latents * scheduler.init_noise_sigma
-        for index, (step, told) in enumerate(
-            zip(scheduler.timesteps, self._told(stages, plan), strict=False)
+        scheduler = self.base.make_scheduler(plan.sampler, plan.steps, plan.height, plan.width)
+        # Solvers of flow matching start from unit noise and take the latents as they are.
+        latents = self.initial_noise(seeds, plan) * getattr(scheduler, "init_noise_sigma", 1.0)
+        scale_model_input = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
+        conditionings = self._conditionings([*opening, Stage(plan.steps, batch)], plan)
+        for index, (timestep, (conditioning, negative)) in enumerate(
+            zip(scheduler.timesteps, conditionings, strict=False)
         ):
-            given, doubled_given = told
             if control is not None:
-                latents = control.before_step(self, latents, step, index, given)
-                self.context.observer = control.observer(index)
-            guided = doubled_given is not given
-            doubled = torch.cat([latents, latents]) if guided else latents
-            doubled = scheduler.scale_model_input(doubled, step)
-            times = step.expand(len(doubled)).to(self.base.device)
+                latents = control.before_step(self, latents, timestep, index, conditioning)
+                self.base.regions.observer = control.observer(index)
+            model_input = latents if negative is None else torch.cat([latents, latents])
+            model_input = scale_model_input(model_input, timestep)
             try:
-                prediction = self.predict(
-                    doubled, times, doubled_given.hidden, doubled_given.masks, doubled_given.route
-                )
+                model_pred = self._predict(model_input, timestep, negative or conditioning)
             finally:
-                self.context.observer = None
-            if guided:
-                free, conditional = prediction.chunk(2)
-                prediction = free + plan.guidance * (conditional - free)
-            latents = scheduler.step(prediction, step, latents, return_dict=False)[0]
+                self.base.regions.observer = None
+            if negative is not None:
+                unconditional, conditional = model_pred.chunk(2)
+                model_pred = unconditional + plan.guidance * (conditional - unconditional)
+            latents = scheduler.step(model_pred, timestep, latents, return_dict=False)[0]
         return latents
 
-    def _told(
+    def _predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.predict(
+            latents,
+            timestep.expand(len(latents)).to(self.base.device),
+            conditioning.encoder_hidden_states,
+            conditioning.masks,
+            conditioning.route,
+        )
+
+    def _conditionings(
         self, stages: Sequence[Stage], plan: SamplingPlan
-    ) -> Iterator[tuple[Conditioning, Conditioning]]:
-        """What each step is told; a stage is encoded when it begins, the last one has no end."""
+    ) -> Iterator[tuple[Conditioning, Conditioning | None]]:
+        """Of each step; a stage is encoded when it begins, the last one has no end."""
         for stage in stages[:-1]:
             yield from repeat(self._encode_stage(stage, plan), stage.steps)
         yield from repeat(self._encode_stage(stages[-1], plan))
 
-    def _encode_stage(self, stage: Stage, plan: SamplingPlan) -> tuple[Conditioning, Conditioning]:
-        """The conditional half alone, and with the empty half before it where there is guidance."""
+    def _encode_stage(
+        self, stage: Stage, plan: SamplingPlan
+    ) -> tuple[Conditioning, Conditioning | None]:
+        """The prompts; and, where there is guidance, the negative prompts before them."""
         batch = stage.batch
-        hidden = self.encode_prompts(batch)
+        prompts = self.encode_prompts(batch)
         masks = stack_masks(batch, self.base.device)
-        given = Conditioning(hidden, masks, Route(tuple(item.slots for item in batch), masks))
+        conditioning = Conditioning(prompts, masks, Route(tuple(i.slots for i in batch), masks))
         if plan.guidance <= 1.0:
-            return given, given
+            return conditioning, None
         negative = self.encode_prompts(
             [RegionalPrompt((i.negative_prompt,) * len(i.prompts), i.slots) for i in batch]
         )
         masks = None if masks is None else torch.cat([masks, masks])
-        silent = tuple((None,) * given.route.regions for _ in batch)
-        route = Route(silent + given.route.slots, masks)
-        return given, Conditioning(torch.cat([negative, hidden]), masks, route)
+        bare = tuple((None,) * conditioning.route.regions for _ in batch)
+        route = Route(bare + conditioning.route.slots, masks)
+        return conditioning, Conditioning(torch.cat([negative, prompts]), masks, route)
 
     def initial_noise(self, seeds: Sequence[int], plan: SamplingPlan) -> Tensor:
         """Standard normal latents, one generator a seed, drawn on the CPU."""
-        factor, channels = self.base.latent_factor, self.base.unet.config.in_channels
-        shape = (channels, plan.height // factor, plan.width // factor)
+        factor = self.base.vae_scale_factor
+        shape = (self.base.latent_channels, plan.height // factor, plan.width // factor)
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.stack(noise).to(self.base.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Pixels]:
         """Latents -> RGB pictures, uint8 ``(height, width, 3)``."""
-        scaled = (latents / self.base.vae.config.scaling_factor).to(self.base.dtype)
-        images = self.base.vae.decode(
-            scaled.contiguous(memory_format=torch.channels_last), return_dict=False
-        )[0].float()
+        images = self.base.decode(latents)
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
         return list(pixels.cpu().numpy())
 
@@ -247,20 +247,20 @@ class DiffusionEngine:
     def encode_images(self, images: Sequence[Pixels], batch_size: int = 16) -> Tensor:
         """Pictures of one size -> scaled latent means ``(images, channels, h, w)``."""
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        latents = []
-        for chunk in stacked.split(batch_size):
-            pixels = (chunk.to(self.base.device).float() / 127.5 - 1).to(self.base.dtype)
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-            latents.append(self.base.vae.encode(pixels).latent_dist.mean.float())
-        return torch.cat(latents) * self.base.vae.config.scaling_factor
+        return torch.cat(
+            [
+                self.base.encode(chunk.to(self.base.device).float() / 127.5 - 1)
+                for chunk in stacked.split(batch_size)
+            ]
+        )
 
 
-class _SeenEnoughError(Exception):
+class _ProbeEndError(Exception):
     """Ends a forward pass whose output nobody needs."""
 
 
 def _stop(*_: object) -> None:
-    raise _SeenEnoughError
+    raise _ProbeEndError
 
 
 def stack_masks(batch: Sequence[RegionalPrompt], device: torch.device) -> Tensor | None:
@@ -269,17 +269,3 @@ def stack_masks(batch: Sequence[RegionalPrompt], device: torch.device) -> Tensor
     if all(mask is None for mask in masks):
         return None
     return torch.stack([m for m in masks if m is not None]).to(device)
-
-
-def make_scheduler(base: BaseModel, plan: SamplingPlan) -> Any:
-    """The solver named by ``plan.sampler`` with its timesteps set.
-
-    Raises:
-        ValueError: an unknown sampler name.
-    """
-    classes = {"dpmsolver++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler}
-    if plan.sampler not in classes:
-        raise ValueError(f"unknown sampler {plan.sampler!r}; expected one of {sorted(classes)}")
-    scheduler = classes[plan.sampler].from_config(base.scheduler_config)
-    scheduler.set_timesteps(plan.steps)
-    return scheduler

@@ -5,7 +5,7 @@ that make it this one (placeholder tokens, or an adjective; *attribute*) and its
 noun. A map says how much of a pixel's attention goes to a group. With region prompts
 the map of concept ``i`` is read in prompt ``i``, at every pixel of the image, also
 where the blended output would take another prompt: what lies outside the region and
-answers to the product's words there is exactly what is to be told apart.
+answers to the product's words there is exactly what is to be kept apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from catalog_pipeline.diffusion.adapter import resize_masks
+from catalog_pipeline.diffusion.regional import resize_masks
 from catalog_pipeline.diffusion.text import TextConditioner
 
 ATTRIBUTE, NOUN = 0, 1
@@ -87,7 +87,7 @@ class MapRecorder:
         """It only watches."""
         del pixels
 
-    def see(self, probs: Tensor) -> None:
+    def observe(self, probs: Tensor) -> None:
         """Add one layer's ``(batch, regions, pixels, tokens)``."""
         concepts = self._selection.shape[1]
         if probs.shape[1] == 1:

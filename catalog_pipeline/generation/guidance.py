@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from catalog_pipeline.diffusion.adapter import resize_masks
-from catalog_pipeline.diffusion.regional import AttentionObserver
+from catalog_pipeline.diffusion.regional import AttentionObserver, resize_masks
 from catalog_pipeline.diffusion.sampling import Conditioning, DiffusionEngine, SamplingControl
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.attention_maps import MapRecorder, fit_masks, found_regions
@@ -35,7 +34,7 @@ class GuidedBatch:
         selection: ``(batch, concepts, groups, tokens)`` of ``select_tokens``.
         steps: denoising steps of the plan.
         latent_height, latent_width: of the latents.
-        empty_half: whether predictions hold the empty half of guidance, before the other.
+        classifier_free_guidance: whether predictions hold the negative prompts, first.
         first_step: where the guided steps begin; the selection is of the texts from there on.
     """
 
@@ -43,7 +42,7 @@ class GuidedBatch:
     steps: int
     latent_height: int
     latent_width: int
-    empty_half: bool = True
+    classifier_free_guidance: bool = True
     first_step: int = 0
 
     def progress(self, index: int, share: float) -> float | None:
@@ -111,7 +110,7 @@ class AttentionGuide:
         latents: Tensor,
         timestep: Tensor,
         index: int,
-        given: Conditioning,
+        conditioning: Conditioning,
     ) -> Tensor:
         """The latents, moved where a concept is weak or strays; same shape."""
         progress = self._batch.progress(index, self._control.guided_share)
@@ -119,7 +118,7 @@ class AttentionGuide:
             return latents
         size = self._step_size * (1 - progress / 2)
         for _ in range(1 + self._control.refinements):
-            loss, gradient = self._look(engine, latents, timestep, given)
+            loss, gradient = self._loss_and_gradient(engine, latents, timestep, conditioning)
             self.losses.append(loss)
             moved = loss > self._control.threshold
             if not bool(moved.any()):
@@ -133,16 +132,16 @@ class AttentionGuide:
         del index
         return None
 
-    def _look(
-        self, engine: DiffusionEngine, latents: Tensor, timestep: Tensor, given: Conditioning
+    def _loss_and_gradient(
+        self, engine: DiffusionEngine, latents: Tensor, timestep: Tensor, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
         """``(batch,)`` losses and their gradient, of the shape of ``latents``."""
         recorder = MapRecorder(self._batch.selection.to(latents.device), self._batch.max_pixels)
         with torch.enable_grad():
             latents = latents.detach().requires_grad_(True)
-            engine.probe(latents, timestep, given, recorder)
+            engine.probe(latents, timestep, conditioning, recorder)
             maps = recorder.maps(self._batch.latent_height / self._batch.latent_width)
-            loss = self._loss(maps, given.masks)
+            loss = self._loss(maps, conditioning.masks)
             (gradient,) = torch.autograd.grad((loss * _LOSS_SCALE).sum(), latents)
         return loss.detach(), gradient
 
@@ -199,11 +198,11 @@ class AttentionBoost:
         latents: Tensor,
         timestep: Tensor,
         index: int,
-        given: Conditioning,
+        conditioning: Conditioning,
     ) -> Tensor:
         """The latents as they are."""
         del engine, timestep, index
-        self._masks = given.masks
+        self._masks = conditioning.masks
         return latents
 
     def observer(self, index: int) -> AttentionObserver | None:
@@ -219,11 +218,11 @@ class AttentionBoost:
         del pixels
         return False
 
-    def see(self, probs: Tensor) -> None:
+    def observe(self, probs: Tensor) -> None:
         """Never called."""
 
     def bias(self, pixels: int) -> Tensor:
-        """``(rows, regions, pixels, tokens)``: nothing for the empty half, which is first."""
+        """``(rows, regions, pixels, tokens)``: nothing for the negative prompts, first."""
         selection = self._selection[:, :, None]  # (batch, concepts, 1, tokens)
         if self._masks is None:  # one prompt names them all: they are raised everywhere
             raised = selection.expand(-1, -1, pixels, -1).amax(1, keepdim=True)
@@ -233,4 +232,6 @@ class AttentionBoost:
             selection = nn.functional.pad(selection, (0, 0, 0, 0, 0, background))
             raised = masks[..., None] * selection.to(masks)
         raised = raised * self._size
-        return torch.cat([torch.zeros_like(raised), raised]) if self._batch.empty_half else raised
+        if not self._batch.classifier_free_guidance:
+            return raised
+        return torch.cat([torch.zeros_like(raised), raised])

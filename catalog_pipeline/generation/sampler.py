@@ -93,7 +93,7 @@ class SceneSampler:
         strength: float,
     ) -> Tensor:
         """Latents of a full batch."""
-        batch = [self._prompting(job, concepts) for job in jobs]
+        batch = [self._regional_prompt(job, concepts) for job in jobs]
         seeds = [job.seed for job in jobs]
         if len(jobs[0].skus) == 1:
             return self._engine.sample(batch, seeds, plan)
@@ -114,19 +114,19 @@ class SceneSampler:
         plan: SamplingPlan,
         control: AttentionControl,
     ) -> GuidedBatch:
-        """Where the words of the products ``shown`` stand in what ``batch`` is told."""
+        """Where the words of the products ``shown`` stand in the prompts of ``batch``."""
         named = [[name_concept(concept) for concept in row] for row in shown]
-        side = self._engine.base.latent_factor
+        factor = self._engine.base.vae_scale_factor
         return GuidedBatch(
             select_tokens(self._engine.text, [item.prompts for item in batch], named),
             steps=plan.steps,
-            latent_height=plan.height // side,
-            latent_width=plan.width // side,
-            empty_half=plan.guidance > 1.0,
+            latent_height=plan.height // factor,
+            latent_width=plan.width // factor,
+            classifier_free_guidance=plan.guidance > 1.0,
             first_step=silent_steps(control, plan.steps),
         )
 
-    def _prompting(self, job: RenderJob, concepts: Mapping[str, Concept]) -> RegionalPrompt:
+    def _regional_prompt(self, job: RenderJob, concepts: Mapping[str, Concept]) -> RegionalPrompt:
         named = [concepts[sku] for sku in job.skus]
         masks = None
         if len(job.regions) > 1:  # half the pixels a side: finer than every attention layer

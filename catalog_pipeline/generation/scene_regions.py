@@ -1,4 +1,4 @@
-"""What each region of a scene is told, and in which order over the denoising steps."""
+"""The prompt of each region of a scene, and in which order over the denoising steps."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def opening_stages(
     control: AttentionControl,
     steps: int,
 ) -> tuple[Stage, ...]:
-    """What the first steps are told, where it differs from ``batch``: composition comes first.
+    """The prompts of the first steps, where they differ from ``batch``: composition comes first.
 
     Where things stand is settled in the first steps. A learned concept's slot, trained
     on pictures of one product, then pulls towards one product in the middle, and two
     such pulls give one thing with two halves. So for ``silent_share`` of the steps the
-    slots are silent and every region is told of all products (the base composes well);
-    after them each is told of its own alone, or the neighbour would be drawn twice.
+    slots are silent and every region reads of all products (the base composes well);
+    after them each reads of its own alone, or the neighbour would be drawn twice.
     For ``apart_share`` a strip of bare background lies between the regions. **Our
     own.** Numbers: docs/benchmarks/generation.md.
 
     Args:
-        batch: what the later steps are told, of two regions or more.
+        batch: the prompts of the later steps, of two regions or more.
         composing: the texts of each image's regions in the silent steps.
         scenes: the scene of each image, which the strip shows.
         control: shares and the strip's width.
@@ -53,13 +53,13 @@ def opening_stages(
         for item, texts in zip(batch, composing, strict=True)
     ]
     stages = []
-    for start, end, told in (
+    for start, end, prompts in (
         (0, min(silent, apart), _part(quiet, scenes, control.gap) if apart else quiet),
         (apart, silent, quiet),
         (silent, apart, parted),
     ):
         if end > start:
-            stages.append(Stage(end - start, told))
+            stages.append(Stage(end - start, prompts))
     return tuple(stages)
 
 

@@ -1,38 +1,19 @@
 """The losses of L2DM, arXiv:2309.04430, each ``(batch,)``; one place weighs and reduces them.
 
 Symbols: ``z`` latents ``(batch, channels, h, w)``, ``eps`` unit normal noise,
-``t`` timesteps, ``c`` text. **Differs from the paper:** the target is the
-scheduler's own prediction type (noise or velocity, arXiv:2202.00512), and each
+``t`` timesteps, ``c`` text. **Differs from the paper:** the target is that of the
+base's family (noise, velocity, ...; :meth:`.BaseModel.target`), and each
 pixel may carry a weight, so that the room of a framed photo counts little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from catalog_pipeline.settings import LossSettings
-
-
-def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the UNet should predict, in the scheduler's own prediction type.
-
-    ``epsilon``: ``eps``. ``v_prediction``: ``sqrt(a_t) eps - sqrt(1 - a_t) z``.
-
-    Raises:
-        ValueError: a prediction type other than these two.
-    """
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        velocity = scheduler.get_velocity(latents, noise, timesteps)
-        assert isinstance(velocity, Tensor)
-        return velocity
-    raise ValueError(f"prediction type {kind!r}; expected 'epsilon' or 'v_prediction'")
 
 
 def noise_loss(model_pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

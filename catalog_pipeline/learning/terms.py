@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.distillation import ElasticWeights
 from catalog_pipeline.learning.memory import LatentBank
-from catalog_pipeline.learning.objective import distillation_loss, noise_loss, prediction_target
+from catalog_pipeline.learning.objective import distillation_loss, noise_loss
 from catalog_pipeline.learning.pool import TrainingPool
 from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
@@ -31,7 +30,6 @@ class LossTerms:
         self._settings = settings
         self._task = task
         self._pools = pools
-        self._scheduler = DDIMScheduler.from_config(engine.base.scheduler_config)
         self._backdrops: dict[str, Tensor] = {}
         remembered = task.exemplars.concepts if task.exemplars is not None else ()
         self.elastic = ElasticWeights(remembered, settings.losses.elasticity)
@@ -127,14 +125,14 @@ class LossTerms:
         ``shares`` ``(batch,)`` in [0, 1) fixes the timesteps as shares of the schedule.
         """
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        steps = self._scheduler.config.num_train_timesteps
+        base = self._engine.base
         if shares is None:
-            times = torch.randint(steps, (len(latents),), generator=generator)
+            times = base.draw_timesteps(len(latents), generator)
         else:
-            times = (shares * steps).long()
+            times = base.timesteps_at(shares)
         times = times.to(latents.device)
-        noisy = self._scheduler.add_noise(latents, noise, times)
-        return noisy, prediction_target(self._scheduler, latents, noise, times), times
+        noisy = base.add_noise(latents, noise, times)
+        return noisy, base.target(latents, noise, times), times
 
 
 class HeldOut:

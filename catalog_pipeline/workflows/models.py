@@ -28,6 +28,17 @@ def _fresh_engine(base: BaseModelSettings, adapter: AdapterSettings) -> Diffusio
     return DiffusionEngine(load_base_model(base), adapter)
 
 
+def check_base_model(settings: Settings) -> None:
+    """Refuse a base that cannot be opened, before its weights are read or anything is written.
+
+    Raises:
+        BaseModelError: what was found, what is supported and what to do, in one line.
+    """
+    from catalog_pipeline.diffusion.base import resolve_base_model
+
+    resolve_base_model(settings.base_model)
+
+
 @lru_cache(maxsize=1)
 def base_model_hash(base: BaseModelSettings) -> str:
     """Content hash of the configured base without loading its weights into memory."""

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from catalog_pipeline.diffusion.adapter import Route, resize_masks, whole_image
+from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
+from catalog_pipeline.diffusion.regional import resize_masks
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.settings import AdapterSettings
 from tests.tiny_model import fill_slot, open_tiny_engine

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.diffusion.base import (
@@ -14,13 +18,14 @@ from catalog_pipeline.diffusion.base import (
 )
 from catalog_pipeline.errors import BaseModelError
 from catalog_pipeline.settings import BaseModelSettings
+from tests.tiny_model import write_tiny_xl
 
 
 def test_embedded_is_the_default_and_opens_frozen():
     base = load_base_model(BaseModelSettings())
     assert base.sample_size_px == 128
-    assert base.latent_factor == 4
-    assert base.prediction_type == "v_prediction"
+    assert base.vae_scale_factor == 4
+    assert base.scheduler_config["prediction_type"] == "v_prediction"
     assert not any(p.requires_grad for p in base.unet.parameters())
 
 
@@ -32,12 +37,135 @@ def test_hash_follows_content_not_place(tiny_model_folder, tmp_path):
     assert hash_model_folder(copy) != hash_model_folder(tiny_model_folder)
 
 
+def refusal(path: Path) -> str:
+    """What the door says to ``path``: one line, before any weight is read."""
+    with pytest.raises(BaseModelError) as caught:
+        resolve_base_model(BaseModelSettings(base_model=str(path)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_missing_and_incomplete_folders_say_what_to_do(tmp_path):
-    with pytest.raises(BaseModelError, match=r"not a folder.*offline"):
-        resolve_base_model(BaseModelSettings(base_model=str(tmp_path / "none")))
+    assert "is not a folder, and offline is true" in refusal(tmp_path / "none")
     (tmp_path / "half" / "unet").mkdir(parents=True)
-    with pytest.raises(BaseModelError, match="lacks vae, text_encoder"):
-        resolve_base_model(BaseModelSettings(base_model=str(tmp_path / "half")))
+    assert "lacks vae, text_encoder" in refusal(tmp_path / "half")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "single file; expected a diffusers folder" in refusal(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def copy(tiny_model_folder, tmp_path) -> Path:
+    """The tiny model, to be changed."""
+    return shutil.copytree(tiny_model_folder, tmp_path / "copy")
+
+
+def test_a_folder_without_an_index_is_known_by_its_parts(copy):
+    (copy / "model_index.json").unlink()
+    assert resolve_base_model(BaseModelSettings(base_model=str(copy))) == copy
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "FluxPipeline",
+        "Flux2KleinPipeline",
+        "QwenImagePipeline",
+        "StableDiffusion3Pipeline",
+        "StableDiffusionInpaintPipeline",
+        None,
+    ],
+)
+def test_another_pipeline_is_named_with_what_is_supported(copy, pipeline):
+    (copy / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    said = refusal(copy)
+    assert f"model_index.json says {pipeline}; supported are Stable Diffusion 1.x and 2.x" in said
+    assert "StableDiffusionPipeline" in said
+    assert "base_model.yaml: base_model" in said
+
+
+@pytest.mark.parametrize("written", ["{", "[]", '{"_class_name": ["a"]}'])
+def test_a_damaged_index_is_refused(copy, written):
+    (copy / "model_index.json").write_text(written)
+    assert "model_index.json" in refusal(copy)
+
+
+def test_sdxl_is_refused_with_its_index_and_without(tmp_path):
+    folder = write_tiny_xl(tmp_path / "xl")
+    assert "model_index.json says StableDiffusionXLPipeline; supported are" in refusal(folder)
+    (folder / "model_index.json").unlink()
+    assert "its UNet reads an embedding 'text_time' besides the text" in refusal(folder)
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(9, "inpainting"), (8, "InstructPix2Pix")])
+def test_a_unet_for_other_tasks_is_refused(copy, channels, kind):
+    unet = UNet2DConditionModel.from_pretrained(copy / "unet")
+    config = {**unet.config, "in_channels": channels}
+    UNet2DConditionModel.from_config(config).save_pretrained(copy / "unet")
+    said = refusal(copy)
+    assert f"in_channels {channels}" in said
+    assert kind in said
+
+
+def test_a_target_that_nobody_trains_is_refused(copy):
+    path = copy / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prediction_type": "sample"}))
+    assert "prediction_type 'sample'; expected epsilon or v_prediction" in refusal(copy)
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def cut_off(unet: Path) -> None:
+    path = unet / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled(unet: Path) -> None:
+    (unet / WEIGHTS).unlink()
+    (unet / "diffusion_pytorch_model.bin").write_bytes(b"never read")
+
+
+def in_shards(unet: Path) -> None:
+    whole = UNet2DConditionModel.from_pretrained(unet)
+    (unet / WEIGHTS).unlink()
+    whole.save_pretrained(unet, max_shard_size="20KB")
+
+
+def without_a_shard(unet: Path) -> None:
+    in_shards(unet)
+    sorted(unet.glob("diffusion_pytorch_model-*"))[1].unlink()
+
+
+def half_precision_only(unet: Path) -> None:
+    (unet / WEIGHTS).rename(unet / "diffusion_pytorch_model.fp16.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda unet: (unet / WEIGHTS).unlink(),
+            f"unet lacks the weights {WEIGHTS} and holds none",
+        ),
+        (cut_off, f"unet/{WEIGHTS} is not a whole safetensors file"),
+        (pickled, "pickled weights are never opened"),
+        (without_a_shard, "unet lacks the weights diffusion_pytorch_model-00002-of-"),
+        (half_precision_only, "and holds diffusion_pytorch_model.fp16.safetensors"),
+        (lambda unet: (unet / "config.json").unlink(), "unet has no configuration"),
+    ],
+    ids=["none", "cut off", "pickled", "a shard missing", "fp16 variant", "no configuration"],
+)
+def test_weights_that_are_not_there_whole_are_refused(
+    copy: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(copy / "unet")
+    assert message in refusal(copy)
+
+
+def test_whole_shards_open(copy):
+    in_shards(copy / "unet")
+    assert not (copy / "unet" / WEIGHTS).exists()
+    load_base_model(BaseModelSettings(base_model=str(copy)))
 
 
 def test_broken_weights_are_one_clear_error(tmp_path):

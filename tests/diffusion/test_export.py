@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from catalog_pipeline.diffusion.export import (
-    add_tokens,
-    inversion_state_dict,
+    inversion_token,
     layer_factors,
     lora_state_dict,
     merge_factors,
-    stored_slot,
-    stored_tokens,
 )
-from catalog_pipeline.diffusion.parts import encode_part
+from catalog_pipeline.diffusion.parts import encode_part, stored_slot, stored_tokens
+from catalog_pipeline.diffusion.text import add_tokens
 
 
 class TwoLayers(nn.Module):
@@ -38,9 +36,10 @@ def test_a_stored_part_is_read_by_its_names() -> None:
     data = encode_part(tensors)
     assert stored_slot(data).keys() == {"wide.down"}
     assert stored_slot(data)["wide.down"].dtype == torch.float32
-    assert torch.equal(stored_tokens(data), torch.stack([tensors["token/0"], tensors["token/1"]]))
-    with pytest.raises(ValueError, match="no token rows"):
-        stored_tokens(encode_part({"slot/wide.down": random(2, 6)}))
+    for index, row in enumerate(stored_tokens(data, 2)):
+        assert torch.equal(row, tensors[f"token/{index}"])
+    with pytest.raises(ValueError, match="0 token rows, expected 1"):
+        stored_tokens(encode_part({"slot/wide.down": random(2, 6)}), 1)
 
 
 @pytest.mark.parametrize("kind", ["low_rank", "dense", "spectral_shift"])
@@ -175,8 +174,8 @@ def test_a_token_table_larger_than_the_vocabulary_keeps_its_size(tiny_model_fold
     assert torch.equal(table[tokenizer.convert_tokens_to_ids("<A:0>")], random(16))
 
 
-def test_an_inversion_is_one_tensor_of_all_rows_in_lower_case() -> None:
+def test_an_inversion_is_one_tensor_of_all_rows_in_lower_case(engine) -> None:
     rows = random(2, 16)
-    state = inversion_state_dict("Mug.1", rows)
+    state = engine.base.inversion_state_dict(inversion_token("Mug.1"), rows)
     assert state.keys() == {"<mug.1>"}
     assert torch.equal(state["<mug.1>"], rows)

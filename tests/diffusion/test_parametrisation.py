@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from catalog_pipeline.diffusion.adapter import Route, resize_masks, whole_image
+from catalog_pipeline.diffusion.adapter import Route, whole_image
+from catalog_pipeline.diffusion.base import load_base_model
+from catalog_pipeline.diffusion.export import layer_factors
 from catalog_pipeline.diffusion.parametrisation import (
+    PARAMETRISATIONS,
     Dense,
     LowRank,
     Parametrisation,
@@ -18,8 +21,9 @@ from catalog_pipeline.diffusion.parametrisation import (
     make_parametrisation,
 )
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
+from catalog_pipeline.diffusion.regional import resize_masks
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
-from catalog_pipeline.settings import AdapterSettings
+from catalog_pipeline.settings import AdapterSettings, BaseModelSettings
 from tests.tiny_model import fill_slot, open_tiny_engine
 
 KINDS = ("low_rank", "spectral_shift", "dense")
@@ -292,3 +296,42 @@ def test_slots_of_several_ranks_share_a_picture(open_engine: Open) -> None:
                 down, up = engine.adapter.factors(layer, slot)
                 want = want + flat[0, region, pixel] * (up @ (down @ hidden[0, pixel])).detach()
         torch.testing.assert_close(fast[0, pixel], want, atol=1e-5, rtol=1e-4)
+
+
+# --- one more ----------------------------------------------------------------
+
+
+class OutputScale(Parametrisation):
+    """``delta W = diag(scale) W``: every output of the layer is made stronger or weaker."""
+
+    names = frozenset({"scale"})
+
+    def shapes(self, weight: Tensor) -> dict[str, tuple[int, ...]]:
+        return {"scale": (int(weight.shape[0]),)}
+
+    def initial(self, weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"scale": torch.zeros(weight.shape[0])}
+
+    def factors(self, weight: Tensor, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return weight, torch.diag(tensors["scale"])
+
+
+def test_a_parametrisation_is_a_class_a_line_of_the_table_and_one_of_the_settings(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = AdapterSettings.model_fields["parametrisation"].annotation
+    assert choices is not None
+    assert set(choices.__args__) == set(PARAMETRISATIONS)
+    monkeypatch.setitem(PARAMETRISATIONS, "output_scale", OutputScale)
+    adapter = AdapterSettings().model_copy(update={"parametrisation": "output_scale"})
+    engine = open_tiny_engine(tiny_model_folder, adapter=adapter)
+    source = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
+    fill_slot(engine, "A", 1)
+    name, layer = next(iter(engine.adapter.layers.items()))
+    stored = engine.adapter.slot_tensors("A")
+    down, up = layer_factors(stored, load_base_model(source).denoiser)[name]
+    want = layer.base.weight * stored[f"{name}.scale"][:, None]
+    torch.testing.assert_close(up @ down, want)
+    rows = torch.randn(1, 4, layer.base.in_features)
+    with torch.no_grad(), engine.adapter.routed(whole_image(["A"])):
+        torch.testing.assert_close(layer(rows), layer.base(rows) + rows @ want.T)

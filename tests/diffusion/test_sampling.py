@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan, make_scheduler
+from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan
 
 PLAN = SamplingPlan(steps=3, guidance=4.0, width=16, height=16)
 
@@ -64,4 +64,4 @@ def test_guidance_of_one_needs_no_second_pass(engine):
 
 def test_unknown_solver_is_refused(engine):
     with pytest.raises(ValueError, match="unknown sampler"):
-        make_scheduler(engine.base, SamplingPlan(2, 1.0, 16, 16, "euler"))
+        engine.base.make_scheduler("euler", 2, 16, 16)

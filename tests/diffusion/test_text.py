@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from catalog_pipeline.diffusion.text import TextConditioner, placeholder_tokens
+from catalog_pipeline.diffusion.text import placeholder_tokens
 
 
 def test_prompts_without_placeholders_are_encoded_as_by_the_base(engine):
@@ -35,8 +35,13 @@ def test_a_long_prompt_keeps_its_end_mark(engine):
     assert int(ids[-1]) == engine.base.tokenizer.eos_token_id
 
 
+def test_a_row_of_another_base_is_refused(engine):
+    with pytest.raises(ValueError, match=r"<A:0> has shape \(40,\), expected \(16,\)"):
+        engine.text.load({"<A:0>": torch.zeros(40)})
+
+
 def test_unknown_placeholder_and_second_conditioner_are_refused(engine):
     with pytest.raises(KeyError):
         engine.text.input_ids(["a <NONE:0> mug"])
     with pytest.raises(ValueError, match="already"):
-        TextConditioner(engine.base)
+        engine.base.text_conditioner()

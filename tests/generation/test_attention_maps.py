@@ -49,7 +49,7 @@ def test_maps_are_the_mean_over_layers_and_resolutions():
     coarse = torch.full((1, 2, 4, 5), 0.5)
     recorder = MapRecorder(selection(), max_pixels=16)
     for probs in (*fine, coarse):
-        recorder.see(probs)
+        recorder.observe(probs)
     maps = recorder.maps()
     assert maps.shape == (1, 2, 2, 4, 4)
     for concept, tokens in enumerate([(1, 2), (3, 4)]):
@@ -62,9 +62,11 @@ def test_maps_are_the_mean_over_layers_and_resolutions():
 def test_one_prompt_for_all_and_a_background_region_are_understood():
     one = torch.rand(1, 1, 4, 5, generator=torch.Generator().manual_seed(0))
     joint = MapRecorder(selection(), 16)
-    joint.see(one)
+    joint.observe(one)
     regions = MapRecorder(selection(), 16)
-    regions.see(torch.cat([one, one, torch.zeros_like(one)], 1))  # two concepts, then background
+    regions.observe(
+        torch.cat([one, one, torch.zeros_like(one)], 1)
+    )  # two concepts, then background
     assert torch.equal(joint.maps(), regions.maps())
 
 
@@ -75,8 +77,8 @@ def test_a_unet_without_coarse_attention_is_told_so():
 
 def test_maps_of_a_wide_picture_keep_its_shape():
     recorder = MapRecorder(selection(), 24)
-    recorder.see(torch.rand(1, 2, 24, 5, generator=torch.Generator().manual_seed(0)))
-    recorder.see(torch.rand(1, 2, 6, 5, generator=torch.Generator().manual_seed(1)))
+    recorder.observe(torch.rand(1, 2, 24, 5, generator=torch.Generator().manual_seed(0)))
+    recorder.observe(torch.rand(1, 2, 6, 5, generator=torch.Generator().manual_seed(1)))
     assert recorder.maps(aspect=4 / 6).shape == (1, 2, 2, 4, 6)
 
 

@@ -54,7 +54,7 @@ def guided_batch(
     engine: DiffusionEngine, batch: list[RegionalPrompt], plan: SamplingPlan = PLAN
 ) -> GuidedBatch:
     tokens = select_tokens(engine.text, [b.prompts for b in batch], [NAMED] * len(batch))
-    return GuidedBatch(tokens, plan.steps, 4, 4, empty_half=plan.guidance > 1)
+    return GuidedBatch(tokens, plan.steps, 4, 4, classifier_free_guidance=plan.guidance > 1)
 
 
 def sample(engine, control: AttentionControl, seeds=(1, 2), *, regional=True, plan=PLAN, **kw):
@@ -63,7 +63,7 @@ def sample(engine, control: AttentionControl, seeds=(1, 2), *, regional=True, pl
     return engine.sample(batch, list(seeds), plan, guide)
 
 
-def given(engine: DiffusionEngine, batch: list[RegionalPrompt]) -> Conditioning:
+def conditioning(engine: DiffusionEngine, batch: list[RegionalPrompt]) -> Conditioning:
     masks = torch.stack([b.masks for b in batch])
     route = Route(tuple(b.slots for b in batch), masks)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_steps_down_the_gradient_lower_the_loss(engine):
         guided_batch(engine, batch), replace(GRADIENT, step_size=0.02, refinements=20)
     )
     latents = engine.initial_noise([1, 2], PLAN)
-    moved = guide.before_step(engine, latents, torch.tensor(700), 0, given(engine, batch))
+    moved = guide.before_step(engine, latents, torch.tensor(700), 0, conditioning(engine, batch))
     assert len(guide.losses) == 21
     assert (guide.losses[-1] < guide.losses[0]).all()
     assert moved.shape == latents.shape
@@ -86,13 +86,13 @@ def test_steps_down_the_gradient_lower_the_loss(engine):
 def test_the_gradient_is_that_of_the_loss(engine):
     batch = [regional_prompt()]
     guide = AttentionGuide(guided_batch(engine, batch), GRADIENT)
-    told, timestep = given(engine, batch), torch.tensor(700)
+    encoded, timestep = conditioning(engine, batch), torch.tensor(700)
     latents = engine.initial_noise([1], PLAN)
-    loss, gradient = guide._look(engine, latents, timestep, told)
+    loss, gradient = guide._loss_and_gradient(engine, latents, timestep, encoded)
     direction = torch.randn(latents.shape, generator=torch.Generator().manual_seed(3))
     step = 1e-2
-    ahead, _ = guide._look(engine, latents + step * direction, timestep, told)
-    behind, _ = guide._look(engine, latents - step * direction, timestep, told)
+    ahead, _ = guide._loss_and_gradient(engine, latents + step * direction, timestep, encoded)
+    behind, _ = guide._loss_and_gradient(engine, latents - step * direction, timestep, encoded)
     slope = (ahead - behind).item() / (2 * step)
     assert (gradient * direction).sum().item() / 1024 == pytest.approx(slope, rel=0.05, abs=1e-5)
     assert loss.shape == (1,)
@@ -140,9 +140,9 @@ def test_nothing_is_guided_before_the_first_step_with_slots(engine):
     later = guided_batch(engine, [regional_prompt()])
     guide = AttentionGuide(replace(later, first_step=1), GRADIENT)
     latents = engine.initial_noise([1], PLAN)
-    told = given(engine, [regional_prompt()])
-    assert guide.before_step(engine, latents, torch.tensor(900), 0, told) is latents
-    assert guide.before_step(engine, latents, torch.tensor(700), 1, told) is not latents
+    encoded = conditioning(engine, [regional_prompt()])
+    assert guide.before_step(engine, latents, torch.tensor(900), 0, encoded) is latents
+    assert guide.before_step(engine, latents, torch.tensor(700), 1, encoded) is not latents
 
 
 def test_strength_makes_the_step_longer(engine):
@@ -163,16 +163,24 @@ def test_works_in_half_precision_and_for_both_prediction_types(
     folder = write_tiny_model(tmp_path / "model", prediction_type)
     engine = open_tiny_engine(folder, dtype)
     batch = [regional_prompt(), regional_prompt()]
-    guide = make_control(replace(guided_batch(engine, batch), empty_half=False), control, 1.0)
+    guide = make_control(
+        replace(guided_batch(engine, batch), classifier_free_guidance=False), control, 1.0
+    )
     assert guide is not None
-    told, timestep = given(engine, batch), torch.tensor(500)
+    encoded, timestep = conditioning(engine, batch), torch.tensor(500)
     latents = engine.initial_noise([1, 2], PLAN)
-    moved = guide.before_step(engine, latents, timestep, 0, told)
+    moved = guide.before_step(engine, latents, timestep, 0, encoded)
     assert moved.isfinite().all()
     assert torch.equal(moved, latents) == (control is BOOST)
-    engine.context.observer = guide.observer(0)
+    engine.base.regions.observer = guide.observer(0)
     with torch.no_grad():
-        out = engine.predict(moved, timestep.expand(2), told.hidden, told.masks, told.route)
+        out = engine.predict(
+            moved,
+            timestep.expand(2),
+            encoded.encoder_hidden_states,
+            encoded.masks,
+            encoded.route,
+        )
     assert out.isfinite().all()
 
 
@@ -180,9 +188,9 @@ def test_the_boost_raises_attention_to_the_own_words_in_the_own_region(engine):
     batch = [regional_prompt()]
     guided = guided_batch(engine, batch)
     boost = AttentionBoost(guided, BOOST)
-    boost.before_step(engine, torch.zeros(1), torch.tensor(0), 0, given(engine, batch))
+    boost.before_step(engine, torch.zeros(1), torch.tensor(0), 0, conditioning(engine, batch))
     assert boost.observer(0) is boost
-    bias = boost.bias(16)  # (2, regions, pixels, tokens): the empty half comes first
+    bias = boost.bias(16)  # (2, regions, pixels, tokens): the negative prompts come first
     assert bias.shape == (2, 2, 16, engine.text.length)
     assert bias[0].abs().sum() == 0
     own = guided.selection[0, 0].sum(0) > 0

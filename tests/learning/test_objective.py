@@ -2,36 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 
 from catalog_pipeline.learning.objective import (
     distillation_loss,
     noise_loss,
-    prediction_target,
     total_loss,
 )
 from catalog_pipeline.settings import LossSettings
-
-
-def scheduler(kind: str) -> DDIMScheduler:
-    return DDIMScheduler(prediction_type=kind, steps_offset=1)
-
-
-def test_target_is_the_noise_or_the_velocity_of_a_slow_loop():
-    z, eps = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
-    times = torch.tensor([0, 500, 999])
-    assert torch.equal(prediction_target(scheduler("epsilon"), z, eps, times), eps)
-    velocity = prediction_target(scheduler("v_prediction"), z, eps, times)
-    for image, t in enumerate(times.tolist()):
-        a = scheduler("v_prediction").alphas_cumprod[t]
-        want = a.sqrt() * eps[image] - (1 - a).sqrt() * z[image]
-        torch.testing.assert_close(velocity[image], want)
-
-
-def test_other_prediction_types_are_refused():
-    z = torch.zeros(1, 1, 1, 1)
-    with pytest.raises(ValueError, match="sample"):
-        prediction_target(scheduler("sample"), z, z, torch.tensor([1]))
 
 
 def test_noise_loss_equals_a_slow_loop_eq_3():
@@ -87,17 +64,6 @@ def test_total_is_the_weighed_sum_of_batch_means_eq_7():
 
 
 # --- invariants --------------------------------------------------------------
-
-
-def test_noise_and_velocity_give_the_picture_back():
-    """``sqrt(a) z_t - sqrt(1 - a) v = z`` and ``sqrt(1 - a) z_t + sqrt(a) v = eps``."""
-    v = scheduler("v_prediction")
-    z, eps, times = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([1, 400, 998])
-    noisy = v.add_noise(z, eps, times)
-    velocity = prediction_target(v, z, eps, times)
-    a = v.alphas_cumprod[times][:, None, None, None]
-    torch.testing.assert_close(a.sqrt() * noisy - (1 - a).sqrt() * velocity, z, atol=1e-5, rtol=0)
-    torch.testing.assert_close((1 - a).sqrt() * noisy + a.sqrt() * velocity, eps, atol=1e-5, rtol=0)
 
 
 def test_noise_loss_is_zero_at_the_target_and_symmetric():

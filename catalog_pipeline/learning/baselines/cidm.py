@@ -67,5 +67,5 @@ class Cidm(Ours):
         """Unit input embeddings ``(words + 1, width)``: from the first word to the end mark."""
         text = self._engine.text
         ids = text.input_ids([prompt])
-        end = ids[0].tolist().index(self._engine.base.tokenizer.eos_token_id)
+        end = ids[0].tolist().index(text.tokenizer.eos_token_id)
         return normalize(text.table(ids)[0, 1 : end + 1].float(), dim=1)

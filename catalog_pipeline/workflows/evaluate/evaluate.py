@@ -24,6 +24,7 @@ from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, Look, Looker
 from catalog_pipeline.workflows.evaluate.report_pages import photos_to_show, write_page
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.learn.loss_curves import read_curve
+from catalog_pipeline.workflows.models import check_base_model
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def evaluate(
     Raises:
         GenerationError: nothing learned, nothing that the encoder can measure, or
             ``images_per_sku`` below 1.
+        BaseModelError: the base model cannot be opened.
         LearningError: the version belongs to another base model.
         ConfigurationError: the encoders' packages are missing, or there is no such encoder.
     """
@@ -104,6 +106,7 @@ def evaluate(
     served = [name for name in home.collections() if home.adapters(name).head() is not None]
     if collection is None and not served:
         raise GenerationError("no collection has learned anything; run `catalog-pipeline learn`")
+    check_base_model(settings)
     names = served if collection is None else [collection]
     sink = progress or SilentProgress()
     return EvaluationReport(

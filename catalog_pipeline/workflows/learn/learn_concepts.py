@@ -42,7 +42,7 @@ from catalog_pipeline.workflows.learn.learning_inputs import (
     photos_hash,
 )
 from catalog_pipeline.workflows.learn.loss_curves import curve_part, encode_curve
-from catalog_pipeline.workflows.models import base_model_hash
+from catalog_pipeline.workflows.models import base_model_hash, check_base_model
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 if TYPE_CHECKING:
@@ -67,9 +67,12 @@ def learn_concepts(
 
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
+        BaseModelError: the base model cannot be opened; nothing is written.
     """
     home = open_home(settings)
     rows = choose_rows(home.index.read(), skus)
+    if rows:
+        check_base_model(settings)
     run = _LearningRun(settings, home, progress or SilentProgress())
     for row in rows:
         yield run.learn(row)

@@ -20,6 +20,7 @@ from catalog_pipeline.settings import GenerationSettings, QualitySettings, Setti
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.models import check_base_model
 from catalog_pipeline.workflows.night.night_sheet import SHEET_IMAGES, draw_night_sheet
 from catalog_pipeline.workflows.night.picture_gate import (
     FOUND_FIRST,
@@ -69,13 +70,19 @@ def render_night(
         open_judge: judges the pictures; default the shipped reflection score.
 
     Raises:
+        BaseModelError: the base model cannot be opened; nothing is written.
         GenerationError: there is no plan and nothing to plan from.
         StoreError: a picture or its row cannot be stored.
     """
     started = time.monotonic()
     sink = progress or SilentProgress()
     home, quality = open_home(settings), settings.generation.quality
-    jobs = (find_plan(settings, day) or plan_night(settings, day)).jobs
+    plan = find_plan(settings, day)
+    if plan is None:
+        if open_sampler is None:
+            check_base_model(settings)
+        plan = plan_night(settings, day)
+    jobs = plan.jobs
     known = _known_rows(home.archive, day)
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
     reused = len(jobs) - len(missing)

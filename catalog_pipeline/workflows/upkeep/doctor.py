@@ -5,12 +5,10 @@ Every finding says what was seen and carries a hint: what to do, or what it mean
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
@@ -22,7 +20,6 @@ __all__ = ["CheckResult", "run_doctor"]
 
 LEAST_FREE_BYTES = 200_000_000
 COMFORTABLE_FREE_BYTES = 2_000_000_000
-_MODEL_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 def run_doctor(settings: Settings, *, repair: bool = False) -> list[CheckResult]:
@@ -60,36 +57,14 @@ def _config_dir(settings: Settings) -> Iterator[CheckResult]:
 
 
 def _base_model(settings: Settings) -> Iterator[CheckResult]:
-    name = settings.base_model.base_model
-    folder = EMBEDDED_WEIGHTS if name == "embedded" else Path(name).expanduser()
-    if not folder.is_dir():
-        if settings.base_model.offline:
-            yield CheckResult(
-                "error",
-                f"base model: {name!r} is not a folder, and offline is true",
-                "base_model.yaml: name 'embedded' or a diffusers folder, or set offline: false",
-            )
-        else:
-            yield CheckResult("ok", f"base model: hub id {name!r}, fetched on first use", "")
+    from catalog_pipeline.diffusion.base import resolve_base_model
+
+    name, offline = settings.base_model.base_model, settings.base_model.offline
+    if name != "embedded" and not offline and not Path(name).expanduser().exists():
+        yield CheckResult("ok", f"base model: hub id {name!r}, fetched on first use", "")
         return
-    problems = [problem for part in _MODEL_PARTS for problem in _part_problems(folder / part)]
-    for problem in problems:
-        yield CheckResult("error", f"base model: {problem}", "install or copy the base model again")
-    if not problems:
-        yield CheckResult("ok", f"base model: {name} in {folder}", "")
-
-
-def _part_problems(folder: Path) -> Iterator[str]:
-    configs = sorted(folder.glob("*.json"))
-    if not configs:
-        yield f"{folder} has no configuration (*.json)"
-    for path in configs:
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            yield f"{path} is not readable JSON: {error}"
-    if folder.name in ("unet", "vae", "text_encoder") and not any(folder.glob("*.safetensors")):
-        yield f"{folder} has no weights (*.safetensors)"
+    folder = resolve_base_model(settings.base_model)
+    yield CheckResult("ok", f"base model: {name} in {folder}", "")
 
 
 def _catalog_root(settings: Settings) -> Iterator[CheckResult]:

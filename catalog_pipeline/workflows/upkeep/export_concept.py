@@ -21,13 +21,13 @@ from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.learn.learning_inputs import SHARED
-from catalog_pipeline.workflows.models import check_same_base, read_named_part
+from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from catalog_pipeline.diffusion.base import BaseModel
     from catalog_pipeline.diffusion.export import Factors
+    from catalog_pipeline.diffusion.families.family import BaseModel
 
 ExportFormat = Literal["lora", "pipeline"]
 
@@ -52,13 +52,13 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Learned:
-    """The concepts to export: one change of the UNet, and the token rows of each."""
+    """The concepts to export: one change of the denoiser, and the token rows of each."""
 
     version: AdapterVersion
     concepts: tuple[Concept, ...]
     base: BaseModel
     factors: Mapping[str, Factors]
-    rows: Mapping[str, Tensor]
+    rows: Mapping[str, Sequence[Tensor]]
 
 
 def export_concept(
@@ -85,6 +85,7 @@ def export_concept(
     Raises:
         ConfigurationError: ``out`` holds files, a SKU is not learned, SKUs that do not
             share their deltas, or a change that fits no LoRA.
+        BaseModelError: the base model cannot be opened.
         LearningError: learned on another base model.
         StoreError: a version or a part cannot be read.
     """
@@ -96,6 +97,7 @@ def export_concept(
             f"{target} exists and is not an empty folder; expected a new one, so that nothing is "
             "overwritten; give another --out, or remove it"
         )
+    check_base_model(settings)
     home = open_home(settings)
     store, version = _find(home, list(dict.fromkeys(skus)), collection)
     learned = _read(settings, store, version, list(dict.fromkeys(skus)))
@@ -153,7 +155,8 @@ def _read(
     settings: Settings, store: AdapterStore, version: AdapterVersion, skus: Sequence[str]
 ) -> _Learned:
     from catalog_pipeline.diffusion.base import load_base_model
-    from catalog_pipeline.diffusion.export import layer_factors, stored_slot, stored_tokens
+    from catalog_pipeline.diffusion.export import layer_factors
+    from catalog_pipeline.diffusion.parts import stored_slot, stored_tokens
 
     concepts = tuple(found for sku in skus if (found := version.concept(sku)) is not None)
     parts = {c.sku: read_named_part(store, version, f"concept/{c.sku}") for c in concepts}
@@ -171,8 +174,8 @@ def _read(
     check_same_base(version, base.content_hash)
     try:
         slot = slots[skus[0]] or stored_slot(read_named_part(store, version, SHARED))
-        factors = layer_factors(slot, base.unet)
-        rows = {sku: stored_tokens(data) for sku, data in parts.items()}
+        factors = layer_factors(slot, base.denoiser)
+        rows = {c.sku: stored_tokens(parts[c.sku], len(c.placeholder_tokens)) for c in concepts}
     except ValueError as error:
         raise StoreError(f"version {version.version} cannot be exported: {error}") from error
     return _Learned(version, concepts, base, factors, rows)
@@ -180,13 +183,11 @@ def _read(
 
 def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str, str]:
     from safetensors.torch import save_file
+    from torch import stack
 
-    from catalog_pipeline.diffusion.export import (
-        inversion_state_dict,
-        inversion_token,
-        lora_state_dict,
-    )
+    from catalog_pipeline.diffusion.export import inversion_token, lora_state_dict
 
+    base = learned.base
     tokens = {c.sku: inversion_token(c.sku) for c in learned.concepts}
     if len(set(tokens.values())) < len(tokens):
         raise ConfigurationError(
@@ -194,18 +195,19 @@ def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str
             "tell case apart; export them one by one"
         )
     try:
-        lora = lora_state_dict(learned.factors)
+        lora = lora_state_dict(learned.factors, base.denoiser_part)
     except ValueError as error:
         raise ConfigurationError(f"no LoRA of {', '.join(tokens)}: {error}") from error
     save_file(lora, folder / "pytorch_lora_weights.safetensors", metadata={"format": "pt"})
     lines = ['pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")']
     for sku, rows in learned.rows.items():
         name = f"learned_embeds{f'-{sku}' if len(tokens) > 1 else ''}.safetensors"
-        save_file(inversion_state_dict(sku, rows), folder / name, metadata={"format": "pt"})
-        lines.append(f'pipe.load_textual_inversion("{name}")')
+        inversion = base.inversion_state_dict(tokens[sku], stack(list(rows)))
+        save_file(inversion, folder / name, metadata={"format": "pt"})
+        lines.append(base.inversion_code(name, tokens[sku]))
     prompts = _prompts(learned.concepts, tokens, settings.generation)
     opening = (
-        "pipe is a StableDiffusionPipeline opened on the base model that the concepts were\n"
+        f"pipe is a {base.pipelines[0]} opened on the base model that the concepts were\n"
         "learned on (named above). load_lora_weights needs the package peft."
     )
     _write_readme(folder, learned, opening, lines, prompts, settings)
@@ -213,28 +215,27 @@ def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str
 
 
 def _write_pipeline(learned: _Learned, settings: Settings, folder: Path) -> dict[str, str]:
-    from catalog_pipeline.diffusion.export import add_tokens, merge_factors, save_pipeline
-    from catalog_pipeline.diffusion.sampling import SamplingPlan, make_scheduler
+    from catalog_pipeline.diffusion.export import merge_factors
 
     base, generation = learned.base, settings.generation
-    merge_factors(base.unet, learned.factors)
+    merge_factors(base.denoiser, learned.factors)
     rows = {
         token: row
         for concept in learned.concepts
         for token, row in zip(concept.placeholder_tokens, learned.rows[concept.sku], strict=True)
     }
     try:
-        add_tokens(base.tokenizer, base.text_encoder, rows)
+        base.add_tokens(rows)
     except ValueError as error:
         raise ConfigurationError(f"cannot export {', '.join(learned.rows)}: {error}") from error
     side = base.sample_size_px
-    plan = SamplingPlan(generation.steps, generation.guidance, side, side, generation.sampler)
-    save_pipeline(base, make_scheduler(base, plan), folder)
+    scheduler = base.make_scheduler(generation.sampler, generation.steps, side, side)
+    base.save_pipeline(scheduler, folder)
     tokens = {c.sku: " ".join(c.placeholder_tokens) for c in learned.concepts}
     prompts = _prompts(learned.concepts, tokens, generation)
     lines = [
-        "from diffusers import StableDiffusionPipeline",
-        'pipe = StableDiffusionPipeline.from_pretrained(".")',
+        f"from diffusers import {base.pipelines[0]}",
+        f'pipe = {base.pipelines[0]}.from_pretrained(".")',
     ]
     opening = "The folder is a complete model; it needs nothing of the program that wrote it."
     _write_readme(folder, learned, opening, lines, prompts, settings)

@@ -18,12 +18,8 @@ from diffusers import StableDiffusionAttendAndExcitePipeline
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import Route
-from catalog_pipeline.diffusion.sampling import (
-    DiffusionEngine,
-    RegionalPrompt,
-    SamplingPlan,
-    make_scheduler,
-)
+from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.records import Pixels
 
 THRESHOLDS = {0.0: 0.05, 0.2: 0.5, 0.4: 0.8}
@@ -39,6 +35,7 @@ class AttendAndExcite:
     def __init__(self, engine: DiffusionEngine, plan: SamplingPlan) -> None:
         """``engine`` is used by nobody else; its base must be fp32."""
         base = engine.base
+        assert isinstance(base, StableDiffusion)
         if base.dtype != torch.float32:
             raise ValueError(f"the base is {base.dtype}; expected float32: the losses are")
         self._engine, self._plan = engine, plan
@@ -48,7 +45,7 @@ class AttendAndExcite:
             text_encoder=base.text_encoder,
             tokenizer=base.tokenizer,
             unet=base.unet,
-            scheduler=make_scheduler(base, plan),
+            scheduler=base.make_scheduler(plan.sampler, plan.steps, plan.height, plan.width),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

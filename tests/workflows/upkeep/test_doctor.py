@@ -145,7 +145,7 @@ def test_a_failed_sku_is_shown_with_its_reason(settings: Settings, home: Home) -
     ("base_model", "message"),
     [
         ("/nonexistent/model", "is not a folder, and offline is true"),
-        ("{tmp}", "has no configuration"),
+        ("{tmp}", "lacks unet, vae, text_encoder, tokenizer, scheduler"),
     ],
 )
 def test_a_base_model_that_cannot_open_is_an_error(

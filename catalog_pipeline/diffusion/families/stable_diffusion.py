@@ -1,0 +1,195 @@
+"""Stable Diffusion 1.x and 2.x: a UNet with cross-attention on one CLIP text encoder.
+
+Training (``a_t`` is the product of ``1 - beta`` up to ``t``, ``z`` latents, ``eps`` unit
+normal noise)::
+
+    noisy_latents = sqrt(a_t) z + sqrt(1 - a_t) eps
+    target        = eps                                    epsilon, arXiv:2006.11239
+                  = sqrt(a_t) eps - sqrt(1 - a_t) z        v_prediction, arXiv:2202.00512
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DConditionModel,
+)
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from catalog_pipeline.diffusion.families.family import BaseModel, Rows
+from catalog_pipeline.diffusion.regional import install_regional_attention
+from catalog_pipeline.diffusion.text import TextConditioner, add_tokens
+from catalog_pipeline.settings import AdapterSettings
+
+_LAYER_KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
+_FEED_FORWARD = ("net.0.proj", "net.2")
+"""Of a diffusers ``FeedForward``: into its hidden width, and back."""
+_OTHER_UNETS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 7: "an upscaler"}
+"""By the channels that their UNets read."""
+
+
+class StableDiffusion(BaseModel):
+    """UNet and VAE compute in ``dtype`` and channels-last, the text encoder in fp32."""
+
+    title = "Stable Diffusion 1.x and 2.x"
+    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+    pipeline_options: ClassVar[Mapping[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    part_classes: ClassVar[Mapping[str, type]] = {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+        "tokenizer": CLIPTokenizer,
+        "scheduler": DDIMScheduler,
+    }
+    half_parts = ("unet", "vae")
+    denoiser_part = "unet"
+    solvers: ClassVar[Mapping[str, Any]] = {
+        "dpmsolver++": DPMSolverMultistepScheduler,
+        "ddim": DDIMScheduler,
+    }
+
+    @property
+    def unet(self) -> Any:
+        """``UNet2DConditionModel``."""
+        return self.parts["unet"]
+
+    @property
+    def vae(self) -> Any:
+        """``AutoencoderKL``."""
+        return self.parts["vae"]
+
+    @property
+    def text_encoder(self) -> Any:
+        """``CLIPTextModel``."""
+        return self.parts["text_encoder"]
+
+    @property
+    def tokenizer(self) -> Any:
+        """``CLIPTokenizer``."""
+        return self.parts["tokenizer"]
+
+    @classmethod
+    def find_misfit(cls, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """A UNet that reads more than latents, timesteps and one text, or another target."""
+        unet = configs["unet"]
+        channels = unet.get("in_channels", 4)
+        latent_channels = configs["vae"].get("latent_channels", 4)
+        if channels != latent_channels:
+            other = _OTHER_UNETS.get(channels, "a model of another kind")
+            return (
+                f"its UNet has in_channels {channels}, the latents have {latent_channels}: "
+                f"{other}, not one from text to image"
+            )
+        added = unet.get("addition_embed_type") or unet.get("class_embed_type")
+        if added is not None:
+            return f"its UNet reads an embedding {added!r} besides the text, as SDXL's does"
+        prediction_type = configs["scheduler"].get("prediction_type", "epsilon")
+        if prediction_type not in ("epsilon", "v_prediction"):
+            return (
+                f"its scheduler has the prediction_type {prediction_type!r}; expected epsilon or "
+                "v_prediction"
+            )
+        return None
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents, 4."""
+        return int(self.unet.config.in_channels)
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Two for every level of the VAE but the first."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def sample_size_px(self) -> int:
+        """``sample_size`` of the UNet in pixels."""
+        return int(self.unet.config.sample_size) * self.vae_scale_factor
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The mean of the VAE's posterior, times its scaling factor."""
+        pixels = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return self.vae.encode(pixels).latent_dist.mean.float() * self.vae.config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """``(batch, channels, h, w)`` -> ``(batch, 3, height, width)``."""
+        scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
+        scaled = scaled.contiguous(memory_format=torch.channels_last)
+        return self.vae.decode(scaled, return_dict=False)[0].float()
+
+    def text_conditioner(self) -> TextConditioner:
+        """Over the one text encoder."""
+        return TextConditioner(self.tokenizer, self.text_encoder)
+
+    def delta_layers(self, settings: AdapterSettings) -> dict[str, Rows]:
+        """Projections of the attentions and, if asked for, of the feed-forward behind them."""
+        layers: dict[str, Rows] = {}
+        for name, _ in self.unet.named_modules():
+            kind = _LAYER_KINDS.get(name.rsplit(".", 1)[-1])
+            if kind == "feed_forward" and settings.feed_forward:
+                layers |= {f"{name}.{target}": "image" for target in _FEED_FORWARD}
+            elif kind in settings.attentions:
+                for target in settings.targets:
+                    on_text = kind == "cross" and target in ("to_k", "to_v")
+                    layers[f"{name}.{target}"] = "text" if on_text else "image"
+        return layers
+
+    def install_attention(self) -> None:
+        """Cross-attention by region; self-attention as it is."""
+        install_regional_attention(self.unet, self.regions)
+
+    def predict(
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        encoder_hidden_states: Tensor,
+        masks: Tensor | None,
+    ) -> Tensor:
+        """One pass of the UNet; its cross-attention reads every region's text."""
+        with self.regions.reading(encoder_hidden_states, masks):
+            model_pred = self.unet(
+                noisy_latents.to(self.dtype).contiguous(memory_format=torch.channels_last),
+                timesteps,
+                encoder_hidden_states[:, 0].to(self.dtype),
+                return_dict=False,
+            )[0]
+        return model_pred.float()
+
+    @property
+    def probe_end(self) -> nn.Module:
+        """The decoder: at the UNet's middle every resolution has been seen, at 40 % of the cost."""
+        return self.unet.up_blocks[0]
+
+    @cached_property
+    def _noise_schedule(self) -> Any:
+        return DDIMScheduler.from_config(self.scheduler_config)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """``sqrt(a_t) z + sqrt(1 - a_t) eps``."""
+        return self._noise_schedule.add_noise(latents, noise, timesteps)
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise or the velocity, as the scheduler's prediction type says."""
+        if self.scheduler_config["prediction_type"] == "epsilon":
+            return noise
+        return self._noise_schedule.get_velocity(latents, noise, timesteps)
+
+    def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
+        """One tensor of all rows."""
+        return {token: rows.contiguous()}
+
+    def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
+        """To the one tokenizer and text encoder."""
+        add_tokens(self.tokenizer, self.text_encoder, rows)

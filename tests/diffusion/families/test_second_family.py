@@ -1,0 +1,265 @@
+"""A further family is one file and one line: Stable Diffusion XL, and it with flow matching.
+
+The families are written here, registered for the test alone, and taken from a folder to
+the files that plain diffusers reads. Nothing else knows of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+)
+from torch import Tensor, nn
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+from catalog_pipeline.diffusion.adapter import Route, whole_image
+from catalog_pipeline.diffusion.families import FAMILIES
+from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
+from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
+from catalog_pipeline.diffusion.text import TextConditioner, add_tokens, placeholder_tokens
+from catalog_pipeline.records import Concept
+from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.models import open_engine
+from catalog_pipeline.workflows.upkeep.export_concept import export_concept
+from tests.builders import make_adapter_version, promote
+from tests.tiny_model import write_tiny_xl
+
+PLAN = SamplingPlan(steps=3, guidance=1.0, width=16, height=16)
+TOKENS = placeholder_tokens("mug", 2)
+PROMPT = f"a photo of a {' '.join(TOKENS)} mug on a white background"
+WIDTHS = (16, 24)
+"""Of the two text encoders."""
+
+
+class TwoEncoders(TextConditioner):
+    """The last layer but one of both encoders side by side; a last row holds the pooled text."""
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        ids = self.input_ids(prompts)
+        first, second = (e(ids, output_hidden_states=True) for e in self._text_encoders)
+        texts = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
+        pooled = second.text_embeds
+        row = nn.functional.pad(pooled, (0, texts.shape[-1] - pooled.shape[-1]))
+        return torch.cat([texts, row[:, None]], 1)
+
+
+class StableDiffusionXL(StableDiffusion):
+    title = "Stable Diffusion XL"
+    pipelines = ("StableDiffusionXLPipeline",)
+    pipeline_options: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
+    part_classes: ClassVar[Mapping[str, type]] = {
+        **StableDiffusion.part_classes,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "tokenizer_2": CLIPTokenizer,
+    }
+    solvers: ClassVar[Mapping[str, Any]] = {"dpmsolver++": EulerDiscreteScheduler}
+
+    @classmethod
+    def find_misfit(cls, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+        added = configs["unet"].get("addition_embed_type")
+        return None if added == "text_time" else f"its UNet reads {added}"
+
+    def text_conditioner(self) -> TextConditioner:
+        return TwoEncoders(self.tokenizer, self.text_encoder, self.parts["text_encoder_2"])
+
+    def predict(
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        encoder_hidden_states: Tensor,
+        masks: Tensor | None,
+    ) -> Tensor:
+        texts = encoder_hidden_states[:, :, :-1]
+        pooled = encoder_hidden_states[
+            :, 0, -1, : self.parts["text_encoder_2"].config.projection_dim
+        ]
+        height, width = (side * self.vae_scale_factor for side in noisy_latents.shape[-2:])
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]] * len(texts))
+        with self.regions.reading(texts, masks):
+            return self.unet(
+                noisy_latents,
+                timesteps,
+                texts[:, 0],
+                added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+                return_dict=False,
+            )[0]
+
+    def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
+        first, second = rows.split(WIDTHS, 1)
+        return {"clip_l": first.contiguous(), "clip_g": second.contiguous()}
+
+    def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
+        for end, columns in (("", slice(WIDTHS[0])), ("_2", slice(WIDTHS[0], None))):
+            parts = self.parts[f"tokenizer{end}"], self.parts[f"text_encoder{end}"]
+            add_tokens(*parts, {token: row[columns] for token, row in rows.items()})
+
+
+class FlowMatchingXL(StableDiffusionXL):
+    """``noisy_latents = (1 - sigma) z + sigma eps``, ``target = eps - z``, ``t = 1000 sigma``."""
+
+    title = "Stable Diffusion XL with flow matching"
+    part_classes: ClassVar[Mapping[str, type]] = {
+        **StableDiffusionXL.part_classes,
+        "scheduler": FlowMatchEulerDiscreteScheduler,
+    }
+    solvers: ClassVar[Mapping[str, Any]] = {"dpmsolver++": FlowMatchEulerDiscreteScheduler}
+
+    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, generator=generator).sigmoid() * 1000  # logit-normal
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        sigma = (timesteps / 1000)[:, None, None, None]
+        return (1 - sigma) * latents + sigma * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        return noise - latents
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_xl(tmp_path_factory.mktemp("xl") / "model")
+
+
+@pytest.fixture
+def settings(make_settings, folder: Path) -> Settings:
+    return make_settings(
+        base_model={"base_model": str(folder), "dtype": "float32", "threads": 1},
+        learning={"adapter": {"rank": 2, "initial_scale": 1.0}},
+        generation={"steps": PLAN.steps, "guidance": 1.0, "width": 16, "height": 16},
+    )
+
+
+def train(engine: DiffusionEngine, steps: int = 1) -> list[float]:
+    """Steps on one noise picture with a fresh slot and tokens, as any family's are."""
+    base, generator = engine.base, torch.Generator().manual_seed(0)
+    engine.adapter.add_slot("mug", generator)
+    start = engine.text.initial_vector("mug")
+    assert start.shape == (sum(WIDTHS),)
+    for token in TOKENS:
+        engine.text.table.add(token, start + 0.1 * torch.randn(start.shape, generator=generator))
+    rows = [engine.text.table.parameter_of(token) for token in TOKENS]
+    parameters = [*engine.adapter.parameters_of("mug"), *rows]
+    optimizer = torch.optim.AdamW(parameters, lr=0.05)
+    picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    latents = engine.encode_images([picture]).repeat(4, 1, 1, 1)
+    noise = torch.randn(latents.shape, generator=generator)
+    timesteps = base.draw_timesteps(4, generator)
+    noisy_latents = base.add_noise(latents, noise, timesteps)
+    target = base.target(latents, noise, timesteps)
+    losses = []
+    for _ in range(steps):
+        encoded = engine.text.encode([PROMPT] * 4)[:, None]
+        model_pred = engine.predict(
+            noisy_latents, timesteps, encoded, None, whole_image(["mug"] * 4)
+        )
+        loss = (model_pred - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(row.grad.abs().sum() > 0 for row in rows)
+        optimizer.step()
+        engine.adapter.parameters_changed()
+        losses.append(loss.item())
+    return losses
+
+
+def publish(settings: Settings, engine: DiffusionEngine) -> None:
+    store = open_home(settings).adapters("default")
+    data = encode_part(slot_part(engine, "mug") | token_part(engine, TOKENS))
+    concept = Concept("mug", "mug", "mug", "", TOKENS, "photos", 1)
+    parts = {"concept/mug": store.write_part(data)}
+    base = engine.base.content_hash
+    promote(store, make_adapter_version(concept, parts=parts, base_model_hash=base))
+
+
+def sample(engine: DiffusionEngine, prompt: str, slot: str | None, plan: SamplingPlan = PLAN):
+    return engine.sample([RegionalPrompt((prompt,), (slot,))], [7], plan)
+
+
+def theirs(pipeline: StableDiffusionXLPipeline, prompt: str, noise: Tensor, guidance: float = 1.0):
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        prompt,
+        negative_prompt="",
+        height=16,
+        width=16,
+        num_inference_steps=PLAN.steps,
+        guidance_scale=guidance,
+        latents=noise.clone(),
+        output_type="latent",
+    ).images
+
+
+def test_sdxl_from_the_folder_to_the_files_of_diffusers(
+    settings: Settings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "StableDiffusionXLPipeline", StableDiffusionXL)
+    engine = open_engine(settings)
+    noise = engine.initial_noise([7], PLAN)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32)
+    guided = SamplingPlan(PLAN.steps, 4.0, 16, 16)
+    torch.testing.assert_close(
+        sample(engine, "a red mug", None, guided),
+        theirs(pipeline, "a red mug", noise, 4.0),
+        atol=1e-3,
+        rtol=1e-3,
+    )
+    train(engine)
+    publish(settings, engine)
+    want = sample(engine, PROMPT, "mug")
+    assert not torch.allclose(want, sample(engine, PROMPT, None), atol=1e-3)
+
+    whole = export_concept(settings, ["mug"], tmp_path / "whole", form="pipeline")
+    assert "StableDiffusionXLPipeline.from_pretrained" in (whole.folder / "README.txt").read_text()
+    exported = StableDiffusionXLPipeline.from_pretrained(whole.folder)
+    got = theirs(exported, whole.prompts["mug"], noise)
+    torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
+
+    files = export_concept(settings, ["mug"], tmp_path / "lora")
+    assert "pipe is a StableDiffusionXLPipeline" in (files.folder / "README.txt").read_text()
+    lora, _ = StableDiffusionXLPipeline.lora_state_dict(files.folder)
+    assert {name.partition(".lora_")[0] for name in lora} == {
+        f"unet.{name}" for name in engine.adapter.layers
+    }
+
+
+def test_sdxl_is_routed_by_region(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "StableDiffusionXLPipeline", StableDiffusionXL)
+    engine = open_engine(settings)
+    train(engine)
+    data = encode_part(slot_part(engine, "mug") | token_part(engine, TOKENS))
+    install_part(engine, data, slot="again", tokens=TOKENS)
+    latents, texts = torch.randn(1, 4, 4, 4), engine.text.encode([PROMPT]).expand(1, 2, -1, -1)
+    masks = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])[None]
+    with torch.no_grad():
+        split = engine.predict(
+            latents, torch.tensor([300]), texts, masks, Route((("again", None),), masks)
+        )
+        whole = engine.predict(
+            latents, torch.tensor([300]), texts[:, :1], None, whole_image(["mug"])
+        )
+    torch.testing.assert_close(split, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_flow_matching_trains_and_samples(
+    settings: Settings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "StableDiffusionXLPipeline", FlowMatchingXL)
+    engine = open_engine(settings)
+    losses = train(engine, steps=30)
+    assert losses[-1] < 0.9 * losses[0]
+    picture = sample(engine, PROMPT, "mug", SamplingPlan(PLAN.steps, 3.0, 16, 16))
+    assert picture.isfinite().all()
+    publish(settings, engine)
+    report = export_concept(settings, ["mug"], tmp_path / "out", form="pipeline")
+    assert "scheduler/scheduler_config.json" in report.files
