@@ -174,7 +174,7 @@ def test_the_memory_follows_a_rollback(line: Line, instance: dg.DagsterInstance)
     assert report_memory(instance).passed
     memory = dg.AssetKey(["learning", "memory"])
     assert newest_metadata(instance, memory)["dagster/row_count"] == 2
-    rollback(line.settings, first.version, "default")
+    rollback(line.home, first.version, "default")
     assert report_memory(instance).passed
     assert newest_metadata(instance, memory)["dagster/row_count"] == 1
 
@@ -259,7 +259,7 @@ def test_the_retention_checks_follow_what_is_served(
     assert "mug_b" in str(table)
     assert "mug_a" not in str(table)
     assert not checks["prior_intact"].passed
-    rollback(line.settings, first.version, "default")
+    rollback(line.home, first.version, "default")
     checks = memory_checks(instance)
     assert checks["no_forgetting_regression"].passed
     assert checks["prior_intact"].passed

@@ -159,7 +159,7 @@ class Stack:
             pixels[20:60, 30:70] = colour
             Image.fromarray(pixels).rotate(number).save(folder / f"{number}.png")
         (folder / "sku.yaml").write_text("class_noun: mug\n", encoding="utf-8")
-        refresh_index(self.settings)
+        refresh_index(open_home(self.settings))
         self.instance.add_dynamic_partitions("sku", [sku])
 
     def learn(self, sku: str) -> str:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import ArchiveRow, RenderJob, RenderReport
-from catalog_pipeline.settings import GenerationSettings, QualitySettings, Settings
+from catalog_pipeline.settings import GenerationSettings, QualitySettings
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.picture_quarantine import FAILED
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.night_sheet import SHEET_IMAGES, draw_night_sheet
 from catalog_pipeline.workflows.night.picture_gate import (
     FOUND_FIRST,
@@ -39,7 +39,7 @@ __all__ = ["OpenSampler", "Sampler", "render_night"]
 
 
 def render_night(
-    settings: Settings,
+    home: Home,
     day: date,
     *,
     retry_quarantined: bool = False,
@@ -60,7 +60,7 @@ def render_night(
     no model and writes nothing. A crash loses the pictures in work, never a finished one.
 
     Args:
-        settings: where the home is, batch size, model, quality gate.
+        home: its settings say batch size, model and quality gate.
         day: the night.
         retry_quarantined: make further attempts at the pictures that are held back.
         progress: told of every batch.
@@ -74,8 +74,9 @@ def render_night(
     """
     started = time.monotonic()
     sink = progress or SilentProgress()
-    home, quality = open_home(settings), settings.generation.quality
-    jobs = (find_plan(settings, day) or plan_night(settings, day)).jobs
+    generation = home.settings.generation
+    quality = generation.quality
+    jobs = (find_plan(home, day) or plan_night(home, day)).jobs
     known = _known_rows(home.archive, day)
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
     reused = len(jobs) - len(missing)
@@ -84,7 +85,6 @@ def render_night(
     if reused:
         sink.advance(name, reused, "already there")
     run = NightRun(
-        settings=settings,
         home=home,
         day=day,
         known=known,
@@ -116,7 +116,7 @@ def render_night(
         retake=skus_to_retake(rates, quality),
     )
     if missing:
-        _write_report(home, settings.generation, report, run)
+        _write_report(home, generation, report, run)
     return report
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from catalog_pipeline.settings import Settings, load_settings
+from catalog_pipeline.workflows.home import open_home
 from tests.benchmarks.generation.scenes import SUITES, draw_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -84,8 +85,8 @@ def learned_settings(options: argparse.Namespace) -> Settings:
 
 def learn(options: argparse.Namespace) -> None:
     """Write the products and learn whatever is not learned yet."""
+    from catalog_pipeline.studio.sample_catalog import write_sample_catalog
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
-    from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
     from tests.benchmarks.first_light import write_products
 
@@ -104,8 +105,8 @@ def learn(options: argparse.Namespace) -> None:
         write_products(options.data, products, REAL_PRODUCTS, household=0)
         write_household(options.data / "household_catalog", products)
     settings = learned_settings(options)
-    refresh_index(settings)
-    for outcome in learn_concepts(settings):
+    refresh_index(open_home(settings))
+    for outcome in learn_concepts(open_home(settings)):
         log.info("%s %s %s", outcome.sku, outcome.status, outcome.reason)
 
 

@@ -35,7 +35,7 @@ def home(settings: Settings) -> Home:
 
 
 def repaired(settings: Settings) -> list[str]:
-    found = run_doctor(settings, repair=True)
+    found = run_doctor(open_home(settings), repair=True)
     assert [finding.level for finding in found].count("kept") >= 1
     return [finding.what for finding in found if finding.level == "repaired"]
 
@@ -92,7 +92,7 @@ def test_a_living_learner_keeps_its_lock(settings: Settings, home: Home) -> None
 def test_a_lock_that_cannot_be_read_is_left_to_a_person(settings: Settings, home: Home) -> None:
     key = home.adapters("mugs").lease_key
     home.objects.put(key, b"rotten")
-    found = run_doctor(settings, repair=True)
+    found = run_doctor(open_home(settings), repair=True)
     assert any("is not a lease" in f.what for f in found if f.level == "kept")
     assert home.objects.read(key).data == b"rotten"
 
@@ -124,7 +124,7 @@ def test_index_rows_follow_the_served_version(settings: Settings, home: Home) ->
 
     home.index.update(put)
     assert {row.status for row in home.index.read() if row.sku in ("a", "b")} == {"learned"}
-    found = warnings(run_doctor(settings))
+    found = warnings(run_doctor(open_home(settings)))
     assert "index: never is learned, but by the served version it is new" in found
     home.adapters("default").rollback(first)  # a rollback that died before the index
     assert repaired(settings) == [
@@ -136,7 +136,7 @@ def test_index_rows_follow_the_served_version(settings: Settings, home: Home) ->
     assert (rows["never"].status, rows["never"].learned_hash) == (SkuStatus.NEW, "")
     assert "does not know it" in rows["b"].reason
     assert repaired(settings) == [NOTHING]
-    rollback(settings, home.adapters("default").history()[1].version)
+    rollback(open_home(settings), home.adapters("default").history()[1].version)
     assert repaired(settings) == [NOTHING]
 
 
@@ -164,7 +164,7 @@ def test_a_row_that_changes_meanwhile_is_left_as_it_is(
 def test_what_is_corrupted_is_named_and_left(settings: Settings, home: Home, pattern: str) -> None:
     (path,) = settings.home.glob(pattern)
     path.write_bytes(b"rotten")
-    found = run_doctor(settings, repair=True)
+    found = run_doctor(open_home(settings), repair=True)
     assert path.read_bytes() == b"rotten"
     assert any(finding.level == "error" for finding in found)
     (kept,) = (finding for finding in found if finding.level == "kept")
@@ -175,7 +175,7 @@ def test_left_over_pages_and_retired_concepts_are_found(settings: Settings, home
     store = home.adapters("mugs")
     home.objects.put("collections/mugs/pages/" + "0" * 64 + ".json", b"{}")
     home.index.update(lambda rows: [replace(r, status=SkuStatus.RETIRED) for r in rows])
-    found = run_doctor(settings)
+    found = run_doctor(open_home(settings))
     assert any("1 pages belong to no version" in finding.what for finding in found)
     head = store.head()
     assert head is not None
