@@ -19,7 +19,7 @@ def load_photo_set(source: PhotoSource, listing: SkuListing, settings: CatalogSe
 
     At most ``max_photos`` are kept, evenly spaced by name so that a turntable series
     keeps all its sides; a photo that is refused is replaced by the next one left out.
-    Every file is read once: the folder is listed again afterwards, which finds what changed
+    Every photo is read once: the folder is listed again afterwards, which finds what changed
     meanwhile and takes the digests of what was just read as known. ``listing`` needs
     no content hash.
 

@@ -31,9 +31,9 @@ class PipelineResource(dg.ConfigurableResource[None]):
         Raises:
             ConfigurationError: no such folder, an unknown key, a value out of range.
         """
-        from catalog_pipeline.workflows.home import Home
+        from catalog_pipeline.workflows.home import open_home
 
-        return Home(
+        return open_home(
             load_settings(
                 Path(self.config_dir) if self.config_dir else None,
                 Path(self.home) if self.home else None,

@@ -24,11 +24,6 @@ def write_page(home: Home, name: str, data: bytes) -> Path:
     return settings.home / key
 
 
-def photos_to_show(home: Home, skus: Collection[str], per_sku: int) -> dict[str, list[Pixels]]:
-    """:func:`each_with_photos` at once."""
-    return dict(each_with_photos(home, skus, per_sku))
-
-
 def each_with_photos(
     home: Home, skus: Collection[str], per_sku: int
 ) -> Iterator[tuple[str, list[Pixels]]]:

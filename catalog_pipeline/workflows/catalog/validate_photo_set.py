@@ -14,7 +14,7 @@ from catalog_pipeline.workflows.home import Home
 def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> PhotoSet:
     """List and decode the photos of ``sku`` as they are now; writes nothing.
 
-    Each file is read once.
+    Each photo is read once.
 
     Args:
         home: its settings say where the photos are and what is usable.

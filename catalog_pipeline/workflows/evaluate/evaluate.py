@@ -23,7 +23,7 @@ from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, FeatureExtracto
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.loss_curves import read_curve
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
-from catalog_pipeline.workflows.report_pages import photos_to_show, write_page
+from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.report import EvaluationPage
@@ -204,7 +204,7 @@ class _Evaluation:
 
         shown = skus_to_show(score)
         store = self.home.adapters(self.version.collection)
-        photos = photos_to_show(self.home, shown, PHOTOS)
+        photos = dict(each_with_photos(self.home, shown, PHOTOS))
         curves = {sku: read_curve(store, self.version, sku) for sku in shown}
         return EvaluationPage(
             score=score,

@@ -13,7 +13,7 @@ from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.picture_gate import why_failed
-from catalog_pipeline.workflows.report_pages import photos_to_show, write_page
+from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.gallery import GalleryProduct
@@ -61,7 +61,7 @@ def _products(home: Home, rows: Sequence[ArchiveRow]) -> Iterable[GalleryProduct
     from catalog_pipeline.evaluation.gallery import GalleryProduct
 
     skus = sorted({sku for row in rows for sku in row.skus})
-    photos = photos_to_show(home, skus, per_sku=1)
+    photos = dict(each_with_photos(home, skus, per_sku=1))
     names = _learned_names(home, rows)
     for sku in skus:
         known = names.get(sku, _Names(sku, None))
