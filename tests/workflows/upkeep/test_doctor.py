@@ -30,15 +30,20 @@ NIGHT = date(2026, 3, 1)
 @pytest.fixture
 def home(settings: Settings) -> Home:
     """A home with an index, a version and a night in it."""
-    shutil.copytree(GOLDEN, settings.home, dirs_exist_ok=True)
+    home = open_golden(settings, GOLDEN)
     (settings.config_dir / "learning.yaml").write_text("steps: 300\n")
+    return home
+
+
+def open_golden(settings: Settings, golden: Path) -> Home:
+    """A copy of ``golden``, whose version knows a concept, with the part that it lacks of it."""
+    shutil.copytree(golden, settings.home, dirs_exist_ok=True)
     home = open_home(settings)
-    # The golden version knows a concept and has no part of it, which is an error of its own.
     store = home.adapters("mugs")
-    golden = store.current()
-    assert golden is not None
+    served = store.current()
+    assert served is not None
     part = store.write_part(b"weights")
-    promote(home, parts={**golden.parts, f"concept/{golden.concepts[0].sku}": part})
+    promote(home, parts={**served.parts, f"concept/{served.concepts[0].sku}": part})
     return home
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.painted_night import Studio
+from tests.workflows.upkeep.test_doctor import open_golden
 
 GOLDEN = Path(__file__).resolve().parents[2] / "stores" / "golden" / "schema_2"
 NIGHT = date(2026, 3, 1)
@@ -30,8 +30,7 @@ NOTHING = "nothing: no repair was needed"
 @pytest.fixture
 def home(settings: Settings) -> Home:
     """A home with an index, a version and a night in it."""
-    shutil.copytree(GOLDEN, settings.home, dirs_exist_ok=True)
-    return open_home(settings)
+    return open_golden(settings, GOLDEN)
 
 
 def repaired(settings: Settings) -> list[str]:
@@ -162,10 +161,12 @@ def test_a_row_that_changes_meanwhile_is_left_as_it_is(
     ["collections/mugs/versions/*.json", "collections/mugs/pages/*.json", "images/*.png"],
 )
 def test_what_is_corrupted_is_named_and_left(settings: Settings, home: Home, pattern: str) -> None:
-    (path,) = settings.home.glob(pattern)
-    path.write_bytes(b"rotten")
+    paths = list(settings.home.glob(pattern))
+    assert paths
+    for path in paths:
+        path.write_bytes(b"rotten")
     found = run_doctor(open_home(settings), repair=True)
-    assert path.read_bytes() == b"rotten"
+    assert {path.read_bytes() for path in paths} == {b"rotten"}
     assert any(finding.level == "error" for finding in found)
     (kept,) = (finding for finding in found if finding.level == "kept")
     assert "restore them from a backup" in kept.hint
