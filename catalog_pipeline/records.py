@@ -67,7 +67,8 @@ class PhotoRef:
 class SkuListing:
     """One SKU folder as listed: nothing decoded yet.
 
-    ``content_hash`` changes when any photo or the card changes, and only then.
+    ``content_hash`` changes when any photo or the card changes, and only then; it is empty
+    where no file was read.
     """
 
     sku: str

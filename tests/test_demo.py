@@ -93,7 +93,7 @@ def test_an_earlier_demo_is_removed_unless_it_is_to_be_kept(tmp_path: Path) -> N
 
 
 def test_the_demo_runs_the_shipped_settings_but_for_what_it_says(tmp_path: Path) -> None:
-    settings = prepare_home(tmp_path / "demo", keep=False)
+    settings = prepare_home(tmp_path / "demo", keep=False).settings
     shipped = load_settings(Path(__file__).resolve().parents[1] / "assets_config")
     fewer_steps = scratch_home.OVERRIDES["learning"]
     assert settings.learning == shipped.learning.model_copy(update=fewer_steps)

@@ -61,12 +61,17 @@ class PhotoSource(Protocol):
         ...
 
     def list_skus(
-        self, known: KnownDigests = NOTHING_KNOWN, *, only: Collection[str] | None = None
+        self,
+        known: KnownDigests = NOTHING_KNOWN,
+        *,
+        only: Collection[str] | None = None,
+        read: bool = True,
     ) -> ListingResult:
         """Every SKU folder, or those named in ``only`` that exist.
 
-        A file is read (for its SHA-256) only when ``known`` has not its etag. Names
-        that cannot be SKUs and files that cannot be photos are refused one by one.
+        A file is read (for its SHA-256) only when ``known`` has not its etag. Without
+        ``read`` none is, and the listings have no content hash. Names that cannot be
+        SKUs and files that cannot be photos are refused one by one.
 
         Raises:
             InvalidSkuError: a name in ``only`` that cannot be a SKU.
@@ -81,10 +86,6 @@ class PhotoSource(Protocol):
             PhotoSetError: it is gone, or larger than the source's byte bound.
             CatalogError: it cannot be read, or ``key`` leads out of the catalog.
         """
-        ...
-
-    def etag(self, key: str) -> str | None:
-        """What ``PhotoRef.etag`` would be now; ``None`` when the file is gone."""
         ...
 
 
@@ -151,6 +152,7 @@ def finish_listing(
     refused: list[RefusedFile],
     *,
     known: KnownDigests,
+    read: bool,
     max_bytes: int,
     digest: Callable[[PhotoRef], str],
     may_remember: Callable[[PhotoRef], bool],
@@ -161,6 +163,7 @@ def finish_listing(
         folders: the scanned SKU folders.
         refused: what the scan refused.
         known: digests of an earlier listing.
+        read: whether to read what is not known; without it there are no content hashes.
         max_bytes: a larger file is not read; its size stands for its content.
         digest: reads a file; ``FileNotFoundError`` when it is gone by now.
         may_remember: whether the etag is certain to change with the content.
@@ -176,7 +179,7 @@ def finish_listing(
         for ref in readable
         if ref.key in known and known[ref.key][0] == ref.etag
     }
-    unread = [ref for ref in readable if ref.key not in digests]
+    unread = [ref for ref in readable if read and ref.key not in digests]
     failures = _digest_all(unread, digest, digests)
     gone = {key for key, error in failures.items() if isinstance(error, FileNotFoundError)}
     for folder in folders:
@@ -193,7 +196,7 @@ def finish_listing(
         if key not in gone
     ]
     listings = [
-        _listing(folder, digests, skip=failures.keys())
+        _listing(folder, digests if read else None, skip=failures.keys())
         for folder in folders
         if folder.sku not in held_back
     ]
@@ -252,19 +255,22 @@ def _unreadable(error: OSError) -> str:
 
 
 def _listing(
-    folder: ScannedFolder, digests: Mapping[str, str], skip: Collection[str]
+    folder: ScannedFolder, digests: Mapping[str, str] | None, skip: Collection[str]
 ) -> SkuListing:
     photos = sorted((ref for ref in folder.photos if ref.key not in skip), key=lambda r: r.key)
     cards = [ref for ref in folder.cards if ref.key not in skip]
-    content = [
-        [_name(ref), ref.size_bytes, digests.get(ref.key, "too large to be read")]
-        for ref in (*photos, *cards)
-    ]
+    content_hash = ""
+    if digests is not None:
+        content = [
+            [_name(ref), ref.size_bytes, digests.get(ref.key, "too large to be read")]
+            for ref in (*photos, *cards)
+        ]
+        content_hash = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return SkuListing(
         sku=folder.sku,
         photos=tuple(photos),
         card_key=cards[0].key if cards else None,
-        content_hash=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        content_hash=content_hash,
         newest_modified_utc=folder.modified,
     )
 

@@ -48,16 +48,20 @@ class LocalPhotoSource:
     """
 
     def __init__(self, root: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        self._given_root = root
+        self._configured_root = root
         self._max_bytes = max_bytes
 
     @property
     def where(self) -> str:
         """The folder."""
-        return str(self._given_root)
+        return str(self._configured_root)
 
     def list_skus(
-        self, known: KnownDigests = NOTHING_KNOWN, *, only: Collection[str] | None = None
+        self,
+        known: KnownDigests = NOTHING_KNOWN,
+        *,
+        only: Collection[str] | None = None,
+        read: bool = True,
     ) -> ListingResult:
         """Every SKU folder, or those in ``only``; see :class:`PhotoSource`."""
         started_ns = time.time_ns()
@@ -82,6 +86,7 @@ class LocalPhotoSource:
             folders,
             refused,
             known=known,
+            read=read,
             max_bytes=self._max_bytes,
             digest=lambda ref: _digest(root / ref.key),
             may_remember=may_remember,
@@ -101,18 +106,9 @@ class LocalPhotoSource:
             raise PhotoSetError(f"{shown(key)} is larger than {self._max_bytes:,} bytes")
         return data
 
-    def etag(self, key: str) -> str | None:
-        """Size and times of the file; see :class:`PhotoSource`."""
-        try:
-            return _etag(self._path(key).stat())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise CatalogError(f"{shown(key)} in {self.where} cannot be read: {error}") from error
-
     def _root(self) -> Path:
         try:
-            root = self._given_root.resolve(strict=True)
+            root = self._configured_root.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise no_such_place(self.where, "root") from error
         if not root.is_dir():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from catalog_pipeline.catalog.card import default_card, parse_card
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
 from catalog_pipeline.catalog.keys import shown
-from catalog_pipeline.catalog.sources import PhotoSource
-from catalog_pipeline.errors import PhotoSetError
+from catalog_pipeline.catalog.listing import NOTHING_KNOWN, KnownDigests, PhotoSource
+from catalog_pipeline.errors import CatalogError, PhotoSetError
 from catalog_pipeline.records import Photo, PhotoRef, PhotoSet, RefusedFile, Sku, SkuListing
 from catalog_pipeline.settings import CatalogSettings
 
@@ -19,6 +19,9 @@ def load_photo_set(source: PhotoSource, listing: SkuListing, settings: CatalogSe
 
     At most ``max_photos`` are kept, evenly spaced by name so that a turntable series
     keeps all its sides; a photo that is refused is replaced by the next one left out.
+    Every photo is read once: the folder is listed again afterwards, which finds what changed
+    meanwhile and takes the digests of what was just read as known. ``listing`` needs
+    no content hash.
 
     Raises:
         PhotoSetError: fewer than ``min_photos`` usable photos (names each refused file
@@ -26,28 +29,54 @@ def load_photo_set(source: PhotoSource, listing: SkuListing, settings: CatalogSe
         ConfigurationError: the card is wrong.
         CatalogError: the source cannot be read.
     """
-    sku = load_card(source, listing)
     photos: dict[str, Photo] = {}
     refused: list[RefusedFile] = []
+    digests: dict[str, tuple[str, str]] = {}
     for ref in _evenly_first(listing.photos, settings.max_photos):
         if len(photos) == settings.max_photos:
             refused.append(RefusedFile(ref.key, _left_out(listing, settings)))
             continue
         try:
-            photo = _load_photo(source, ref, settings)
-            twin = photos.setdefault(photo.sha256, photo)
-            if twin is not photo:
-                raise RefusedPhotoError(f"has the same bytes as {shown(twin.key)}; delete one")
+            data = _read_photo(source, ref, settings)
+            sha256 = hashlib.sha256(data).hexdigest()
+            digests[ref.key] = (ref.etag, sha256)
+            if sha256 in photos:
+                twin = shown(photos[sha256].key)
+                raise RefusedPhotoError(f"has the same bytes as {twin}; delete one")
+            decoded = decode_photo(data, settings)
+            photos[sha256] = Photo(ref.key, sha256, decoded.pixels, decoded.mask)
         except RefusedPhotoError as error:
             refused.append(RefusedFile(ref.key, str(error)))
+    now = list_one(source, listing.sku, digests)
+    _require_unchanged(listing, now, digests)
+    sku = load_card(source, now)
     refused.sort(key=lambda file: file.key)
     if len(photos) < settings.min_photos:
         raise PhotoSetError(too_few(listing, len(photos), settings.min_photos, refused))
     return PhotoSet(
         sku=sku,
-        content_hash=listing.content_hash,
+        content_hash=now.content_hash,
         photos=tuple(sorted(photos.values(), key=lambda photo: photo.key)),
         refused=tuple(refused),
+    )
+
+
+def list_one(
+    source: PhotoSource, sku: str, known: KnownDigests = NOTHING_KNOWN, *, read: bool = True
+) -> SkuListing:
+    """The folder of ``sku``; the arguments are those of :meth:`PhotoSource.list_skus`.
+
+    Raises:
+        InvalidSkuError: ``sku`` cannot be a SKU.
+        CatalogError: there is no such folder, or it cannot be read.
+    """
+    result = source.list_skus(known, only=[sku], read=read)
+    if result.listings:
+        return result.listings[0]
+    reasons = "".join(f"; {file.key!r} {file.reason}" for file in result.refused)
+    raise CatalogError(
+        f"no usable folder {sku!r} in {source.where}{reasons}; expected one with photos; "
+        "check the name, upper and lower case count"
     )
 
 
@@ -77,24 +106,31 @@ def too_few(
     return head + reasons
 
 
-def _load_photo(source: PhotoSource, ref: PhotoRef, settings: CatalogSettings) -> Photo:
+def _read_photo(source: PhotoSource, ref: PhotoRef, settings: CatalogSettings) -> bytes:
     if ref.size_bytes > settings.max_bytes:
         raise RefusedPhotoError(
             f"has {ref.size_bytes:,} bytes; expected at most {settings.max_bytes:,}; reduce it"
         )
-    data = source.read(ref.key)
-    if len(data) != ref.size_bytes or source.etag(ref.key) != ref.etag:
+    try:
+        return source.read(ref.key)
+    except PhotoSetError:  # gone, or grown: another set than was listed
+        raise
+    except CatalogError as error:
+        raise RefusedPhotoError(f"cannot be read ({error})") from error
+
+
+def _require_unchanged(
+    before: SkuListing, now: SkuListing, digests: Mapping[str, tuple[str, str]]
+) -> None:
+    """PhotoSetError when a photo that was read, or which files there are, differs by now."""
+    unread = {ref for ref in before.photos if ref.key not in digests}
+    changed = {ref.key for ref in (set(before.photos) - unread) ^ (set(now.photos) - unread)}
+    changed |= {key for key in {before.card_key} ^ {now.card_key} if key is not None}
+    if changed:
         raise PhotoSetError(
-            f"{shown(ref.key)} changed while it was read (listed with {ref.size_bytes:,} bytes, "
-            f"read {len(data):,}); try again once the upload has ended"
+            f"{shown(min(changed))} changed while it was read, or while its folder was; try again "
+            "once the upload has ended"
         )
-    decoded = decode_photo(data, settings)
-    return Photo(
-        key=ref.key,
-        sha256=hashlib.sha256(data).hexdigest(),
-        pixels=decoded.pixels,
-        mask=decoded.mask,
-    )
 
 
 def _evenly_first(refs: Sequence[PhotoRef], count: int) -> list[PhotoRef]:

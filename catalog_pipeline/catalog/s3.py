@@ -59,7 +59,11 @@ class S3PhotoSource:
         self._client.close()
 
     def list_skus(
-        self, known: KnownDigests = NOTHING_KNOWN, *, only: Collection[str] | None = None
+        self,
+        known: KnownDigests = NOTHING_KNOWN,
+        *,
+        only: Collection[str] | None = None,
+        read: bool = True,
     ) -> ListingResult:
         """Every SKU prefix, or those in ``only``; see :class:`PhotoSource`."""
         prefixes = [""] if only is None else sorted({f"{validate_sku(name)}/" for name in only})
@@ -72,6 +76,7 @@ class S3PhotoSource:
             list(folders.values()),
             list(refused.values()),
             known=known,
+            read=read,
             max_bytes=self._max_bytes,
             digest=self._digest,
             # An ETag names one version of an object: it never stays while the bytes change.
@@ -91,18 +96,6 @@ class S3PhotoSource:
         if len(data) > self._max_bytes:
             raise PhotoSetError(f"{shown(key)} is larger than {self._max_bytes:,} bytes")
         return data
-
-    def etag(self, key: str) -> str | None:
-        """The object's ETag; see :class:`PhotoSource`."""
-        self._check(key)
-        try:
-            with _as_os_error():
-                answer = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise CatalogError(f"{shown(key)} in {self.where} cannot be read: {error}") from error
-        return str(answer["ETag"]).strip('"')
 
     def _objects(self, prefix: str) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("list_objects_v2").paginate(

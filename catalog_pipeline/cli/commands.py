@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from catalog_pipeline.cli.failures import FAILED, ReportingGroup, stop
 from catalog_pipeline.cli.progress import open_progress
 
 if TYPE_CHECKING:
-    from catalog_pipeline.settings import Settings
+    from catalog_pipeline.workflows.home import Home
 
 app = typer.Typer(
     cls=ReportingGroup,
@@ -69,10 +69,20 @@ LatestDayOption = Annotated[
 ]
 
 
-def _settings(config: Path | None, home: Path | None) -> Settings:
+def open_home(config: Path | None, home: Path | None) -> Home:
+    """The one home of a command."""
     from catalog_pipeline.settings import load_settings
+    from catalog_pipeline.workflows.home import Home
 
-    return load_settings(config, home)
+    return Home(load_settings(config, home))
+
+
+def published_night(opened: Home, day: date | None) -> date:
+    """``day``, or the newest night; ends the command where there is none."""
+    nights = [day] if day else opened.archive.days()
+    if not nights:
+        stop(f"error: no night has been published in {opened.settings.home}; run `generate` first")
+    return nights[-1]
 
 
 def _show_version(wanted: bool) -> None:
@@ -108,9 +118,9 @@ def sample_catalog(
 
     Six photos and a card each; the same files every time.
     """
-    from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
+    from catalog_pipeline.studio.sample_catalog import write_sample_catalog
 
-    target = directory or _settings(config, home).catalog_root
+    target = directory or open_home(config, home).settings.catalog_root
     written = write_sample_catalog(target, skus or None)
     typer.echo(f"{len(written)} product(s) in {target}: {', '.join(written)}")
 
@@ -120,7 +130,7 @@ def index(config: ConfigOption = None, home: HomeOption = None) -> None:
     """Bring the index of the product folders up to date."""
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
-    typer.echo("\n".join(report.index_lines(refresh_index(_settings(config, home)))))
+    typer.echo("\n".join(report.index_lines(refresh_index(open_home(config, home)))))
 
 
 @app.command()
@@ -141,10 +151,9 @@ def learn(
     """
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 
-    settings = _settings(config, home)
     outcomes = []
     with open_progress() as progress:
-        for outcome in learn_concepts(settings, skus or None, progress=progress):
+        for outcome in learn_concepts(open_home(config, home), skus or None, progress=progress):
             outcomes.append(outcome)
             typer.echo(report.outcome_line(outcome))
     typer.echo(report.outcomes_summary(outcomes))
@@ -176,39 +185,38 @@ def generate(
     """
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run; a night prints lines")
-    settings = _settings(config, home)
+    opened = open_home(config, home)
     night = day or datetime.now(UTC).date()
     if dry_run:
-        _preview(settings, night, as_json)
+        _preview(opened, night, as_json)
         return
     from catalog_pipeline.workflows.models import check_base_model
     from catalog_pipeline.workflows.night.plan_night import find_plan, plan_night
     from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
     from catalog_pipeline.workflows.night.render_night import render_night
 
-    if find_plan(settings, night) is None:
-        check_base_model(settings)
-    plan = plan_night(settings, night)
+    if find_plan(opened, night) is None:
+        check_base_model(opened.settings)
+    plan = plan_night(opened, night)
     typer.echo("\n".join(report.plan_lines(plan, in_full=False)))
     with open_progress() as progress:
         rendered = render_night(
-            settings, night, retry_quarantined=retry_quarantined, progress=progress
+            opened, night, retry_quarantined=retry_quarantined, progress=progress
         )
     typer.echo("\n".join(report.render_lines(rendered)))
-    typer.echo(report.manifest_line(publish_manifest(settings, night)))
+    typer.echo(report.manifest_line(publish_manifest(opened, night)))
     if rendered.failed:
         stop(f"error: {len(rendered.failed)} of {len(plan.jobs)} images could not be rendered")
 
 
-def _preview(settings: Settings, night: date, as_json: bool) -> None:
-    from catalog_pipeline.cli.night_report import preview_lines
+def _preview(opened: Home, night: date, as_json: bool) -> None:
     from catalog_pipeline.workflows.night.preview_night import preview_night
 
-    preview = preview_night(settings, night)
+    preview = preview_night(opened, night)
     if as_json:
         typer.echo(report.as_json(preview.to_record()))
     else:
-        lines = [*report.plan_lines(preview.plan, in_full=True), "", *preview_lines(preview)]
+        lines = [*report.plan_lines(preview.plan, in_full=True), "", *report.preview_lines(preview)]
         typer.echo("\n".join(lines))
 
 
@@ -223,7 +231,7 @@ def evaluate(
     from catalog_pipeline.workflows.evaluate.evaluate import evaluate as measure
 
     with open_progress() as progress:
-        result = measure(_settings(config, home), collection, progress=progress)
+        result = measure(open_home(config, home), collection, progress=progress)
     lines = report.evaluation_lines(result)
     typer.echo(report.as_json(result.to_record()) if as_json else "\n".join(lines))
 
@@ -237,7 +245,7 @@ def status(
     """Tell where products, versions and nights stand."""
     from catalog_pipeline.workflows.upkeep.status import collect_status
 
-    state = collect_status(_settings(config, home))
+    state = collect_status(open_home(config, home))
     typer.echo(report.as_json(state) if as_json else "\n".join(report.status_lines(state)))
 
 
@@ -248,7 +256,7 @@ def versions(
     """List the learned versions, oldest first."""
     from catalog_pipeline.workflows.upkeep.versions import list_versions
 
-    typer.echo("\n".join(report.version_lines(list_versions(_settings(config, home), collection))))
+    typer.echo("\n".join(report.version_lines(list_versions(open_home(config, home), collection))))
 
 
 @app.command()
@@ -264,7 +272,7 @@ def rollback(
     """
     from catalog_pipeline.workflows.upkeep.versions import rollback as move_head
 
-    head = move_head(_settings(config, home), version, collection)
+    head = move_head(open_home(config, home), version, collection)
     typer.echo(f"current version is now {head.version}")
 
 
@@ -273,14 +281,10 @@ def gallery(
     day: LatestDayOption = None, config: ConfigOption = None, home: HomeOption = None
 ) -> None:
     """Write an HTML page of a night and print its path."""
-    from catalog_pipeline.workflows.evaluate.gallery import write_gallery
-    from catalog_pipeline.workflows.home import open_home
+    from catalog_pipeline.workflows.night.gallery import write_gallery
 
-    settings = _settings(config, home)
-    nights = [day] if day else open_home(settings).archive.days()
-    if not nights:
-        stop(f"error: no night has been published in {settings.home}; run `generate` first")
-    typer.echo(write_gallery(settings, nights[-1]))
+    opened = open_home(config, home)
+    typer.echo(write_gallery(opened, published_night(opened, day)))
 
 
 @app.command()
@@ -299,7 +303,37 @@ def doctor(
     """
     from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 
-    results = run_doctor(_settings(config, home), repair=repair)
-    typer.echo("\n".join(report.finding_lines(results)))
-    if any(finding.level == "error" for finding in results):
+    results = run_doctor(open_home(config, home), repair=repair)
+    typer.echo("\n".join(report.check_lines(results)))
+    if any(result.level == "error" for result in results):
         sys.exit(FAILED)
+
+
+@app.command()
+def export(
+    skus: Annotated[list[str], typer.Argument(metavar="SKU", help="Learned products.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where to; absent or empty.")
+    ],
+    collection: CollectionOption = None,
+    form: Annotated[
+        Literal["lora", "pipeline"],
+        typer.Option("--format", help="LoRA and token files, or a whole diffusers folder."),
+    ] = "lora",
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Write learned products for plain diffusers.
+
+    The README.txt in the folder has the lines of code and the prompt. Several products go
+    together only where they share their deltas.
+    """
+    from catalog_pipeline.workflows.upkeep.export_concept import export_concept
+
+    written = export_concept(open_home(config, home), skus, out, collection=collection, form=form)
+    typer.echo(
+        f"{', '.join(written.prompts)} of version {written.version} in {written.folder}: "
+        f"{len(written.files)} files, {written.bytes / 1e6:.1f} MB"
+    )
+    for prompt in written.prompts.values():
+        typer.echo(f"prompt: {prompt}")

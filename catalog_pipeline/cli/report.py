@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
         NightPlan,
         RenderReport,
     )
+    from catalog_pipeline.stores.archive import ManifestState
+    from catalog_pipeline.workflows.catalog.retire import RetireOutcome
     from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport
-    from catalog_pipeline.workflows.upkeep.check_results import CheckResult
+    from catalog_pipeline.workflows.night.preview_night import NightPreview
+    from catalog_pipeline.workflows.upkeep.collect_garbage import GarbageReport
+    from catalog_pipeline.workflows.upkeep.doctor import CheckResult
+    from catalog_pipeline.workflows.upkeep.time_travel import ManifestView
+    from catalog_pipeline.workflows.upkeep.verify import VerifyReport
     from catalog_pipeline.workflows.upkeep.versions import VersionEntry
 
 NAMES_AT_MOST = 12
+_UNSEEN_AT_MOST = 20
 
 
 def index_lines(report: IndexReport) -> list[str]:
@@ -85,12 +93,13 @@ def render_lines(report: RenderReport) -> list[str]:
     if report.attempts > report.rendered:
         lines.append(f"{report.attempts} attempts at {report.rendered} images")
     if report.pass_rates:
-        width = max([3, *(len(rate.sku) for rate in report.pass_rates)])
-        lines.append(f"{'SKU':<{width}}  images  found  at once")
-        lines += [
-            f"{rate.sku:<{width}}  {rate.pictures:6d}  {rate.rate:5.0%}  {rate.first_rate:7.0%}"
-            for rate in report.pass_rates[:NAMES_AT_MOST]
-        ]
+        lines += _table(
+            ("SKU", "images", "found", "at once"),
+            (
+                (rate.sku, rate.pictures, f"{rate.rate:.0%}", f"{rate.first_rate:.0%}")
+                for rate in report.pass_rates[:NAMES_AT_MOST]
+            ),
+        )
         if len(report.pass_rates) > NAMES_AT_MOST:
             more = len(report.pass_rates) - NAMES_AT_MOST
             lines.append(f"and {more} more, found at least as often")
@@ -115,15 +124,23 @@ def evaluation_lines(report: EvaluationReport) -> list[str]:
     lines = []
     for part in report.collections:
         score = part.score
-        width = max([3, *(len(sku.sku) for sku in score.skus)])
         lines.append(f"{score.collection} version {score.version}")
-        lines.append(f"  {'SKU':<{width}}  fidelity  ceiling  share  recognised  scenes  forgotten")
-        lines += [
-            f"  {sku.sku:<{width}}  {sku.fidelity:8.3f}  {sku.ceiling:7.3f}  {sku.share:5.2f}  "
-            f"{sku.recognised:10.2f}  {_share(sku.scene_followed):>6}  "
-            f"{_optional(sku.forgotten):>9}"
-            for sku in sorted(score.skus, key=lambda sku: sku.share)
-        ]
+        products = _table(
+            ("SKU", "fidelity", "ceiling", "share", "recognised", "scenes", "forgotten"),
+            (
+                (
+                    sku.sku,
+                    f"{sku.fidelity:.3f}",
+                    f"{sku.ceiling:.3f}",
+                    f"{sku.share:.2f}",
+                    f"{sku.recognised:.2f}",
+                    _share(sku.scene_followed),
+                    _optional(sku.forgotten),
+                )
+                for sku in sorted(score.skus, key=lambda sku: sku.share)
+            ),
+        )
+        lines += [f"  {line}" for line in products]
         lines.append(
             f"  mean fidelity {score.fidelity:.3f}, share {score.share:.2f}, "
             f"forgetting {_optional(score.forgetting)}"
@@ -180,20 +197,175 @@ def version_lines(entries: Sequence[VersionEntry]) -> list[str]:
     return lines
 
 
-def finding_lines(results: Iterable[CheckResult]) -> list[str]:
-    """One line a finding, and below it what to do where something is wrong."""
+def check_lines(results: Iterable[CheckResult]) -> list[str]:
+    """One line a check, and below it what to do where something is wrong."""
     lines = []
-    for finding in results:
-        lines.append(f"{finding.level:<8} {finding.what}")
-        if finding.hint and finding.level != "ok":
-            lines.append(f"{'':<8} -> {finding.hint}")
+    for result in results:
+        lines.append(f"{result.level:<8} {result.what}")
+        if result.hint and result.level != "ok":
+            lines.append(f"{'':<8} -> {result.hint}")
     return lines
 
 
-def _names(skus: Sequence[str]) -> str:
-    shown = ", ".join(skus[:NAMES_AT_MOST])
-    more = len(skus) - NAMES_AT_MOST
-    return f"{shown} and {more} more" if more > 0 else shown
+def preview_lines(preview: NightPreview) -> list[str]:
+    """Pictures by kind, policy, layout and scene; every product; coverage; time."""
+    record = preview.to_record()
+    lines = []
+    for title, key in (
+        ("kind", "per_kind"),
+        ("policy", "per_policy"),
+        ("layout", "per_layout"),
+        ("scene", "per_template"),
+        ("collection", "per_collection"),
+    ):
+        lines += [*_table((title, "pictures"), record[key].items()), ""]
+    head = ("product", "pictures", "shown before", "short of")
+    lines += [*_table(head, _products(preview, record)), ""]
+    lines.append(_coverage_line(preview))
+    if preview.unseen:
+        lines.append(f"no picture tonight: {_names(preview.unseen, _UNSEEN_AT_MOST)}")
+    speed = f"{preview.seconds_per_image:.2f} s a picture"
+    source = "as the latest like night took" if preview.measured else "assumed, no night measured"
+    todo = len(preview.plan.jobs) - preview.rendered
+    lines.append(
+        f"about {preview.minutes:.1f} minutes for {todo} pictures ({speed}, {source}; "
+        f"{preview.rendered} already there); a picture that is tried again takes as long again"
+    )
+    lines.append(
+        "this plan is stored already; nothing would change"
+        if preview.stored
+        else "dry run: nothing was written; `generate` without --dry-run makes this night"
+    )
+    return lines
+
+
+def state_lines(day: date, states: Sequence[ManifestState]) -> list[str]:
+    """One line a state, oldest first; ``*`` marks the present one."""
+    if not states:
+        return [f"{day} has no manifest: the night was not published"]
+    return [
+        f"{'*' if state is states[-1] else ' '} {state.version}  "
+        f"{state.published_utc:%Y-%m-%d %H:%M:%S} UTC  {state.rows} rows, "
+        f"{state.superseded} superseded"
+        for state in states
+    ]
+
+
+def manifest_lines(view: ManifestView) -> list[str]:
+    """A heading, and one line a row."""
+    state = view.state
+    lines = [
+        f"{view.day} version {state.version} of {state.published_utc:%Y-%m-%d %H:%M:%S} UTC: "
+        f"{state.rows} rows, {state.superseded} superseded"
+    ]
+    if view.rows:
+        lines += _table(
+            ("image", "sha256", "version", "", "products", "prompt"),
+            (
+                (
+                    row.image_id[:12],
+                    row.sha256[:12],
+                    row.adapter_version[:8],
+                    "superseded" if row.superseded else "",
+                    "+".join(row.skus),
+                    row.prompt,
+                )
+                for row in view.rows
+            ),
+            left=True,
+        )
+    return lines
+
+
+def verify_lines(report: VerifyReport) -> list[str]:
+    """What was read, and each problem."""
+    read = (
+        f"{len(report.days)} nights, {report.pictures} pictures, {report.states} manifest states, "
+        f"{report.versions} versions, {report.objects} of their objects"
+    )
+    if not report.problems:
+        return [f"verified {read}: all hashes are right"]
+    return [*(f"broken   {p}" for p in report.problems), f"{len(report.problems)} broken of {read}"]
+
+
+def garbage_lines(report: GarbageReport) -> list[str]:
+    """Counts and sizes by kind, the keys in a dry run, and what was left alone."""
+    by_kind: defaultdict[str, list[int]] = defaultdict(list)
+    for item in report.garbage:
+        by_kind[item.kind].append(item.info.size_bytes)
+    lines = []
+    if report.dry_run:
+        lines += [
+            f"{item.kind:<11}  {item.info.modified_utc:%Y-%m-%d %H:%M}  "
+            f"{_size(item.info.size_bytes):>9}  {item.key}"
+            for item in report.garbage
+        ]
+    lines += [f"skipped {text}" for text in report.skipped]
+    verb = "would remove" if report.dry_run else "removed"
+    counts = ", ".join(f"{len(sizes)} {kind}" for kind, sizes in sorted(by_kind.items()))
+    total = f"{len(report.garbage)} objects, {_size(report.size_bytes)}"
+    lines.append(
+        f"{verb} {total}" + (f" ({counts})" if counts else "") + " written before "
+        f"{report.before_utc:%Y-%m-%d %H:%M} UTC"
+    )
+    return lines
+
+
+def retirement_line(outcome: RetireOutcome) -> str:
+    """One product: what went, or why it is still there."""
+    if outcome.reason:
+        return f"kept      {outcome.sku}: {outcome.reason}"
+    done = ", ".join(outcome.done) or "nothing was left of it"
+    return f"retired   {outcome.sku}: {done}"
+
+
+def _products(
+    preview: NightPreview, record: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> list[tuple[object, ...]]:
+    tonight = {sku: sum(counts.values()) for sku, counts in record["per_sku"].items()}
+    return [
+        (sku, tonight.get(sku, 0), preview.shown.get(sku, 0), preview.deficits.get(sku, "-"))
+        for sku in sorted({*tonight, *preview.deficits, *preview.unseen})
+    ]
+
+
+def _coverage_line(preview: NightPreview) -> str:
+    coverage = preview.coverage
+    if not coverage.images:
+        return "coverage: off (policies.coverage.images is 0)"
+    wanted = f"{coverage.images} pictures in {coverage.nights} nights"
+    if not preview.deficits:
+        return f"coverage: every product has {wanted}"
+    return f"coverage: below {wanted}: {_names(sorted(preview.deficits), _UNSEEN_AT_MOST)}"
+
+
+def _size(size_bytes: int) -> str:
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, left: bool = False
+) -> list[str]:
+    """Aligned columns: the first one, or with ``left`` every one, to the left."""
+    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if left or not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _names(skus: Sequence[str], at_most: int = NAMES_AT_MOST) -> str:
+    more = len(skus) - at_most
+    return ", ".join(skus[:at_most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _optional(value: float | None) -> str:

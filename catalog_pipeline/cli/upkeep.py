@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from catalog_pipeline.cli import upkeep_report as report
+from catalog_pipeline.cli import report
 from catalog_pipeline.cli.commands import (
     ConfigOption,
     HomeOption,
     LatestDayOption,
     _day,
-    _settings,
     app,
+    open_home,
+    published_night,
 )
-from catalog_pipeline.cli.failures import FAILED, stop
+from catalog_pipeline.cli.failures import FAILED
 from catalog_pipeline.cli.progress import open_progress
 
 
@@ -44,22 +45,14 @@ def manifest(
     TIME is UTC unless it has a zone, such as 2026-03-01T12:00; a date alone means the
     end of that day.
     """
-    from catalog_pipeline.workflows.home import open_home
-    from catalog_pipeline.workflows.upkeep.time_travel import (
-        manifest_history,
-        read_manifest,
-        write_parquet,
-    )
+    from catalog_pipeline.workflows.upkeep.time_travel import read_manifest, write_parquet
 
-    settings = _settings(config, home)
-    nights = [day] if day else open_home(settings).archive.days()
-    if not nights:
-        stop(f"error: no night has been published in {settings.home}; run `generate` first")
-    night = nights[-1]
+    opened = open_home(config, home)
+    night = published_night(opened, day)
     if versions:
-        typer.echo("\n".join(report.state_lines(night, manifest_history(settings, night))))
+        typer.echo("\n".join(report.state_lines(night, opened.archive.history(night))))
         return
-    view = read_manifest(settings, night, as_of)
+    view = read_manifest(opened, night, as_of)
     if out is None:
         typer.echo("\n".join(report.manifest_lines(view)))
         return
@@ -84,7 +77,7 @@ def verify(
     from catalog_pipeline.workflows.upkeep.verify import verify as recompute
 
     with open_progress() as progress:
-        result = recompute(_settings(config, home), day, progress=progress)
+        result = recompute(open_home(config, home), day, progress=progress)
     typer.echo("\n".join(report.verify_lines(result)))
     if result.problems:
         raise typer.Exit(FAILED)
@@ -112,7 +105,7 @@ def gc(
     """
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 
-    result = collect_garbage(_settings(config, home), grace_hours=grace_hours, dry_run=dry_run)
+    result = collect_garbage(open_home(config, home), grace_hours=grace_hours, dry_run=dry_run)
     typer.echo("\n".join(report.garbage_lines(result)))
 
 
@@ -133,7 +126,7 @@ def retire(
     from catalog_pipeline.workflows.catalog.retire import retire_concepts
 
     retired = []
-    for outcome in retire_concepts(_settings(config, home), skus or None):
+    for outcome in retire_concepts(open_home(config, home), skus or None):
         retired.append(outcome)
         typer.echo(report.retirement_line(outcome))
     if not retired:

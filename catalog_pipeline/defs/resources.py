@@ -1,10 +1,15 @@
-"""The one resource: where the settings and the state are."""
+"""The one resource: the home of a step or a tick."""
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from catalog_pipeline.settings import Settings, load_settings
+from catalog_pipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from catalog_pipeline.workflows.home import Home
 
 
 class PipelineResource(dg.ConfigurableResource[None]):
@@ -19,13 +24,18 @@ class PipelineResource(dg.ConfigurableResource[None]):
     config_dir: str = ""
     home: str = ""
 
-    def settings(self) -> Settings:
-        """Read every settings file anew.
+    @cached_property
+    def opened(self) -> "Home":
+        """Settings, stores and photos, opened once: Dagster makes this object anew for each run.
 
         Raises:
             ConfigurationError: no such folder, an unknown key, a value out of range.
         """
-        return load_settings(
-            Path(self.config_dir) if self.config_dir else None,
-            Path(self.home) if self.home else None,
+        from catalog_pipeline.workflows.home import open_home
+
+        return open_home(
+            load_settings(
+                Path(self.config_dir) if self.config_dir else None,
+                Path(self.home) if self.home else None,
+            )
         )

@@ -16,8 +16,7 @@ from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 from catalog_pipeline.defs.partitions import schedule_timezone
 from catalog_pipeline.demo.results import say
 from catalog_pipeline.errors import CatalogPipelineError
-from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 
@@ -28,10 +27,10 @@ _QUIET: dict[str, Any] = {"loggers": {"console": {}}}
 class Line:
     """The project's definitions on the demo's own Dagster instance, run in this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, home: Home) -> None:
         # Dagster's announcements about its own parameters say nothing to who runs a demo.
         warnings.filterwarnings("ignore", module="dagster")
-        self._settings = settings
+        self._home = home
         self._instance = dg.DagsterInstance.get()
         self._defs = dg.Definitions.merge(defs, dg.Definitions(loggers={"console": _quiet_log()}))
         self.night: date = datetime.now(ZoneInfo(schedule_timezone())).date()
@@ -57,7 +56,7 @@ class Line:
         Raises:
             CatalogPipelineError: the run failed.
         """
-        archive = open_home(self._settings).archive
+        archive = self._home.archive
         before = {row.image_id for row in archive.read_day(self.night)}
         self.run("nightly_generation", partition_key=self.night.isoformat())
         rows = archive.read_day(self.night)
@@ -87,8 +86,8 @@ class Line:
             failure = entry.get_dagster_event().step_failure_data
             if failure.error and failure.error.cls_name == INTERRUPTED:
                 return KeyboardInterrupt()
-            told = failure.user_failure_data.description if failure.user_failure_data else None
-            reasons.append(told or (failure.error.message.strip() if failure.error else "unknown"))
+            said = failure.user_failure_data.description if failure.user_failure_data else None
+            reasons.append(said or (failure.error.message.strip() if failure.error else "unknown"))
         words = "; ".join(reasons) or "see its log"
         return CatalogPipelineError(f"the Dagster run {run_id} of {job} failed: {words}")
 

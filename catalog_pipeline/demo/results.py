@@ -12,10 +12,9 @@ import duckdb
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.evaluation.contact_sheet import contact_sheet, decode_png, encode_png
 from catalog_pipeline.records import ArchiveRow, Pixels
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
-from catalog_pipeline.workflows.evaluate.gallery import write_gallery
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.night.gallery import write_gallery
 
 QUERY = (
     "select sku, count(*) as images, count(*) filter (len(skus) > 1) as shared, "
@@ -29,13 +28,13 @@ _SHEET_CELL_PX = 128
 _SHEET_PHOTOS = 3
 
 
-def show_results(settings: Settings, night: date, skus: Sequence[str]) -> None:
+def show_results(home: Home, night: date, skus: Sequence[str]) -> None:
     """Write sheet and gallery of ``night`` and print where they are, and a query's result.
 
     Raises:
         CatalogPipelineError: the night made no picture of one of ``skus``.
     """
-    archive = open_home(settings).archive
+    archive, settings = home.archive, home.settings
     rows = [row for row in archive.read_day(night) if not row.superseded]
     held = [row for row in archive.quarantine.read_day(night) if not row.superseded]
     missing = set(skus) - {sku for row in (*rows, *held) for sku in row.skus}
@@ -46,8 +45,8 @@ def show_results(settings: Settings, night: date, skus: Sequence[str]) -> None:
         )
     if held:
         say(f"held back      {len(held)} images that do not show every product that they name")
-    sheet = write_contact_sheet(settings, rows, skus, settings.home / "contact-sheet.png")
-    gallery = write_gallery(settings, night)
+    sheet = write_contact_sheet(home, rows, skus, settings.home / "contact-sheet.png")
+    gallery = write_gallery(home, night)
     manifest = settings.home / "manifest" / f"dt={night.isoformat()}" / "part-0.parquet"
     say(f"contact sheet  {short(sheet)}")
     say(f"gallery        {short(gallery)}")
@@ -60,12 +59,12 @@ def show_results(settings: Settings, night: date, skus: Sequence[str]) -> None:
 
 
 def write_contact_sheet(
-    settings: Settings, rows: Sequence[ArchiveRow], skus: Sequence[str], target: Path
+    home: Home, rows: Sequence[ArchiveRow], skus: Sequence[str], target: Path
 ) -> Path:
     """A row a product: photos, then its scenes alone; below them the scenes of two.
 
     Args:
-        settings: of the home that holds the photos and the archive.
+        home: holds the photos and the archive.
         rows: the manifest rows to show.
         skus: the products, in order.
         target: the PNG to write.
@@ -73,15 +72,14 @@ def write_contact_sheet(
     Returns:
         ``target``.
     """
-    archive = open_home(settings).archive
 
     def picture(row: ArchiveRow) -> Pixels:
-        return decode_png(archive.read_image(row.path))
+        return decode_png(home.archive.read_image(row.path))
 
     cells: list[list[Pixels]] = []
     captions: list[str] = []
     for sku in skus:
-        photo_set = validate_photo_set(settings, sku)
+        photo_set = validate_photo_set(home, sku)
         photos = photo_set.photos[:_SHEET_PHOTOS]
         alone = [picture(row) for row in rows if row.skus == (sku,)]
         cells.append([*(photo.pixels for photo in photos), *alone])

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from catalog_pipeline.errors import ConfigurationError
-from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, Settings, load_settings
+from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, load_settings
+from catalog_pipeline.workflows.home import Home, open_home
 
 OVERRIDES: dict[str, dict[str, Any]] = {
     # The photos are written by the demo itself: there is no upload to wait for.
@@ -25,7 +26,7 @@ _MARK = ".catalog-pipeline-demo"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def prepare_home(home: Path, *, keep: bool) -> Settings:
+def prepare_home(home: Path, *, keep: bool) -> Home:
     """Make ``home`` with its settings and its Dagster home, and point the environment at them.
 
     A home that an earlier demo left is removed first, unless ``keep``.
@@ -57,7 +58,7 @@ def prepare_home(home: Path, *, keep: bool) -> Settings:
             "TRANSFORMERS_OFFLINE": "1",
         }
     )
-    return load_settings()
+    return open_home(load_settings())
 
 
 def _copy_settings(shipped: Path, target: Path) -> None:

@@ -13,9 +13,8 @@ from catalog_pipeline.demo.results import say, short, show_results
 from catalog_pipeline.demo.scratch_home import prepare_home
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.records import SkuStatus
-from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.studio.sample_catalog import write_sample_catalog
+from catalog_pipeline.workflows.home import Home
 
 FIRST_PRODUCTS = ("MUG-ZIGZAG-01", "BACKPACK-STAR-01", "VASE-DIAGONAL-01")
 NEXT_PRODUCT = "MUG-HEARTS-01"
@@ -44,7 +43,7 @@ class Stages:
         return "\n".join([*lines, f"  {sum(self.seconds):6.1f} s  together"])
 
 
-def run_demo(home: Path, *, keep: bool = False) -> None:
+def run_demo(folder: Path, *, keep: bool = False) -> None:
     """Every stage in order.
 
     Raises:
@@ -62,33 +61,33 @@ def run_demo(home: Path, *, keep: bool = False) -> None:
         )
     )
     with stages.next():
-        settings = prepare_home(home, keep=keep)
-        line = Line(settings)
-        _write_products(settings, FIRST_PRODUCTS)
+        home = prepare_home(folder, keep=keep)
+        line = Line(home)
+        _write_products(home, FIRST_PRODUCTS)
     with stages.next():
         line.run("refresh_catalog")
-        _expect(line.tick(), set(FIRST_PRODUCTS), settings)
+        _expect(line.tick(), set(FIRST_PRODUCTS), home)
     with stages.next():
         line.render_night()
     with stages.next():
-        _write_products(settings, (NEXT_PRODUCT,))
+        _write_products(home, (NEXT_PRODUCT,))
     with stages.next():
-        _expect(line.tick(), {NEXT_PRODUCT}, settings)
+        _expect(line.tick(), {NEXT_PRODUCT}, home)
     with stages.next():
         line.render_night()
     with stages.next():
-        show_results(settings, line.night, (*FIRST_PRODUCTS, NEXT_PRODUCT))
+        show_results(home, line.night, (*FIRST_PRODUCTS, NEXT_PRODUCT))
     print(f"\n{stages.summary()}")
 
 
-def _write_products(settings: Settings, skus: Sequence[str]) -> None:
-    written = write_sample_catalog(settings.catalog_root, skus)
-    say(f"{', '.join(written)} in {short(settings.catalog_root)}")
+def _write_products(home: Home, skus: Sequence[str]) -> None:
+    root = home.settings.catalog_root
+    say(f"{', '.join(write_sample_catalog(root, skus))} in {short(root)}")
 
 
-def _expect(asked: set[str], expected: set[str], settings: Settings) -> None:
+def _expect(asked: set[str], expected: set[str], home: Home) -> None:
     """The sensor asked for exactly these SKUs (or, in a kept home, had learned them before)."""
-    rows = {row.sku: row for row in open_home(settings).index.read()}
+    rows = {row.sku: row for row in home.index.read()}
     learned = {sku for sku, row in rows.items() if row.status is SkuStatus.LEARNED}
     if not asked <= expected or not expected <= learned:
         raise CatalogPipelineError(

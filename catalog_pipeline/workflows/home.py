@@ -1,22 +1,47 @@
-"""Everything stored, opened together from the settings."""
+"""One home: its settings, its stores and its photos, opened once and passed to every workflow."""
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
-from catalog_pipeline.stores.objects import open_object_store
+from catalog_pipeline.stores.objects import ObjectStore, open_object_store
 
 
 class Home:
-    """The stores of one home: ``settings.home``, or the bucket of ``archive.yaml: s3``."""
+    """Everything under ``settings.home``, or in the bucket of ``archive.yaml: s3``.
+
+    A command or a step opens one and hands it down. Stores and photo source are opened
+    when they are first asked for, once each; asking for them may raise
+    :class:`ConfigurationError`, as where a bucket is set and boto3 is not installed.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.objects = open_object_store(settings)
-        self.index = IndexStore(self.objects)
-        self.archive = ImageArchive(self.objects)
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Where all state is kept."""
+        return open_object_store(self.settings)
+
+    @cached_property
+    def index(self) -> IndexStore:
+        """The catalog index."""
+        return IndexStore(self.objects)
+
+    @cached_property
+    def archive(self) -> ImageArchive:
+        """Pictures and manifests."""
+        return ImageArchive(self.objects)
+
+    @cached_property
+    def photo_source(self) -> PhotoSource:
+        """The product folders that ``catalogs.yaml`` names."""
+        return open_photo_source(self.settings)
 
     def adapters(self, collection: str) -> AdapterStore:
         """The versions of ``collection``; it need not exist yet."""
@@ -28,9 +53,5 @@ class Home:
 
 
 def open_home(settings: Settings) -> Home:
-    """Open the stores; reads and writes nothing yet.
-
-    Raises:
-        ConfigurationError: a bucket is set and boto3 is not installed.
-    """
+    """The home of ``settings``; opens, reads and writes nothing yet."""
     return Home(settings)

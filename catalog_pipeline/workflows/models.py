@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from catalog_pipeline.errors import GenerationError, LearningError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, Settings
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.sampling import DiffusionEngine
@@ -48,7 +48,7 @@ def base_model_hash(base: BaseModelSettings) -> str:
 
 
 def open_sampler(
-    settings: Settings, collection: str, version: str | None = None
+    home: Home, collection: str, version: str | None = None
 ) -> tuple[SceneSampler, AdapterVersion]:
     """A sampler for ``version`` of ``collection`` (default: its head).
 
@@ -57,7 +57,7 @@ def open_sampler(
     """
     from catalog_pipeline.generation.sampler import SceneSampler
 
-    store = open_home(settings).adapters(collection)
+    settings, store = home.settings, home.adapters(collection)
     current = store.current() if version is None else store.read(version)
     if current is None:
         raise GenerationError(

@@ -119,7 +119,7 @@ def report(kinds: dict[str, str], seconds: float, note: str) -> None:
         samples = render_samples(tools, concept, concept.sku, count, seed)
         memory = decode_memory(store.read_part(version.parts[f"memory/{concept.sku}"]))
         final = float(cosine_to_photos(tools.encoder.encode(samples), memory.features))
-        photos = validate_photo_set(settings, concept.sku).photos
+        photos = validate_photo_set(open_home(settings), concept.sku).photos
         sheet.append([*(p.pixels for p in photos[:3]), *samples[:4]])
         own = concept.metrics
         results.append(

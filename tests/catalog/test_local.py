@@ -244,8 +244,6 @@ def test_no_key_leads_out_of_the_root(root: Path, tmp_path: Path, key: str) -> N
 def test_what_is_gone_or_unreadable_is_said_to_be(root: Path) -> None:
     source = LocalPhotoSource(root)
     fill(root / "mug", "0.jpg")
-    assert source.etag("mug/0.jpg") == listed(root).photos[0].etag
-    assert source.etag("mug/absent.jpg") is None
     with pytest.raises(PhotoSetError, match="is gone"):
         source.read("mug/absent.jpg")
     with pytest.raises(CatalogError, match="cannot be read"):

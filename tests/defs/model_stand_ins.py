@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -24,7 +24,7 @@ from catalog_pipeline.records import (
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows import models
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn import learn_concepts as learning
 from catalog_pipeline.workflows.progress import ProgressSink
 from tests.builders import make_concept, next_version
@@ -43,16 +43,17 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def learn_concepts(
-    settings: Settings,
+    home: Home,
     skus: Sequence[str] | None = None,
     *,
     progress: ProgressSink | None = None,
+    on_photo_set: Callable[[PhotoSet], None] | None = None,
 ) -> Iterator[LearnOutcome]:
     """Commits a version per SKU; those named in ``<home>/refused_skus.txt`` fail the gate.
 
     ``<home>/figures.json`` maps a SKU to what the gate measures of it.
     """
-    home = open_home(settings)
+    settings = home.settings
     for row in learning.choose_rows(home.index.read(), skus):
         if progress is not None:
             progress.start(f"learn {row.sku}", 40)
@@ -62,14 +63,16 @@ def learn_concepts(
             os.remove(settings.home / DIES_AT_FILE)
             raise KeyboardInterrupt
         try:
-            photos = validate_photo_set(settings, row.sku)
+            photos = validate_photo_set(home, row.sku)
+            if on_photo_set is not None:
+                on_photo_set(photos)
             if row.sku in _names(settings, REFUSED_FILE):
                 raise QualityGateError(
                     f"{row.sku} looks like nothing at all",
                     picture_png=_sheet(photos),
                     figures=_figures(settings, row.sku),
                 )
-            outcome = _commit(settings, photos)
+            outcome = _commit(home, photos)
         except (CatalogError, QualityGateError) as error:
             reason = str(error)
             home.index.update(
@@ -102,10 +105,10 @@ def _sheet(photos: PhotoSet) -> bytes:
     return encode_png(contact_sheet([[photo.pixels for photo in photos.photos]]))
 
 
-def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
+def _commit(home: Home, photos: PhotoSet) -> LearnOutcome:
     sku = photos.sku.sku
-    figures = _figures(settings, sku)
-    store = open_home(settings).adapters(photos.sku.collection)
+    figures = _figures(home.settings, sku)
+    store = home.adapters(photos.sku.collection)
     with store.lease(timeout_seconds=5) as lease:
         parent = store.current()
         known = parent.concept(sku) if parent else None
@@ -144,11 +147,11 @@ def _commit(settings: Settings, photos: PhotoSet) -> LearnOutcome:
 
 
 def open_sampler(
-    settings: Settings, collection: str, version: str | None = None
+    home: Home, collection: str, version: str | None = None
 ) -> tuple[Painter, AdapterVersion]:
     """A painter of the version; it paints nothing while ``<home>/broken_sampler`` exists."""
-    store = open_home(settings).adapters(collection)
+    store = home.adapters(collection)
     found = store.current() if version is None else store.read(version)
     assert found is not None
-    broken = (settings.home / BROKEN_SAMPLER_FILE).exists()
+    broken = (home.settings.home / BROKEN_SAMPLER_FILE).exists()
     return Painter(found, refuses_at_strength=0.0 if broken else 99.0), found

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +128,40 @@ def test_definitions_load_without_the_heavy_libraries() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+NEW_ASSET = """
+import dagster as dg
+
+from catalog_pipeline.defs.archive.assets import SUMMARY_KEY
+
+
+@dg.asset(key=["archive", "colours"], deps=[SUMMARY_KEY])
+def colours() -> None:
+    \"\"\"The colours of the archive.\"\"\"
+"""
+
+
+def test_a_new_asset_is_one_file(tmp_path: Path) -> None:
+    shipped = REPOSITORY / "catalog_pipeline"
+    skipped = shutil.ignore_patterns("weights", "centres", "__pycache__")
+    shutil.copytree(shipped, tmp_path / "catalog_pipeline", ignore=skipped)
+    (tmp_path / "catalog_pipeline/defs/archive/colours.py").write_text(NEW_ASSET, "utf-8")
+    code = (
+        "from catalog_pipeline.definitions import defs; "
+        "keys = defs.resolve_asset_graph().materializable_asset_keys; "
+        "print(*sorted(key.to_user_string() for key in keys), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    published = [line.split(" | ")[0] for line in ASSETS.strip().splitlines()]
+    assert done.stdout.split() == sorted([*published, "archive/colours"])
 
 
 def test_definitions_validate_through_the_workspace_file() -> None:

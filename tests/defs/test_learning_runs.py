@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from io import BufferedReader
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
+from catalog_pipeline.catalog import local, photo_set
+from catalog_pipeline.catalog.decoding import DecodedPhoto
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
+from catalog_pipeline.settings import CatalogSettings, Settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.defs.scratch_line import Line
 
@@ -173,7 +182,7 @@ def test_the_memory_follows_a_rollback(line: Line, instance: dg.DagsterInstance)
     assert report_memory(instance).passed
     memory = dg.AssetKey(["learning", "memory"])
     assert newest_metadata(instance, memory)["dagster/row_count"] == 2
-    rollback(line.settings, first.version, "default")
+    rollback(line.home, first.version, "default")
     assert report_memory(instance).passed
     assert newest_metadata(instance, memory)["dagster/row_count"] == 1
 
@@ -258,7 +267,42 @@ def test_the_retention_checks_follow_what_is_served(
     assert "mug_b" in str(table)
     assert "mug_a" not in str(table)
     assert not checks["prior_intact"].passed
-    rollback(line.settings, first.version, "default")
+    rollback(line.home, first.version, "default")
     checks = memory_checks(instance)
     assert checks["no_forgetting_regression"].passed
     assert checks["prior_intact"].passed
+
+
+def test_a_learning_run_opens_one_home_and_reads_each_photo_once(
+    line: Line, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.add_product("mug")
+    refresh_index(line.home)
+    instance.add_dynamic_partitions("sku", ["mug"])
+    homes: list[Home] = []
+    read: Counter[str] = Counter()
+    decoded: list[int] = []
+    true_init, true_open, true_decode = Home.__init__, local._open_regular, photo_set.decode_photo
+
+    def init(home: Home, settings: Settings) -> None:
+        homes.append(home)
+        true_init(home, settings)
+
+    def opened(path: Path) -> BufferedReader:
+        read[path.name] += 1
+        return true_open(path)
+
+    def decode(data: bytes, settings: CatalogSettings) -> DecodedPhoto:
+        decoded.append(len(data))
+        return true_decode(data, settings)
+
+    monkeypatch.setattr(Home, "__init__", init)
+    monkeypatch.setattr(local, "_open_regular", opened)
+    monkeypatch.setattr(photo_set, "decode_photo", decode)
+    result = defs.resolve_job_def("learn_new_skus").execute_in_process(
+        instance=instance, partition_key="mug"
+    )
+    assert result.success
+    assert len(homes) == 1
+    assert read == {f"{n}.png": 1 for n in range(4)}
+    assert len(decoded) == 4

@@ -9,10 +9,10 @@ import duckdb
 import pytest
 
 from catalog_pipeline.definitions import defs
-from catalog_pipeline.defs.archive.summary import query_archive, repeated_image_ids
 from catalog_pipeline.defs.generation.assets import found_check
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 from catalog_pipeline.records import RenderReport, SkuPassRate
+from catalog_pipeline.workflows.upkeep.archive_summary import query_archive, repeated_image_ids
 from tests.defs.scratch_line import Line
 
 DAY = "2026-02-03"
@@ -60,7 +60,7 @@ def test_a_night_is_planned_rendered_published_and_counted(
         "manifest_rows_match_files": True,
         "archive_has_unique_image_ids": True,
     }
-    found = query_archive(learned_line.settings)
+    found = query_archive(learned_line.home)
     assert found.per_day == [{"day": DAY, "rows": 3, "superseded": 0, "skus": 2}]
     assert found.per_sku == [
         {"sku": "00123", "rows": 2, "nights": 1},
@@ -129,21 +129,21 @@ def test_a_repeated_image_id_is_found(learned_line: Line, instance: dg.DagsterIn
     copy = home / "manifest" / "dt=2026-02-04" / "part-0.parquet"
     copy.parent.mkdir()
     copy.write_bytes((home / "manifest" / f"dt={DAY}" / "part-0.parquet").read_bytes())
-    repeated = repeated_image_ids(learned_line.settings)
+    repeated = repeated_image_ids(learned_line.home)
     assert len(repeated) == 3
     assert all(row["rows"] == 2 for row in repeated)
 
 
 def test_an_empty_archive_is_counted_as_empty(line: Line) -> None:
-    assert query_archive(line.settings).per_day == []
-    assert repeated_image_ids(line.settings) == []
+    assert query_archive(line.home).per_day == []
+    assert repeated_image_ids(line.home) == []
 
 
 def test_anyone_can_query_the_published_glob(
     learned_line: Line, instance: dg.DagsterInstance
 ) -> None:
     run_night(instance)
-    glob = query_archive(learned_line.settings).source
+    glob = query_archive(learned_line.home).source
     rows = duckdb.sql(f"select count(*) from read_parquet('{glob}')").fetchall()
     assert rows == [(3,)]
 

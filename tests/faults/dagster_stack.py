@@ -131,7 +131,7 @@ class Stack:
     def add_product(self, sku: str, colour: tuple[int, int, int]) -> None:
         """Put three photos of a product in the watched folder, and its row in the index."""
         write_photos(self.settings, sku, colour=colour)
-        refresh_index(self.settings)
+        refresh_index(open_home(self.settings))
         self.instance.add_dynamic_partitions("sku", [sku])
 
     def learn(self, sku: str) -> str:

@@ -26,7 +26,7 @@ def test_two_learns_of_one_product_train_it_once(
     settings = load_settings(config, home)
     for number in range(3):
         make_photo(settings.catalog_root / "cup" / f"{number}.png", seed=number)
-    refresh_index(settings)
+    refresh_index(open_home(settings))
     command = [sys.executable, "-m", "catalog_pipeline.cli", "learn", "cup"]
     command += ["--config", str(config), "--home", str(home)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

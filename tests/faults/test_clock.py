@@ -117,14 +117,14 @@ def test_photos_from_before_the_clock_was_set_back_settle_all_the_same(
         make_photo(folder / f"{number}.jpg", seed=number, age_seconds=0)
     # The photos are of now; the clock then goes a day back.
     start = datetime.now(UTC) - timedelta(days=1)
-    assert refresh_index(settings, now=start).unsettled == ("mug",)
+    assert refresh_index(open_home(settings), now=start).unsettled == ("mug",)
     soon = timedelta(seconds=settings.catalog.settle_seconds - 1)
-    assert refresh_index(settings, now=start + soon).unsettled == ("mug",)
+    assert refresh_index(open_home(settings), now=start + soon).unsettled == ("mug",)
     # One more photo arrives: the window starts anew.
     make_photo(folder / "3.jpg", seed=3, age_seconds=0)
-    assert refresh_index(settings, now=start + soon).unsettled == ("mug",)
-    assert refresh_index(settings, now=start + 1.5 * soon).unsettled == ("mug",)
-    done = refresh_index(settings, now=start + 3 * soon)
+    assert refresh_index(open_home(settings), now=start + soon).unsettled == ("mug",)
+    assert refresh_index(open_home(settings), now=start + 1.5 * soon).unsettled == ("mug",)
+    done = refresh_index(open_home(settings), now=start + 3 * soon)
     assert done.added == ("mug",)
     assert done.rows[0].photo_count == 4
 
@@ -136,9 +136,9 @@ def test_a_clock_set_back_twice_costs_one_more_window(
         make_photo(settings.catalog_root / "mug" / f"{number}.jpg", seed=number, age_seconds=0)
     window = timedelta(seconds=settings.catalog.settle_seconds + 1)
     now = datetime.now(UTC)
-    assert refresh_index(settings, now=now - HOUR).unsettled == ("mug",)
-    assert refresh_index(settings, now=now - 2 * HOUR).unsettled == ("mug",)
-    assert refresh_index(settings, now=now - 2 * HOUR + window).added == ("mug",)
+    assert refresh_index(open_home(settings), now=now - HOUR).unsettled == ("mug",)
+    assert refresh_index(open_home(settings), now=now - 2 * HOUR).unsettled == ("mug",)
+    assert refresh_index(open_home(settings), now=now - 2 * HOUR + window).added == ("mug",)
     objects = open_home(settings).objects
     assert objects.exists(FIRST_SEEN_KEY)
 
@@ -149,8 +149,8 @@ def test_a_picture_rendered_anew_after_the_clock_was_set_back_counts(
     studio = Studio(make_settings(generation=NIGHT))
     studio.learn("a", "b")
     studio.render()
-    publish_manifest(studio.settings, DAY)
-    home = open_home(studio.settings)
+    publish_manifest(studio.home, DAY)
+    home = studio.home
     lost = home.archive.read_day(DAY)[0]
     home.objects.delete(lost.path)
     # Another machine draws the same job a little differently, an hour "earlier".
@@ -158,7 +158,7 @@ def test_a_picture_rendered_anew_after_the_clock_was_set_back_counts(
     monkeypatch.setattr("tests.workflows.painted_night.colour_of", lambda sku: other_colour(sku))
     report = studio.render()
     assert report.rendered == 1
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     (found,) = [row for row in home.archive.read_day(DAY) if row.image_id == lost.image_id]
     assert found.path != lost.path
     assert home.archive.verify_day(DAY) == []

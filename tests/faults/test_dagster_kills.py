@@ -154,7 +154,7 @@ def test_a_worker_killed_while_it_renders_or_publishes(stack: Stack, point: str,
     finished = {row.path for row in archive.staged(night)}
     assert stack.retry_of(run_id).status is SUCCESS
     rows = archive.read_day(night)
-    planned = {job.job_id for job in read_plan(stack.settings, night).jobs}
+    planned = {job.job_id for job in read_plan(open_home(stack.settings), night).jobs}
     assert len(planned) == len(rows) > 0
     assert {row.image_id for row in rows} == planned
     assert finished <= {row.path for row in rows}

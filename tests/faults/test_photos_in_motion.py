@@ -88,8 +88,7 @@ def test_a_photo_replaced_while_it_is_read_is_learned_as_it_is_now(
     photo = line.settings.catalog_root / "mug" / "1.png"
     swap_while_read(monkeypatch, photo, lambda: make_photo(photo, seed=77, age_seconds=0))
     (run,) = tick_sensor_and_run(instance, defs)
-    # The step looks at the photos twice: the swap hits the first look, and the second one
-    # finds a set that has not settled.
+    # The step reads the photos once, and finds that one of them changed meanwhile.
     assert not run.is_success
     assert learned_versions(line) == []
     for path in (photo, photo.parent):

@@ -78,7 +78,7 @@ def test_a_failed_product_is_retried_once_a_night_and_not_for_ever(
     assert retries(instance, 9) == []
     # Other photos start the count anew, once they have failed too.
     line.add_product("mug", seed=3)
-    refresh_index(line.settings)
+    refresh_index(line.home)
     row = next(row for row in line.home.index.read() if row.sku == "mug")
     line.home.index.update(lambda rows: mark_failed(rows, "mug", row.content_hash, "no"))
     (request,) = retries(instance, 10)
@@ -97,7 +97,7 @@ def test_what_a_person_rolled_back_is_not_learned_again_at_night(
     assert first is not None
     line.add_product("vase")
     tick_sensor_and_run(instance, defs)
-    rollback(line.settings, first.version, "default")
+    rollback(line.home, first.version, "default")
     assert line.statuses() == {"mug": "learned", "vase": "failed"}
     assert retries(instance, 1) == []
 

@@ -13,9 +13,12 @@ from catalog_pipeline.errors import CatalogError, InvalidSkuError
 from catalog_pipeline.studio.families import FAMILIES
 from catalog_pipeline.studio.palette import PALETTE
 from catalog_pipeline.studio.patterns import UNSEEN_PATTERNS
-from catalog_pipeline.studio.sample_catalog import PHOTO_SIDE_PX, PHOTOS_PER_SKU
+from catalog_pipeline.studio.sample_catalog import (
+    PHOTO_SIDE_PX,
+    PHOTOS_PER_SKU,
+    write_sample_catalog,
+)
 from catalog_pipeline.studio.sample_products import SAMPLE_PRODUCTS
-from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
 
 _YAML_SKU, _JSON_SKU = "MUG-ZIGZAG-01", "MUG-HEARTS-01"
 _SKUS = (_YAML_SKU, _JSON_SKU)

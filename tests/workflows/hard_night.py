@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from catalog_pipeline.records import ArchiveRow, RenderJob
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.plan_night import plan_night, read_plan
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from tests.workflows.painted_night import DAY, NIGHT, Studio
@@ -20,29 +19,29 @@ def hard_studio(make_settings: Callable[..., Settings]) -> Studio:
     """Three products; those pictures in which ``a`` stands with another are the hard ones."""
     made = Studio(make_settings(generation=NIGHT))
     made.learn("a", "b", "c")
-    plan_night(made.settings, DAY)
+    plan_night(made.home, DAY)
     return made
 
 
 def hard_jobs(studio: Studio) -> dict[str, RenderJob]:
-    jobs = read_plan(studio.settings, DAY).jobs
+    jobs = read_plan(studio.home, DAY).jobs
     found = {j.job_id: j for j in jobs if FORGOTTEN in j.skus and len(j.skus) > 1}
     assert 2 <= len(found) < len(jobs)
     return found
 
 
 def held(studio: Studio) -> dict[str, ArchiveRow]:
-    rows = open_home(studio.settings).archive.quarantine.read_day(DAY)
+    rows = studio.home.archive.quarantine.read_day(DAY)
     return {row.image_id: row for row in rows}
 
 
 def published(studio: Studio) -> dict[str, ArchiveRow]:
-    return {row.image_id: row for row in open_home(studio.settings).archive.read_day(DAY)}
+    return {row.image_id: row for row in studio.home.archive.read_day(DAY)}
 
 
 def published_night(studio: Studio) -> Studio:
     """A published night of which every picture of ``a`` and another product is held back."""
     studio.render(forgets=ALWAYS)
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     studio.painted()
     return studio

@@ -24,7 +24,7 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.picture_scores import crop_region
 from catalog_pipeline.workflows.night.render_night import render_night
 from tests.builders import make_adapter_version, make_concept, promote
@@ -157,6 +157,10 @@ class Studio:
     settings: Settings
     painters: list[Painter] = field(default_factory=list)
 
+    @property
+    def home(self) -> Home:
+        return open_home(self.settings)
+
     def configured(self, **generation: Any) -> Studio:
         merged = {**NIGHT, **generation}
         update = {"generation": type(self.settings.generation).model_validate(merged)}
@@ -187,15 +191,15 @@ class Studio:
         self, day: date = DAY, *, retry_quarantined: bool = False, **painter: Any
     ) -> RenderReport:
         def open_sampler(
-            settings: Settings, collection: str, version: str | None
+            home: Home, collection: str, version: str | None
         ) -> tuple[Painter, AdapterVersion]:
             assert version is not None
-            record = open_home(settings).adapters(collection).read(version)
+            record = home.adapters(collection).read(version)
             self.painters.append(Painter(record, **painter))
             return self.painters[-1], record
 
         return render_night(
-            self.settings,
+            self.home,
             day,
             retry_quarantined=retry_quarantined,
             open_sampler=open_sampler,

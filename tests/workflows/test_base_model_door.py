@@ -13,6 +13,7 @@ from catalog_pipeline.cli import app
 from catalog_pipeline.errors import BaseModelError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.evaluate.evaluate import evaluate
+from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.night.render_night import render_night
 from catalog_pipeline.workflows.upkeep.doctor import run_doctor
@@ -48,11 +49,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "enter",
     [
-        lambda settings: list(learn_concepts(settings)),
-        lambda settings: list(learn_concepts(settings, ["00123"])),
-        lambda settings: render_night(settings, date(2026, 3, 2)),
-        evaluate,
-        lambda settings: export_concept(settings, ["00123"], settings.home.parent / "out"),
+        lambda settings: list(learn_concepts(open_home(settings))),
+        lambda settings: list(learn_concepts(open_home(settings), ["00123"])),
+        lambda settings: render_night(open_home(settings), date(2026, 3, 2)),
+        lambda settings: evaluate(open_home(settings)),
+        lambda settings: export_concept(
+            open_home(settings), ["00123"], settings.home.parent / "out"
+        ),
     ],
     ids=["learn", "learn again", "render", "evaluate", "export"],
 )
@@ -64,7 +67,7 @@ def test_it_is_refused_with_nothing_lost_or_written(settings: Settings, enter) -
 
 
 def test_the_doctor_calls_it_an_error(settings: Settings) -> None:
-    found = [result for result in run_doctor(settings) if "base model" in result.what]
+    found = [result for result in run_doctor(open_home(settings)) if "base model" in result.what]
     assert [result.level for result in found] == ["error"]
     assert MESSAGE in found[0].what
     assert found[0].hint

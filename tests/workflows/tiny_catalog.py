@@ -90,8 +90,8 @@ def statuses(settings: Settings) -> dict[str, SkuStatus]:
 
 
 def learn_all(settings: Settings, skus: Sequence[str] | None = None) -> dict[str, LearnOutcome]:
-    refresh_index(settings)
-    return {outcome.sku: outcome for outcome in learn_concepts(settings, skus)}
+    refresh_index(open_home(settings))
+    return {outcome.sku: outcome for outcome in learn_concepts(open_home(settings), skus)}
 
 
 class KillAt(SilentProgress):
@@ -110,4 +110,4 @@ class KillAt(SilentProgress):
 def learn_until_killed(settings_json: str, steps: int, within: str = "") -> None:
     """Run in a child process: learn everything that waits, until the kill."""
     settings = Settings.model_validate_json(Path(settings_json).read_text("utf-8"))
-    list(learn_concepts(settings, progress=KillAt(steps, within)))
+    list(learn_concepts(open_home(settings), progress=KillAt(steps, within)))

@@ -5,7 +5,6 @@ from datetime import date
 
 import dagster as dg
 
-from catalog_pipeline.defs.archive.summary import query_archive
 from catalog_pipeline.defs.generation.assets import IMAGES_KEY
 from catalog_pipeline.defs.metadata import location, table
 from catalog_pipeline.defs.partitions import day_partitions
@@ -41,13 +40,12 @@ def image_manifest(
     rows the plan no longer asks for are marked `superseded`. Read by anyone with
     pandas or DuckDB, and by `archive/summary`.
     """
-    from catalog_pipeline.workflows.home import open_home
     from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 
-    settings = pipeline.settings()
+    home = pipeline.opened
     day = date.fromisoformat(context.partition_key)
-    report = publish_manifest(settings, day)
-    archive = open_home(settings).archive
+    report = publish_manifest(home, day)
+    archive = home.archive
     problems = archive.verify_day(day)
     yield dg.MaterializeResult(
         metadata={
@@ -84,7 +82,9 @@ def summary(pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     Counts current rows; superseded ones are counted apart. Read by whoever wonders
     whether the archive grows as it should.
     """
-    found = query_archive(pipeline.settings())
+    from catalog_pipeline.workflows.upkeep.archive_summary import query_archive
+
+    found = query_archive(pipeline.opened)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(int(row["rows"]) for row in found.per_day),

@@ -3,7 +3,6 @@
 import dagster as dg
 
 from catalog_pipeline.defs.archive.assets import SUMMARY_KEY
-from catalog_pipeline.defs.archive.summary import repeated_image_ids
 from catalog_pipeline.defs.metadata import table
 from catalog_pipeline.defs.resources import PipelineResource
 
@@ -11,7 +10,9 @@ from catalog_pipeline.defs.resources import PipelineResource
 @dg.asset_check(asset=SUMMARY_KEY)
 def archive_has_unique_image_ids(pipeline: PipelineResource) -> dg.AssetCheckResult:
     """No picture id appears twice in the archive, within a night or across nights."""
-    repeated = repeated_image_ids(pipeline.settings())
+    from catalog_pipeline.workflows.upkeep.archive_summary import repeated_image_ids
+
+    repeated = repeated_image_ids(pipeline.opened)
     return dg.AssetCheckResult(
         passed=not repeated,
         severity=dg.AssetCheckSeverity.ERROR,

@@ -1,7 +1,7 @@
 """``catalog/index`` and ``catalog/photo_set``."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -11,7 +11,9 @@ from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import IndexReport, PhotoSet
-from catalog_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from catalog_pipeline.workflows.home import Home
 
 INDEX_KEY = dg.AssetKey(["catalog", "index"])
 PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
@@ -29,20 +31,18 @@ def catalog_index(
     """
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
-    settings = pipeline.settings()
-    report = refresh_index(settings)
+    report = refresh_index(pipeline.opened)
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
-    usable = usable_rows(report.rows, settings.catalog)
+    usable = usable_rows(report.rows, pipeline.opened.settings.catalog)
     fresh = [row.sku for row in usable if row.sku not in known]
     if fresh:
         context.instance.add_dynamic_partitions(str(sku_partitions.name), fresh)
-    return dg.MaterializeResult(metadata=index_metadata(report, settings))
+    return dg.MaterializeResult(metadata=index_metadata(report, pipeline.opened))
 
 
-def index_metadata(report: IndexReport, settings: Settings) -> dict[str, Any]:
+def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
     """What a person wants to know about a listing: counts, and what was refused and why."""
     from catalog_pipeline.stores.index import INDEX_KEY as INDEX_OBJECT
-    from catalog_pipeline.workflows.home import open_home
 
     metadata: dict[str, Any] = {
         "dagster/row_count": len(report.rows),
@@ -51,8 +51,8 @@ def index_metadata(report: IndexReport, settings: Settings) -> dict[str, Any]:
         "retired": len(report.retired),
         "still_moving": len(report.unsettled),
         "refused_files": len(report.refused),
-        "index": location(open_home(settings).objects.uri(INDEX_OBJECT)),
-        "catalog_root": dg.MetadataValue.path(str(settings.catalog_root)),
+        "index": location(home.objects.uri(INDEX_OBJECT)),
+        "catalog_root": dg.MetadataValue.path(str(home.settings.catalog_root)),
     }
     for status in sorted({row.status for row in report.rows}):
         metadata[f"status/{status}"] = sum(row.status == status for row in report.rows)
@@ -85,12 +85,14 @@ def photo_set(
     other set of the range has been recorded. Learning validates its own sets again, so
     a run of this asset is for looking, or for a photographer's second try.
     """
-    settings = pipeline.settings()
+    from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
+
     usable: dict[str, dict[str, Any]] = {}
     refused: dict[str, str] = {}
     for sku in context.partition_keys:
         try:
-            usable[sku] = validated_photo_set(settings, sku)
+            photos = validate_photo_set(pipeline.opened, sku)
+            usable[sku] = photo_set_metadata(photos, pipeline.opened)
         except CatalogError as error:
             refused[sku] = str(error)
             context.log.error(f"{sku}: {error}")
@@ -119,18 +121,8 @@ def photo_set_event(sku: str, metadata: dict[str, Any]) -> dg.AssetMaterializati
     return dg.AssetMaterialization(asset_key=PHOTO_SET_KEY, partition=sku, metadata=metadata)
 
 
-def validated_photo_set(settings: Settings, sku: str) -> dict[str, Any]:
-    """Decode and judge one photo set; what a person wants to see of it.
-
-    Raises:
-        CatalogError: too few usable photos, a set still moving, an unusable card.
-    """
-    from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
-
-    return _photo_set_metadata(validate_photo_set(settings, sku), settings)
-
-
-def _photo_set_metadata(photos: PhotoSet, settings: Settings) -> dict[str, Any]:
+def photo_set_metadata(photos: PhotoSet, home: "Home") -> dict[str, Any]:
+    """What a person wants to see of a photo set."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 
     sheet = contact_sheet([[photo.pixels for photo in photos.photos[:8]]], cell_px=96)
@@ -142,8 +134,9 @@ def _photo_set_metadata(photos: PhotoSet, settings: Settings) -> dict[str, Any]:
         "refused_files": len(photos.refused),
         "content_hash": photos.content_hash,
     }
-    if settings.catalog.s3 is None:
-        metadata["folder"] = dg.MetadataValue.path(str(settings.catalog_root / photos.sku.sku))
+    if home.settings.catalog.s3 is None:
+        folder = home.settings.catalog_root / photos.sku.sku
+        metadata["folder"] = dg.MetadataValue.path(str(folder))
     if photos.refused:
         metadata["refused"] = table(
             [{"file": item.key, "reason": item.reason} for item in photos.refused],

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import AssetObservation
@@ -20,7 +21,9 @@ from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import IndexRow
-from catalog_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from catalog_pipeline.workflows.home import Home
 
 SENSOR_NAME = "catalog_watch"
 RUN_KEY_TAG = "dagster/run_key"
@@ -49,12 +52,12 @@ def catalog_watch(
     Neighbouring partitions share a range run; at most `max_requests_per_tick` runs a
     tick. An empty or suspicious listing skips the tick and retires nothing.
     """
-    settings = pipeline.settings()
+    catalog = pipeline.opened.settings.catalog
     try:
-        rows, events = _current_rows(settings)
+        rows, events = _current_rows(pipeline.opened)
     except CatalogError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
-    usable = usable_rows(rows, settings.catalog)
+    usable = usable_rows(rows, catalog)
     known = context.instance.get_dynamic_partitions(str(sku_partitions.name))
     added = sorted({row.sku for row in usable}.difference(known))
     state = plan_requests(
@@ -62,7 +65,7 @@ def catalog_watch(
         partitions=[*known, *added],
         waiting=waiting_to_learn(usable),
         run_state=lambda run_key: _run_state(context.instance, run_key),
-        max_requests=settings.catalog.max_requests_per_tick,
+        max_requests=catalog.max_requests_per_tick,
     )
     for sku in state.exhausted:
         context.log.warning(
@@ -79,19 +82,18 @@ def catalog_watch(
 
 
 def _current_rows(
-    settings: Settings,
+    home: "Home",
 ) -> tuple[Sequence[IndexRow], list[AssetObservation | dg.AssetMaterialization]]:
     """The index rows, listed anew where that is cheap, and the event of a changed index."""
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
-    from catalog_pipeline.workflows.home import open_home
 
-    rows = open_home(settings).index.read()
-    if len(rows) > settings.catalog.sensor_lists_up_to_skus:
+    rows = home.index.read()
+    if len(rows) > home.settings.catalog.sensor_lists_up_to_skus:
         return rows, []
-    report = refresh_index(settings)
+    report = refresh_index(home)
     if not (report.added or report.changed or report.retired):
         return report.rows, []
-    metadata = index_metadata(report, settings)
+    metadata = index_metadata(report, home)
     return report.rows, [dg.AssetMaterialization(asset_key=INDEX_KEY, metadata=metadata)]
 
 

@@ -34,12 +34,10 @@ def plan(
     The same day, concepts and settings give the same jobs. Read by `generation/images`
     and by publishing, which marks pictures that the plan no longer asks for.
     """
-    from catalog_pipeline.workflows.home import open_home
     from catalog_pipeline.workflows.night.plan_night import plan_key, plan_night
 
-    settings = pipeline.settings()
-    night = plan_night(settings, date.fromisoformat(context.partition_key))
-    where = open_home(settings).objects.uri(plan_key(night.day))
+    night = plan_night(pipeline.opened, date.fromisoformat(context.partition_key))
+    where = pipeline.opened.objects.uri(plan_key(night.day))
     return dg.MaterializeResult(metadata={**_plan_metadata(night), "plan": location(where)})
 
 
@@ -98,7 +96,7 @@ def images(
     from catalog_pipeline.workflows.night.render_night import render_night
 
     day = date.fromisoformat(context.partition_key)
-    report = render_night(pipeline.settings(), day, progress=LogProgress(context.log))
+    report = render_night(pipeline.opened, day, progress=LogProgress(context.log))
     failed = list(report.failed)
     metadata: dict[str, Any] = {
         "dagster/row_count": report.rendered + report.reused,

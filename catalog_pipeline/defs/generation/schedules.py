@@ -18,9 +18,7 @@ def nightly_generation_schedule(
     context: dg.ScheduleEvaluationContext, pipeline: PipelineResource
 ) -> dg.RunRequest | dg.SkipReason:
     """Renders the night of the day on which it starts; skips while nothing is learned."""
-    from catalog_pipeline.workflows.home import open_home
-
-    home = open_home(pipeline.settings())
+    home = pipeline.opened
     if all(home.adapters(name).head() is None for name in home.collections()):
         return dg.SkipReason("nothing has been learned yet, so there is nothing to render")
     day = context.scheduled_execution_time.date().isoformat()

@@ -1,14 +1,14 @@
 """``learning/concept`` and ``learning/memory``."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from catalog_pipeline.defs.catalog.assets import (
     PHOTO_SET_KEY,
     photo_set_event,
-    validated_photo_set,
+    photo_set_metadata,
 )
 from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN
 from catalog_pipeline.defs.learning.retention import claim_events
@@ -16,9 +16,11 @@ from catalog_pipeline.defs.metadata import loss_curve, numbers, picture, table
 from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.progress import LogProgress
 from catalog_pipeline.defs.resources import PipelineResource
-from catalog_pipeline.errors import CatalogError, StoreError
-from catalog_pipeline.records import AdapterVersion, LearnOutcome
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.errors import StoreError
+from catalog_pipeline.records import AdapterVersion, LearnOutcome, PhotoSet
+
+if TYPE_CHECKING:
+    from catalog_pipeline.workflows.home import Home
 
 CONCEPT_KEY = dg.AssetKey(["learning", "concept"])
 MEMORY_KEY = dg.AssetKey(["learning", "memory"])
@@ -49,14 +51,17 @@ def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
     """
     from catalog_pipeline.workflows.learn import learn_concepts
 
-    settings = pipeline.settings()
-    skus = list(context.partition_keys)
-    for event in _usable_photo_sets(context, settings, skus):
-        context.log_event(event)
+    home, skus = pipeline.opened, list(context.partition_keys)
+
+    def record(photos: PhotoSet) -> None:
+        context.log_event(photo_set_event(photos.sku.sku, photo_set_metadata(photos, home)))
+
     unknown = "the learning run ended without a verdict on it"
     failed = {sku: LearnOutcome(sku, "failed", reason=unknown) for sku in skus}
     progress = LogProgress(context.log)
-    for outcome in learn_concepts.learn_concepts(settings, skus, progress=progress):
+    for outcome in learn_concepts.learn_concepts(
+        home, skus, progress=progress, on_photo_set=record
+    ):
         if outcome.status == "failed":
             failed[outcome.sku] = outcome
             context.log.error(f"{outcome.sku}: {outcome.reason}")
@@ -72,33 +77,19 @@ def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
                 metadata=_concept_metadata(outcome),
             )
         )
-    _record_claims(context, settings)
+    _record_claims(context, home)
     if failed:
         raise _failure(list(failed.values()), len(skus))
     yield from ()
 
 
-def _record_claims(context: dg.AssetExecutionContext, settings: Settings) -> None:
+def _record_claims(context: dg.AssetExecutionContext, home: "Home") -> None:
     """Record what the gate measured of everything that is served now."""
     try:
-        for event in claim_events(settings, CONCEPT_KEY):
+        for event in claim_events(home, CONCEPT_KEY):
             context.log_event(event)
     except StoreError as error:  # said again, and loudly, by memory_head_is_consistent
         context.log.warning(f"what was forgotten is not known: {error}")
-
-
-def _usable_photo_sets(
-    context: dg.AssetExecutionContext, settings: Settings, skus: list[str]
-) -> Iterator[dg.AssetMaterialization]:
-    """Record the photo sets that learning is about to use; a refused one is only logged here.
-
-    The learning workflow refuses the same set for the same reason and records it.
-    """
-    for sku in skus:
-        try:
-            yield photo_set_event(sku, validated_photo_set(settings, sku))
-        except CatalogError as error:
-            context.log.warning(f"{sku}: {error}")
 
 
 def _concept_metadata(outcome: LearnOutcome) -> dict[str, Any]:
@@ -156,9 +147,7 @@ def memory(
     nothing. Unpartitioned, and run at the start of each night rather than after each
     SKU. Read by `generation/plan`.
     """
-    from catalog_pipeline.workflows.home import open_home
-
-    home = open_home(pipeline.settings())
+    home = pipeline.opened
     heads = [
         current
         for name in home.collections()

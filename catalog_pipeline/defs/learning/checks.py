@@ -5,8 +5,6 @@ import dagster as dg
 from catalog_pipeline.defs.learning.assets import CONCEPT_KEY, MEMORY_KEY
 from catalog_pipeline.defs.learning.retention import NO_FORGETTING, PRIOR_INTACT, evaluate_claim
 from catalog_pipeline.defs.resources import PipelineResource
-from catalog_pipeline.errors import StoreError
-from catalog_pipeline.stores.adapters import AdapterStore
 
 
 @dg.asset_check(asset=CONCEPT_KEY, name=NO_FORGETTING)
@@ -18,7 +16,7 @@ def no_forgetting_regression(pipeline: PipelineResource) -> dg.AssetCheckResult:
     tolerance was tightened after the fact, or a version that an older gate let pass is
     served again. Read by whoever decides on a rollback.
     """
-    return evaluate_claim(pipeline.settings(), NO_FORGETTING)
+    return evaluate_claim(pipeline.opened, NO_FORGETTING)
 
 
 @dg.asset_check(asset=CONCEPT_KEY, name=PRIOR_INTACT)
@@ -29,7 +27,7 @@ def prior_intact(pipeline: PipelineResource) -> dg.AssetCheckResult:
     materialization, against `gate_max_prior_drift` as it is set now. Read by whoever
     decides on a rollback.
     """
-    return evaluate_claim(pipeline.settings(), PRIOR_INTACT)
+    return evaluate_claim(pipeline.opened, PRIOR_INTACT)
 
 
 @dg.asset_check(asset=MEMORY_KEY, blocking=True)
@@ -40,9 +38,9 @@ def memory_head_is_consistent(pipeline: PipelineResource) -> dg.AssetCheckResult
     (older ones were, when they were the newest). An error stops the night before
     anything is rendered from a broken memory.
     """
-    from catalog_pipeline.workflows.home import open_home
+    from catalog_pipeline.workflows.upkeep.claims import head_problems
 
-    home = open_home(pipeline.settings())
+    home = pipeline.opened
     names = home.collections()
     problems = {name: head_problems(home.adapters(name)) for name in names}
     found = [f"{name}: {problem}" for name, listed in problems.items() for problem in listed]
@@ -55,32 +53,3 @@ def memory_head_is_consistent(pipeline: PipelineResource) -> dg.AssetCheckResult
             "problems": dg.MetadataValue.md("\n".join(f"- {problem}" for problem in found)),
         },
     )
-
-
-def head_problems(adapters: AdapterStore) -> list[str]:
-    """What is wrong with a collection's head, in words; ``[]`` when it can be served."""
-    try:
-        current = adapters.current()
-        if current is None:
-            return []
-        known = adapters.read(current.parent).parts if current.parent is not None else {}
-    except StoreError as error:
-        return [str(error)]
-    problems = [
-        f"{concept.sku} has no part concept/{concept.sku}"
-        for concept in current.concepts
-        if f"concept/{concept.sku}" not in current.parts
-    ]
-    tokens = [token for concept in current.concepts for token in concept.placeholder_tokens]
-    if len(tokens) != len(set(tokens)):
-        problems.append("two concepts share a placeholder token")
-    stored = set(adapters.part_names())
-    for name, digest in sorted(current.parts.items()):
-        if digest not in stored:
-            problems.append(f"part {name} ({digest[:12]}) is not stored")
-        elif known.get(name) != digest:
-            try:
-                adapters.read_part(digest)
-            except StoreError as error:
-                problems.append(f"part {name}: {error}")
-    return problems

@@ -30,16 +30,14 @@ def nightly_learning_retry(
     After the refresh and before the night is rendered. How often a product was retried is
     counted from the runs themselves, which `purge_old_runs` keeps for 30 days.
     """
-    from catalog_pipeline.workflows.home import open_home
-
-    settings = pipeline.settings()
+    catalog = pipeline.opened.settings.catalog
     partitions = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
-    rows = usable_rows(open_home(settings).index.read(), settings.catalog)
+    rows = usable_rows(pipeline.opened.index.read(), catalog)
     earlier = context.instance.get_runs(filters=dg.RunsFilter(tags={_SCHEDULE_TAG: SCHEDULE_NAME}))
     names = failed_to_retry(
         [row for row in rows if row.sku in partitions],
         Counter(run.tags.get(RETRY_TAG, "") for run in earlier if not run.parent_run_id),
-        max_requests=settings.catalog.max_requests_per_tick,
+        max_requests=catalog.max_requests_per_tick,
     )
     if not names:
         return dg.SkipReason("no failed product has a retry left")

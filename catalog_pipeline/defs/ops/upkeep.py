@@ -34,7 +34,7 @@ def remove_garbage(
     """Remove what nothing refers to and nobody wrote for `grace_hours`."""
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage as collect
 
-    report = collect(pipeline.settings(), grace_hours=config.grace_hours, dry_run=config.dry_run)
+    report = collect(pipeline.opened, grace_hours=config.grace_hours, dry_run=config.dry_run)
     for text in report.skipped:
         context.log.warning(f"skipped {text}")
     context.add_output_metadata(
@@ -68,12 +68,10 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
     """
     from catalog_pipeline.records import SkuStatus
     from catalog_pipeline.workflows.catalog.retire import retire_concepts
-    from catalog_pipeline.workflows.home import open_home
 
-    settings = pipeline.settings()
     kept: dict[str, str] = {}
     heads: dict[str, str] = {}
-    for outcome in retire_concepts(settings):
+    for outcome in retire_concepts(pipeline.opened):
         if outcome.reason:
             kept[outcome.sku] = outcome.reason
             context.log.error(f"{outcome.sku}: {outcome.reason}")
@@ -85,7 +83,7 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         context.log_event(
             dg.AssetMaterialization(asset_key=MEMORY_KEY, metadata={"retired": _table(heads)})
         )
-    rows = open_home(settings).index.read()
+    rows = pipeline.opened.index.read()
     gone = [row.sku for row in rows if row.status is SkuStatus.RETIRED and row.sku not in kept]
     deleted = _delete_partitions(context.instance, gone)
     context.add_output_metadata(

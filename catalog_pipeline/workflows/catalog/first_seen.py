@@ -24,28 +24,28 @@ def date_by_first_seen(
 ) -> ListingResult:
     """``listing`` with every set from the future dated to when its content was first seen.
 
-    Writes only when such a set is new or changed. A sight that lies in the future itself
+    Writes only when such a set is new or changed. A time that lies in the future itself
     is forgotten: the clock was set back once more. A crash costs one settle window.
 
     Raises:
-        IntegrityError: the remembered sights are not what this function wrote.
+        IntegrityError: the remembered times are not what this function wrote.
     """
     ahead = [found for found in listing.listings if found.newest_modified_utc > now]
     if not ahead:
         return listing
     known = _read(objects)
-    sights: dict[str, tuple[str, datetime]] = {}
+    first_seen: dict[str, tuple[str, datetime]] = {}
     for found in ahead:
         content, seen = known.get(found.sku, ("", now))
         same = content == found.content_hash and seen <= now
-        sights[found.sku] = (found.content_hash, seen if same else now)
-    if sights != known:
-        _write(objects, sights)
+        first_seen[found.sku] = (found.content_hash, seen if same else now)
+    if first_seen != known:
+        _write(objects, first_seen)
     return replace(
         listing,
         listings=tuple(
-            replace(found, newest_modified_utc=sights[found.sku][1])
-            if found.sku in sights
+            replace(found, newest_modified_utc=first_seen[found.sku][1])
+            if found.sku in first_seen
             else found
             for found in listing.listings
         ),
@@ -69,6 +69,8 @@ def _read(objects: ObjectStore) -> dict[str, tuple[str, datetime]]:
         ) from error
 
 
-def _write(objects: ObjectStore, sights: dict[str, tuple[str, datetime]]) -> None:
-    content = {sku: [hashed, seen.isoformat()] for sku, (hashed, seen) in sorted(sights.items())}
+def _write(objects: ObjectStore, first_seen: dict[str, tuple[str, datetime]]) -> None:
+    content = {
+        sku: [hashed, seen.isoformat()] for sku, (hashed, seen) in sorted(first_seen.items())
+    }
     objects.put(FIRST_SEEN_KEY, json.dumps(content).encode())

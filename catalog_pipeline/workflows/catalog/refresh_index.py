@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
 from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
 from catalog_pipeline.catalog.photo_set import load_card
-from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
+from catalog_pipeline.catalog.sources import PhotoSource
 from catalog_pipeline.errors import (
     CatalogError,
     ConfigurationError,
@@ -18,10 +18,10 @@ from catalog_pipeline.errors import (
     ObjectNotFoundError,
 )
 from catalog_pipeline.records import IndexReport, IndexRow, RefusedFile, Sku, SkuListing
-from catalog_pipeline.settings import CatalogSettings, Settings
+from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.catalog.first_seen import date_by_first_seen
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 
 DIGESTS_KEY = "catalog/digests.json"
 """SHA-256 of every listed file under its etag: only files that changed are read again."""
@@ -29,7 +29,7 @@ DIGESTS_KEY = "catalog/digests.json"
 _DIGESTS_SCHEMA = 1
 
 
-def refresh_index(settings: Settings, *, now: datetime | None = None) -> IndexReport:
+def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
     """List the catalog once and merge the listing into the index.
 
     Idempotent: while no content changes, nothing is written. Atomic: readers see the
@@ -37,7 +37,7 @@ def refresh_index(settings: Settings, *, now: datetime | None = None) -> IndexRe
     before the end loses at most digests, which are then taken again.
 
     Args:
-        settings: the settings; ``catalog`` says where and what to list.
+        home: its settings say where and what to list.
         now: the time against which sets settle, with a time zone; default the present.
 
     Raises:
@@ -46,11 +46,10 @@ def refresh_index(settings: Settings, *, now: datetime | None = None) -> IndexRe
         StoreError: the index cannot be read or written.
     """
     moment = now or datetime.now(UTC)
-    home = open_home(settings)
-    source = open_photo_source(settings)
+    source = home.photo_source
     known = _read_digests(home.objects)
     listing = date_by_first_seen(home.objects, source.list_skus(known), moment)
-    merge = _Merge(source, listing, now=moment, settings=settings.catalog)
+    merge = _Merge(source, listing, now=moment, settings=home.settings.catalog)
     rows = home.index.read()
     if merge(rows) != rows:
         home.index.update(merge)

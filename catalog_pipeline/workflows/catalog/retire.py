@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from catalog_pipeline import __version__
-from catalog_pipeline.catalog.sources import open_photo_source
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
 from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.learning_inputs import memory_version
 from catalog_pipeline.workflows.night.plan_night import decode_plan, plan_key, plan_night
 
@@ -37,7 +35,7 @@ class RetireOutcome:
 
 
 def retire_concepts(
-    settings: Settings,
+    home: Home,
     skus: Sequence[str] | None = None,
     *,
     today: date | None = None,
@@ -56,7 +54,7 @@ def retire_concepts(
     catalog; when its folder is gone the index says so first.
 
     Args:
-        settings: the settings.
+        home: whose index, versions and plans.
         skus: which; default every retired one.
         today: plans of this night and later ones are changed; default today, UTC.
         lease_wait_seconds: how long a running learner is waited for.
@@ -65,7 +63,7 @@ def retire_concepts(
         CatalogError: the index does not know one of ``skus``, or the catalog cannot be
             listed.
     """
-    run = _Retirement(settings, open_home(settings), lease_wait_seconds)
+    run = _Retirement(home, lease_wait_seconds)
     nights = today or datetime.now(UTC).date()
     chosen = run.left_over(nights) if skus is None else run.vanished(skus)
     for row in chosen:
@@ -77,7 +75,6 @@ def retire_concepts(
 
 @dataclass(frozen=True)
 class _Retirement:
-    settings: Settings
     home: Home
     lease_wait_seconds: float
 
@@ -106,8 +103,8 @@ class _Retirement:
         chosen = [by_sku[sku] for sku in dict.fromkeys(skus)]
         live = [row.sku for row in chosen if row.status is not SkuStatus.RETIRED]
         if live:
-            source = open_photo_source(self.settings)
-            listed = source.list_skus(only=live)
+            source = self.home.photo_source
+            listed = source.list_skus(only=live, read=False)
             there = {found.sku for found in listed.listings}
             there |= {file.key.partition("/")[0] for file in listed.refused}
             if there:
@@ -163,7 +160,7 @@ class _Retirement:
         if sku not in self._planned(day):
             return
         try:
-            plan = plan_night(self.settings, day)
+            plan = plan_night(self.home, day)
             yield f"plan of {day} now has {len(plan.jobs)} images"
         except GenerationError:
             # Nothing is left to plan. A published night keeps its plan: its rows answer to it.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BasePictures:
-    """Renders base-only prompts and looks at the pictures with every encoder.
+    """Renders base-only prompts and encodes the pictures with every encoder.
 
     ``encoders`` maps an encoder's identity to it. Features of the bare base are kept
     in the home, ``base/<base model>/evaluation-<digest>.safetensors``: one tensor an
@@ -40,49 +40,49 @@ class BasePictures:
     progress: ProgressSink
 
     def before(
-        self, asked: Sequence[BasePrompt], label: str, *, surroundings: bool = False
+        self, prompts: Sequence[BasePrompt], label: str, *, surroundings: bool = False
     ) -> dict[str, Features]:
-        """Features by encoder of ``asked`` by the bare base; rendered once a home.
+        """Features by encoder of ``prompts`` by the bare base; rendered once a home.
 
         With ``surroundings``, of the pictures with their middle hidden.
         """
         from catalog_pipeline.evaluation.text_following import surroundings as hide
 
-        if not asked:
-            return self._look([])
-        key = self._key(asked, surroundings)
-        cached = self._cached(key, len(asked))
+        if not prompts:
+            return self._encode([])
+        key = self._key(prompts, surroundings)
+        cached = self._cached(key, len(prompts))
         if cached is None:
-            pictures = self._render(asked, None, label)
-            cached = self._look([hide(one) for one in pictures] if surroundings else pictures)
+            pictures = self._render(prompts, None, label)
+            cached = self._encode([hide(one) for one in pictures] if surroundings else pictures)
             self.objects.put(
                 key, save({name: np.ascontiguousarray(r) for name, r in cached.items()})
             )
         return cached
 
     def after(
-        self, asked: Sequence[BasePrompt], slot: str | None, label: str
+        self, prompts: Sequence[BasePrompt], slot: str | None, label: str
     ) -> dict[str, Features]:
-        """Features by encoder of ``asked`` with what the engine has installed.
+        """Features by encoder of ``prompts`` with what the engine has installed.
 
         ``slot`` is the one that such a prompt is routed through: the collection's
         shared slot, or ``None`` where every product has its own.
         """
-        return self._look(self._render(asked, slot, label))
+        return self._encode(self._render(prompts, slot, label))
 
-    def _render(self, asked: Sequence[BasePrompt], slot: str | None, label: str) -> list[Pixels]:
+    def _render(self, prompts: Sequence[BasePrompt], slot: str | None, label: str) -> list[Pixels]:
         from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan
 
-        if not asked:
+        if not prompts:
             return []
         wanted = self.generation
         plan = SamplingPlan(
             wanted.steps, wanted.guidance, wanted.width, wanted.height, wanted.sampler
         )
         pictures: list[Pixels] = []
-        self.progress.start(label, len(asked))
-        for start in range(0, len(asked), wanted.batch_size):
-            part = asked[start : start + wanted.batch_size]
+        self.progress.start(label, len(prompts))
+        for start in range(0, len(prompts), wanted.batch_size):
+            part = prompts[start : start + wanted.batch_size]
             batch = [
                 RegionalPrompt((one.prompt,), (slot,), negative_prompt=wanted.negative_prompt)
                 for one in part
@@ -93,13 +93,13 @@ class BasePictures:
         self.progress.finish(label)
         return pictures
 
-    def _look(self, pictures: Sequence[Pixels]) -> dict[str, Features]:
+    def _encode(self, pictures: Sequence[Pixels]) -> dict[str, Features]:
         return {name: encoder.encode(pictures) for name, encoder in self.encoders.items()}
 
-    def _key(self, asked: Sequence[BasePrompt], surroundings: bool) -> str:
+    def _key(self, prompts: Sequence[BasePrompt], surroundings: bool) -> str:
         base = self.engine.base
         content = {
-            "asked": [(one.prompt, one.seed) for one in asked],
+            "asked": [(one.prompt, one.seed) for one in prompts],
             "surroundings": surroundings,
             "generation": rendering_settings(self.generation),
             "batch_size": self.generation.batch_size,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import AdapterVersion
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.evaluate.base_only import rendering_settings
 from catalog_pipeline.workflows.evaluate.history import (
     PastEvaluation,
@@ -20,12 +19,12 @@ from catalog_pipeline.workflows.evaluate.history import (
     report_name,
     retention_matrix,
 )
-from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, Look, Looker
-from catalog_pipeline.workflows.evaluate.report_pages import photos_to_show, write_page
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, FeatureExtractor, VersionFeatures
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.loss_curves import read_curve
 from catalog_pipeline.workflows.models import check_base_model
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.report import EvaluationPage
@@ -78,7 +77,7 @@ class EvaluationReport:
 
 
 def evaluate(
-    settings: Settings,
+    home: Home,
     collection: str | None = None,
     images_per_sku: int | None = None,
     *,
@@ -99,18 +98,17 @@ def evaluate(
         LearningError: the version belongs to another base model.
         ConfigurationError: the encoders' packages are missing, or there is no such encoder.
     """
-    images = settings.evaluation.images_per_sku if images_per_sku is None else images_per_sku
+    images = home.settings.evaluation.images_per_sku if images_per_sku is None else images_per_sku
     if images < 1:
         raise GenerationError(f"images_per_sku is {images}; expected at least 1")
-    home = open_home(settings)
     served = [name for name in home.collections() if home.adapters(name).head() is not None]
     if collection is None and not served:
         raise GenerationError("no collection has learned anything; run `catalog-pipeline learn`")
-    check_base_model(settings)
+    check_base_model(home.settings)
     names = served if collection is None else [collection]
     sink = progress or SilentProgress()
     return EvaluationReport(
-        tuple(_Evaluation(settings, home, images, sink, _head(home, name)).run() for name in names)
+        tuple(_Evaluation(home, images, sink, _head(home, name)).run() for name in names)
     )
 
 
@@ -129,7 +127,6 @@ def _record(score: CollectionScore, retention: RetentionMatrix) -> dict[str, Any
 
 @dataclass(frozen=True)
 class _Evaluation:
-    settings: Settings
     home: Home
     images_per_sku: int
     progress: ProgressSink
@@ -139,13 +136,13 @@ class _Evaluation:
         from catalog_pipeline.evaluation.report import render_report
 
         version = self.version
-        looker = Looker(self.settings, self.home, version, self.images_per_sku, self.progress)
-        protocol = self._protocol(looker)
+        extractor = FeatureExtractor(self.home, version, self.images_per_sku, self.progress)
+        protocol = self._protocol(extractor)
         past = past_evaluations(self.home, version, protocol)
-        look = looker.look()
-        score = self._score(look, protocol, best_earlier(past, version.concepts))
+        features = extractor.extract()
+        score = self._score(features, protocol, best_earlier(past, version.concepts))
         retention = retention_matrix([*past, PastEvaluation(score, version)])
-        page = self._page(score, retention, look, [entry.score for entry in past])
+        page = self._page(score, retention, features, [entry.score for entry in past])
         name = report_name(version.collection, version.version)
         html_path = self._write(f"{name}.html", render_report(page))
         record = json.dumps(_record(score, retention), indent=1, sort_keys=True, ensure_ascii=False)
@@ -153,9 +150,11 @@ class _Evaluation:
         return EvaluatedCollection(score, retention, html_path, json_path)
 
     def _write(self, name: str, text: str) -> Path:
-        return write_page(self.settings, self.home, name, text.encode())
+        return write_page(self.home, name, text.encode())
 
-    def _score(self, look: Look, protocol: str, earlier: dict[str, float]) -> CollectionScore:
+    def _score(
+        self, features: VersionFeatures, protocol: str, earlier: dict[str, float]
+    ) -> CollectionScore:
         from catalog_pipeline.evaluation.collection import score_encoder, score_skus
         from catalog_pipeline.evaluation.scoring import CollectionScore
 
@@ -164,7 +163,7 @@ class _Evaluation:
         nouns = {concept.sku: concept.class_noun for concept in concepts}
         per_encoder = [
             (seen, score_skus(seen, names, nouns, {} if index else earlier))
-            for index, seen in enumerate(look.by_encoder)
+            for index, seen in enumerate(features.by_encoder)
         ]
         (_, first), *others = per_encoder
         shares = {
@@ -194,7 +193,7 @@ class _Evaluation:
         self,
         score: CollectionScore,
         retention: RetentionMatrix,
-        look: Look,
+        features: VersionFeatures,
         history: Sequence[CollectionScore],
     ) -> EvaluationPage:
         from catalog_pipeline.evaluation.html_pages import picture_uri
@@ -202,32 +201,32 @@ class _Evaluation:
 
         shown = skus_to_show(score)
         store = self.home.adapters(self.version.collection)
-        photos = photos_to_show(self.settings, shown, PHOTOS)
+        photos = dict(each_with_photos(self.home, shown, PHOTOS))
         curves = {sku: read_curve(store, self.version, sku) for sku in shown}
         return EvaluationPage(
             score=score,
             version=self.version,
             settings=self._described(score),
-            scenes=look.by_encoder[0].scenes,
+            scenes=features.by_encoder[0].scenes,
             photos={sku: [picture_uri(p, 256) for p in found] for sku, found in photos.items()},
-            samples={sku: look.samples[sku] for sku in shown},
+            samples={sku: features.samples[sku] for sku in shown},
             retention=retention,
             history=history,
             loss_curves={sku: curve for sku, curve in curves.items() if curve},
         )
 
-    def _protocol(self, looker: Looker) -> str:
+    def _protocol(self, extractor: FeatureExtractor) -> str:
         """Equal for two evaluations whose figures may be compared."""
         content = {
-            "encoder": next(iter(looker.encoders)),
-            "scenes": looker.scenes,
-            "sampling": rendering_settings(self.settings.generation),
+            "encoder": next(iter(extractor.encoders)),
+            "scenes": extractor.scenes,
+            "sampling": rendering_settings(self.home.settings.generation),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def _described(self, score: CollectionScore) -> dict[str, str]:
         version = self.version
-        sampling = rendering_settings(self.settings.generation)
+        sampling = rendering_settings(self.home.settings.generation)
         return {
             "version": version.version,
             "parent": version.parent or "none",

@@ -1,4 +1,4 @@
-"""What an evaluation looks at: pictures of every product, of the base, and the photos."""
+"""Features of what an evaluation measures: pictures of every product, of the base, the photos."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import numpy as np
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.records import AdapterVersion, Concept, Features, RenderJob
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.workflows.evaluate.base_only import BasePictures
-from catalog_pipeline.workflows.evaluate.report_pages import each_with_photos
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.learn_concepts import ENCODER
 from catalog_pipeline.workflows.learn.learning_inputs import SHARED
 from catalog_pipeline.workflows.models import check_same_base, open_engine, read_named_part
 from catalog_pipeline.workflows.progress import ProgressSink
+from catalog_pipeline.workflows.report_pages import each_with_photos
 
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.sampling import DiffusionEngine
@@ -46,8 +45,8 @@ def _encoder(name: str) -> FeatureEncoder:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Everything seen of a version.
+class VersionFeatures:
+    """Everything that is measured of a version.
 
     ``by_encoder`` starts with the configured encoder; ``samples`` maps a SKU to its
     pictures as data URIs, one a scene.
@@ -58,10 +57,9 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Looker:
-    """Renders one version and looks at it with every encoder, each picture once."""
+class FeatureExtractor:
+    """Renders one version and encodes each of its pictures once with every encoder."""
 
-    settings: Settings
     home: Home
     version: AdapterVersion
     images_per_sku: int
@@ -72,7 +70,7 @@ class Looker:
         """By identity: the configured one, then the packaged ones."""
         from catalog_pipeline.evaluation.features import encoder_identity
 
-        names = dict.fromkeys((self.settings.evaluation.encoder, ENCODER, SECOND_ENCODER))
+        names = dict.fromkeys((self.home.settings.evaluation.encoder, ENCODER, SECOND_ENCODER))
         opened = {name: _encoder(name) for name in names}
         return {encoder_identity(name): encoder for name, encoder in opened.items()}
 
@@ -83,22 +81,22 @@ class Looker:
 
         return evaluation_scenes(self.images_per_sku)
 
-    def look(self) -> Look:
-        """Render and look; minutes for a large collection.
+    def extract(self) -> VersionFeatures:
+        """Render and encode; minutes for a large collection.
 
         Raises:
             LearningError: the version belongs to another base model.
         """
         from catalog_pipeline.evaluation.collection import CollectionFeatures
 
-        engine = open_engine(self.settings)
+        engine = open_engine(self.home.settings)
         check_same_base(self.version, engine.base.content_hash)
         photos = self._photos()
-        base = _BaseLook(self, engine)
+        base = _BaseFeatures(self, engine)
         pictures, around, samples = self._products(engine)
         seen = base.features()
         scenes = [scene for scene, _ in self.scenes]
-        return Look(
+        return VersionFeatures(
             tuple(
                 CollectionFeatures(
                     name, pictures[name], around[name], photos[name], scenes, seen[name]
@@ -117,9 +115,9 @@ class Looker:
         store = self.home.adapters(self.version.collection)
         sampler = SceneSampler(
             engine,
-            self.settings.learning.adapter,
+            self.home.settings.learning.adapter,
             lambda name: read_named_part(store, self.version, name),
-            self.settings.generation.batch_size,
+            self.home.settings.generation.batch_size,
         )
         concepts = {concept.sku: concept for concept in self.version.concepts}
         features: _BySku = {name: {} for name in self.encoders}
@@ -138,7 +136,7 @@ class Looker:
         return features, around, samples
 
     def _jobs(self, concept: Concept) -> list[RenderJob]:
-        generation = self.settings.generation
+        generation = self.home.settings.generation
         return [
             RenderJob(
                 job_id=f"evaluation-{concept.sku}-{seed}",
@@ -173,7 +171,7 @@ class Looker:
         """
         found: _BySku = {name: {} for name in self.encoders}
         skus = [concept.sku for concept in self.version.concepts]
-        for sku, photos in each_with_photos(self.settings, skus, PHOTOS):
+        for sku, photos in each_with_photos(self.home, skus, PHOTOS):
             for name, encoder in self.encoders.items():
                 if name == ENCODER:
                     found[name][sku] = self._remembered(sku)
@@ -194,10 +192,10 @@ class Looker:
         return decode_memory(read_named_part(store, self.version, f"memory/{sku}")).features
 
 
-class _BaseLook:
+class _BaseFeatures:
     """The base before and after: opened while ``engine`` is bare, read once a version is in."""
 
-    def __init__(self, looker: Looker, engine: DiffusionEngine) -> None:
+    def __init__(self, extractor: FeatureExtractor, engine: DiffusionEngine) -> None:
         from catalog_pipeline.evaluation.prompts import (
             class_prompts,
             prior_prompts,
@@ -206,24 +204,24 @@ class _BaseLook:
 
         self._pictures = BasePictures(
             engine,
-            looker.home.objects,
-            looker.encoders,
-            looker.settings.generation,
-            looker.progress,
+            extractor.home.objects,
+            extractor.encoders,
+            extractor.home.settings.generation,
+            extractor.progress,
         )
-        version = looker.version
+        version = extractor.version
         self._slot = SHARED if SHARED in version.parts else None
-        scenes = list(dict.fromkeys(scene for scene, _ in looker.scenes))
+        scenes = list(dict.fromkeys(scene for scene, _ in extractor.scenes))
         # One scene alone cannot be told from another.
         self._scene_prompts = scene_prompts(scenes if len(scenes) > 1 else [])
-        self._asked = {
+        self._prompts = {
             "prior": prior_prompts(),
             "class": class_prompts(concept.class_noun for concept in version.concepts),
         }
         self._scenes = self._pictures.before(self._scene_prompts, "base: scenes", surroundings=True)
         self._before = {
-            kind: self._pictures.before(asked, f"base: {kind} prompts")
-            for kind, asked in self._asked.items()
+            kind: self._pictures.before(prompts, f"base: {kind} prompts")
+            for kind, prompts in self._prompts.items()
         }
 
     def features(self) -> dict[str, BaseFeatures]:
@@ -231,8 +229,8 @@ class _BaseLook:
         from catalog_pipeline.evaluation.collection import BaseFeatures
 
         after = {
-            kind: self._pictures.after(asked, self._slot, f"{kind} prompts again")
-            for kind, asked in self._asked.items()
+            kind: self._pictures.after(prompts, self._slot, f"{kind} prompts again")
+            for kind, prompts in self._prompts.items()
         }
         return {
             name: BaseFeatures(

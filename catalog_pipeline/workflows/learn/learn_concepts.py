@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -27,11 +27,10 @@ from catalog_pipeline.records import (
     PhotoSet,
     SkuStatus,
 )
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
 from catalog_pipeline.workflows.learn.learning_inputs import (
     SHARED,
@@ -53,10 +52,11 @@ ENCODER = "mobilenet_v2"
 
 
 def learn_concepts(
-    settings: Settings,
+    home: Home,
     skus: Sequence[str] | None = None,
     *,
     progress: ProgressSink | None = None,
+    on_photo_set: Callable[[PhotoSet], None] | None = None,
 ) -> Iterator[LearnOutcome]:
     """Learn ``skus``, or every new, changed and failed one, in order of first sight.
 
@@ -65,15 +65,20 @@ def learn_concepts(
     as the head's: ``unchanged``, no work. Safe to kill: the SKU at work resumes
     from its last checkpoint, the ones before it are committed.
 
+    Args:
+        home: where photos, index and versions are.
+        skus: which; default every one that waits.
+        progress: told of every step.
+        on_photo_set: gets the photos of each SKU as they were read, once, before it is learned.
+
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
         BaseModelError: the base model cannot be opened; nothing is written.
     """
-    home = open_home(settings)
     rows = choose_rows(home.index.read(), skus)
     if rows:
-        check_base_model(settings)
-    run = _LearningRun(settings, home, progress or SilentProgress())
+        check_base_model(home.settings)
+    run = _LearningRun(home, progress or SilentProgress(), on_photo_set)
     for row in rows:
         yield run.learn(row)
 
@@ -106,16 +111,18 @@ def choose_rows(index: Sequence[IndexRow], skus: Sequence[str] | None) -> list[I
 class _LearningRun:
     """Models are loaded when the first SKU really needs training."""
 
-    settings: Settings
     home: Home
     progress: ProgressSink
+    on_photo_set: Callable[[PhotoSet], None] | None
     tools: LearningTools | None = None
 
     def learn(self, row: IndexRow) -> LearnOutcome:
         """One SKU from photos to promoted version; failures of the SKU become an outcome."""
         started = time.monotonic()
         try:
-            photo_set = validate_photo_set(self.settings, row.sku)
+            photo_set = validate_photo_set(self.home, row.sku)
+            if self.on_photo_set is not None:
+                self.on_photo_set(photo_set)
             outcome = self._commit(photo_set)
         except (ConflictError, LockTimeoutError, StorageFullError) as error:
             # The store's trouble, not the product's: its row stays as it is, and the next
@@ -170,8 +177,8 @@ class _LearningRun:
         return known.photos_hash == photos_hash(photo_set) and known.config_hash == self._config()
 
     def _config(self) -> str:
-        base = base_model_hash(self.settings.base_model)
-        return concept_config_hash(self.settings.learning, base, ENCODER)
+        base = base_model_hash(self.home.settings.base_model)
+        return concept_config_hash(self.home.settings.learning, base, ENCODER)
 
     def _train(
         self, store: AdapterStore, parent: AdapterVersion | None, photo_set: PhotoSet
@@ -179,8 +186,8 @@ class _LearningRun:
         from catalog_pipeline.workflows.learn.task_runner import TaskRunner
 
         if self.tools is None:
-            self.tools = open_tools(self.settings)
-        runner = TaskRunner(self.settings, self.home.objects, store, self.tools, self.progress)
+            self.tools = open_tools(self.home.settings)
+        runner = TaskRunner(self.home.settings, self.home.objects, store, self.tools, self.progress)
         return runner.run(parent, photo_set, photos_hash(photo_set), self._config())
 
     def _publish(
@@ -193,18 +200,18 @@ class _LearningRun:
     ) -> AdapterVersion:
         """Write the immutable version, then move the head if it still is ``parent``."""
         kept = tuple(c for c in parent.concepts if c.sku != concept.sku) if parent else ()
-        config = self.settings.learning.model_dump_json()
+        config = self.home.settings.learning.model_dump_json()
         draft = AdapterVersion(
             version="",
             collection=store.collection,
             parent=parent.version if parent else None,
             concepts=(*kept, concept),
-            base_model_hash=base_model_hash(self.settings.base_model),
+            base_model_hash=base_model_hash(self.home.settings.base_model),
             config_hash=hashlib.sha256(config.encode()).hexdigest(),
             parts=parts,
             memory_version=memory_version(parts),
             code_version=__version__,
-            seed=self.settings.learning.seed,
+            seed=self.home.settings.learning.seed,
             created_utc=datetime.now(UTC),
             metrics=dict(concept.metrics),
         )

@@ -39,10 +39,10 @@ class NightInputs:
         return [c for c in self.versions[collection].concepts if c.sku not in self.retired]
 
 
-def read_inputs(home: Home, settings: GenerationSettings, day: date) -> NightInputs:
+def read_inputs(home: Home, day: date) -> NightInputs:
     """The promoted version of every collection, and which SKUs are retired."""
     retired = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
-    return NightInputs(day, settings, _read_heads(home), frozenset(retired))
+    return NightInputs(day, home.settings.generation, _read_heads(home), frozenset(retired))
 
 
 def count_shown(home: Home, inputs: NightInputs) -> tuple[dict[str, int], list[str]]:

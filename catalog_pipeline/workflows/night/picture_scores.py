@@ -152,7 +152,7 @@ class PictureScorer:
         more than ``RIVALS_PER_CLASS``, a fixed draw takes part, so that a picture does not
         read thousands of memories.
         """
-        concepts = sorted(self._version.concepts, key=lambda concept: _lot(concept.sku))
+        concepts = sorted(self._version.concepts, key=lambda concept: _draw_order(concept.sku))
         skus = list(named)
         for noun in {c.class_noun for c in concepts if c.sku in named}:
             rivals = [c.sku for c in concepts if c.class_noun == noun and c.sku not in named]
@@ -217,5 +217,5 @@ def _check_width(sku: str, photos: Features, width: int) -> None:
         )
 
 
-def _lot(sku: str) -> bytes:
+def _draw_order(sku: str) -> bytes:
     return hashlib.sha256(sku.encode()).digest()

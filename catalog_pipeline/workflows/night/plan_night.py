@@ -22,9 +22,9 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.generation import planner
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.records import AttentionControl, NightPlan, Region, RenderJob
-from catalog_pipeline.settings import BudgetSettings, Settings
+from catalog_pipeline.settings import BudgetSettings
 from catalog_pipeline.stores.objects import StoredObject, until_won
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,
     REPORTS_PREFIX,
@@ -39,7 +39,7 @@ PLAN_SCHEMA_VERSION = 2
 """Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``."""
 
 
-def plan_night(settings: Settings, day: date) -> NightPlan:
+def plan_night(home: Home, day: date) -> NightPlan:
     """Plan ``day`` and write the plan; the plan in force is returned.
 
     Every collection with a promoted version is planned from that version's concepts,
@@ -54,8 +54,7 @@ def plan_night(settings: Settings, day: date) -> NightPlan:
     Raises:
         GenerationError: no collection has learned a product that is not retired.
     """
-    home = open_home(settings)
-    inputs = read_inputs(home, settings.generation, day)
+    inputs = read_inputs(home, day)
     key = plan_key(day)
 
     def attempt() -> NightPlan:
@@ -69,29 +68,28 @@ def plan_night(settings: Settings, day: date) -> NightPlan:
     return until_won(attempt, key)
 
 
-def read_plan(settings: Settings, day: date) -> NightPlan:
+def read_plan(home: Home, day: date) -> NightPlan:
     """The stored plan of ``day``.
 
     Raises:
         GenerationError: the day was never planned.
         IntegrityError: the object is not a plan of this day.
     """
-    plan = find_plan(settings, day)
+    plan = find_plan(home, day)
     if plan is None:
         raise GenerationError(
-            f"{day.isoformat()} has no plan in {settings.home}; plan the night first "
+            f"{day.isoformat()} has no plan in {home.settings.home}; plan the night first "
             f"(catalog-pipeline generate --day {day.isoformat()})"
         )
     return plan
 
 
-def find_plan(settings: Settings, day: date) -> NightPlan | None:
+def find_plan(home: Home, day: date) -> NightPlan | None:
     """The stored plan of ``day``, ``None`` when the day was never planned.
 
     Raises:
         IntegrityError: the object is not a plan of this day.
     """
-    home = open_home(settings)
     objects, key = home.objects, plan_key(day)
     stored = read_stored(home, key)
     if stored is None:

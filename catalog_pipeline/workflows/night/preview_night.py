@@ -10,8 +10,8 @@ from typing import Any
 from catalog_pipeline.generation.budget import find_deficits
 from catalog_pipeline.generation.plan_summary import describe_plan
 from catalog_pipeline.records import NightPlan
-from catalog_pipeline.settings import CoverageSettings, Settings
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.settings import CoverageSettings
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,
     count_shown,
@@ -88,21 +88,20 @@ class NightPreview:
         }
 
 
-def preview_night(settings: Settings, day: date) -> NightPreview:
+def preview_night(home: Home, day: date) -> NightPreview:
     """The plan that ``plan_night`` would put in force, in numbers; writes nothing.
 
     Raises:
         GenerationError: no collection has learned a product that is not retired.
         IntegrityError: the stored plan or a rendering report is damaged.
     """
-    home = open_home(settings)
-    inputs = read_inputs(home, settings.generation, day)
+    inputs = read_inputs(home, day)
     plan, stored = plan_in_force(home, inputs, read_stored(home, plan_key(day)))
     shown, _ = count_shown(home, inputs)
     on_sale = sorted({c.sku for name in inputs.versions for c in inputs.on_sale(name)})
     planned = {sku for job in plan.jobs for sku in job.skus}
-    speed = measured_seconds_per_image(home, settings.generation)
-    coverage = settings.generation.policies.coverage
+    speed = measured_seconds_per_image(home, inputs.settings)
+    coverage = inputs.settings.policies.coverage
     return NightPreview(
         plan=plan,
         stored=stored,

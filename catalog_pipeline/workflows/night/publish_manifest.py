@@ -6,13 +6,12 @@ from dataclasses import replace
 from datetime import date
 
 from catalog_pipeline.records import ManifestReport
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.picture_quarantine import FAILED
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import read_plan
 
 
-def publish_manifest(settings: Settings, day: date) -> ManifestReport:
+def publish_manifest(home: Home, day: date) -> ManifestReport:
     """Merge the staged rows of ``day`` into its manifest, then clear the staging.
 
     Grain of the manifest: one row per ``image_id``. Every picture ever rendered for
@@ -31,8 +30,7 @@ def publish_manifest(settings: Settings, day: date) -> ManifestReport:
     Raises:
         GenerationError: the day was never planned.
     """
-    plan = read_plan(settings, day)
-    home = open_home(settings)
+    plan = read_plan(home, day)
     archive = home.archive
     planned = {job.job_id for job in plan.jobs}
     staged = [

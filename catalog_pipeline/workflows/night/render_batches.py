@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, Pixels, RenderJob
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.picture_gate import (
@@ -52,8 +51,8 @@ class Sampler(Protocol):
         ...
 
 
-OpenSampler = Callable[[Settings, str, str | None], tuple[Sampler, AdapterVersion]]
-"""``(settings, collection, version)`` -> the sampler of that version and its record."""
+OpenSampler = Callable[[Home, str, str | None], tuple[Sampler, AdapterVersion]]
+"""``(home, collection, version)`` -> the sampler of that version and its record."""
 
 
 @dataclass
@@ -102,7 +101,6 @@ class NightRun:
     maps a job of which none could be made to the reason.
     """
 
-    settings: Settings
     home: Home
     day: date
     known: Mapping[str, ArchiveRow]
@@ -118,7 +116,7 @@ class NightRun:
 
     def render(self, tasks: Sequence[Task]) -> None:
         """Make a picture of every task; raises what the stores raise, never the model's errors."""
-        size = self.settings.generation.batch_size
+        size = self.home.settings.generation.batch_size
         for group in _groups(tasks):
             waiting: dict[int, list[Task]] = {}
             for task in group:
@@ -203,7 +201,7 @@ class NightRun:
         number = batch[0].attempt
         jobs = [replace(task.job, seed=attempt_seed(task.job, number)) for task in batch]
         concepts = {concept.sku: concept for concept in opened.version.concepts}
-        strength = attempt_strength(self.settings.generation.quality, number)
+        strength = attempt_strength(self.home.settings.generation.quality, number)
         pictures = opened.sampler.render(jobs, concepts, strength=strength)
         shapes = [picture.shape for picture in pictures]
         expected = [(job.height, job.width, 3) for job in jobs]
@@ -218,7 +216,7 @@ class NightRun:
         """The tools of a version; only the last one opened is held in memory."""
         if self._opened is None or self._opened.key != (collection, version):
             self._opened = None
-            sampler, record = self.open_sampler(self.settings, collection, version)
+            sampler, record = self.open_sampler(self.home, collection, version)
             store = self.home.adapters(collection)
             scorer = PictureScorer(store, record, self._open_encoder, self.open_judge)
             self._opened = _Opened((collection, version), sampler, record, scorer)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import ArchiveRow, RenderJob, RenderReport
-from catalog_pipeline.settings import GenerationSettings, QualitySettings, Settings
+from catalog_pipeline.settings import GenerationSettings, QualitySettings
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.picture_quarantine import FAILED
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import check_base_model
 from catalog_pipeline.workflows.night.night_sheet import SHEET_IMAGES, draw_night_sheet
 from catalog_pipeline.workflows.night.picture_gate import (
@@ -40,7 +40,7 @@ __all__ = ["OpenSampler", "Sampler", "render_night"]
 
 
 def render_night(
-    settings: Settings,
+    home: Home,
     day: date,
     *,
     retry_quarantined: bool = False,
@@ -61,7 +61,7 @@ def render_night(
     no model and writes nothing. A crash loses the pictures in work, never a finished one.
 
     Args:
-        settings: where the home is, batch size, model, quality gate.
+        home: its settings say batch size, model and quality gate.
         day: the night.
         retry_quarantined: make further attempts at the pictures that are held back.
         progress: told of every batch.
@@ -76,12 +76,13 @@ def render_night(
     """
     started = time.monotonic()
     sink = progress or SilentProgress()
-    home, quality = open_home(settings), settings.generation.quality
-    plan = find_plan(settings, day)
+    generation = home.settings.generation
+    quality = generation.quality
+    plan = find_plan(home, day)
     if plan is None:
         if open_sampler is None:
-            check_base_model(settings)
-        plan = plan_night(settings, day)
+            check_base_model(home.settings)
+        plan = plan_night(home, day)
     jobs = plan.jobs
     known = _known_rows(home.archive, day)
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
@@ -91,7 +92,6 @@ def render_night(
     if reused:
         sink.advance(name, reused, "already there")
     run = NightRun(
-        settings=settings,
         home=home,
         day=day,
         known=known,
@@ -123,7 +123,7 @@ def render_night(
         retake=skus_to_retake(rates, quality),
     )
     if missing:
-        _write_report(home, settings.generation, report, run)
+        _write_report(home, generation, report, run)
     return report
 
 

@@ -29,8 +29,8 @@ def guarded(
     """The results of ``check``, up to the failure that ends it, which becomes one too."""
     results: list[CheckResult] = []
     try:
-        for finding in check(subject):
-            results.append(finding)
+        for result in check(subject):
+            results.append(result)
     except (CatalogPipelineError, OSError) as error:
         hint = "the message says what is wrong; correct it and run `doctor` again"
         results.append(CheckResult("error", f"{title}: {error}", hint))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.garbage import (
     CollectionGarbage,
     Garbage,
@@ -17,7 +16,7 @@ from catalog_pipeline.stores.garbage import (
     find_staged_rows,
     remove,
 )
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import decode_plan
 
 GRACE_HOURS = 72.0
@@ -45,7 +44,7 @@ class GarbageReport:
 
 
 def collect_garbage(
-    settings: Settings,
+    home: Home,
     *,
     grace_hours: float = GRACE_HOURS,
     dry_run: bool = False,
@@ -59,7 +58,7 @@ def collect_garbage(
     as long as ``grace_hours`` is longer than any of them takes. Safe to kill; idempotent.
 
     Args:
-        settings: ``archive.keep_versions`` says how many versions stay.
+        home: its setting ``archive.keep_versions`` says how many versions stay.
         grace_hours: how long a thing must have been left alone.
         dry_run: only look; takes no lease and writes nothing.
         now: the time that ages count from, with a zone; default the present.
@@ -71,9 +70,8 @@ def collect_garbage(
     if grace_hours < 0:
         raise ConfigurationError(f"grace_hours is {grace_hours:g}; expected 0 or more hours")
     before = (now or datetime.now(UTC)) - timedelta(hours=grace_hours)
-    home = open_home(settings)
     run = _CleanUp(home, before, dry_run, [], [])
-    run.collections(settings.archive.keep_versions)
+    run.collections(home.settings.archive.keep_versions)
     run.archive()
     return GarbageReport(tuple(run.garbage), tuple(run.skipped), dry_run, before)
 

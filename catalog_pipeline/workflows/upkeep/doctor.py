@@ -1,6 +1,6 @@
 """Look over settings, base model, home and everything stored; repair on request.
 
-Every finding says what was seen and carries a hint: what to do, or what it means.
+Every result says what was seen and carries a hint: what to do, or what it means.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
@@ -22,14 +22,15 @@ LEAST_FREE_BYTES = 200_000_000
 COMFORTABLE_FREE_BYTES = 2_000_000_000
 
 
-def run_doctor(settings: Settings, *, repair: bool = False) -> list[CheckResult]:
-    """Every finding, in a fixed order; a check that breaks is itself an error finding.
+def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
+    """Every result, in a fixed order; a check that breaks is itself an error.
 
     Writes one small probe object and removes it; changes nothing else unless ``repair``
     is set, which first makes the repairs of
     :func:`~catalog_pipeline.workflows.upkeep.doctor_repair.repair_home`. Opens no model and
     needs no accelerator.
     """
+    settings = home.settings
     results = [
         *guarded("settings", _config_dir, settings),
         *guarded("base model", _base_model, settings),
@@ -37,7 +38,7 @@ def run_doctor(settings: Settings, *, repair: bool = False) -> list[CheckResult]
         *guarded("disk", _free_disk, settings),
     ]
     try:
-        home = open_home(settings)
+        _ = home.objects
     except CatalogPipelineError as error:
         return [*results, CheckResult("error", f"home: {error}", "correct archive.yaml")]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []

@@ -10,7 +10,13 @@ from catalog_pipeline.errors import ConflictError, StoreError
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.upkeep.archive_summary import repeated_image_ids
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
+from catalog_pipeline.workflows.upkeep.claims import (
+    RETENTION_CLAIMS,
+    head_problems,
+    retention_claim,
+)
 from catalog_pipeline.workflows.upkeep.doctor_repair import OLD, PROBE_PREFIX
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
@@ -22,9 +28,9 @@ _REPAIRED = "harmless: left by a run that ended early; `catalog-pipeline doctor 
 
 
 def check_home(home: Home) -> list[CheckResult]:
-    """Every finding about ``home``; only the first check when nothing can be written."""
+    """Every result about ``home``; only the first check when nothing can be written."""
     results = guarded("home", _home_is_writable, home)
-    if any(finding.level == "error" for finding in results):
+    if any(result.level == "error" for result in results):
         return results
     for title, check in _CHECKS:
         results += guarded(title, check, home)
@@ -98,6 +104,13 @@ def _collections(home: Home) -> Iterator[CheckResult]:
 def _collection(store: AdapterStore) -> Iterator[CheckResult]:
     title = f"collection {store.collection}"
     yield from _lease(store)
+    problems = head_problems(store)
+    for problem in problems:
+        yield CheckResult(
+            "error", f"{title}: {problem}", "restore it from a backup, roll back, or learn again"
+        )
+    if problems:
+        return
     head = store.head()
     if head is None:
         yield CheckResult("ok", f"{title}: nothing promoted yet", "")
@@ -152,6 +165,26 @@ def _lease(store: AdapterStore) -> Iterator[CheckResult]:
             "warning",
             f"collection {store.collection}: stale lock of {record.holder}, which ended early",
             _REPAIRED,
+        )
+
+
+def _retention(home: Home) -> Iterator[CheckResult]:
+    for name in RETENTION_CLAIMS:
+        claim = retention_claim(home, name)
+        if claim.past_tolerance:
+            yield CheckResult(
+                "error",
+                f"{name}: {claim}; past it: {', '.join(claim.past_tolerance)}",
+                "roll back to a version before them, learn them again, or raise the tolerance",
+            )
+
+
+def _image_ids(home: Home) -> Iterator[CheckResult]:
+    for row in repeated_image_ids(home):
+        yield CheckResult(
+            "error",
+            f"archive: image {row['image_id']} has {row['rows']} rows, on {row['days']}",
+            "restore the manifests of these nights with `catalog-pipeline manifest --as-of`",
         )
 
 
@@ -223,6 +256,8 @@ def _temporaries(home: Home) -> Iterator[CheckResult]:
 _CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (
     ("index", _index),
     ("collections", _collections),
+    ("forgetting", _retention),
     ("archive", _archive),
+    ("image ids", _image_ids),
     ("temporary files", _temporaries),
 )

@@ -19,7 +19,7 @@ from catalog_pipeline.errors import ConfigurationError, StoreError
 from catalog_pipeline.records import AdapterVersion, Concept
 from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.learning_inputs import SHARED
 from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
 
@@ -62,7 +62,7 @@ class _Learned:
 
 
 def export_concept(
-    settings: Settings,
+    home: Home,
     skus: Sequence[str],
     out: Path,
     *,
@@ -76,7 +76,7 @@ def export_concept(
     SKUs go together only where they share their deltas (``slots: shared``).
 
     Args:
-        settings: home and base model; the adapter's settings are read off the parts.
+        home: its settings name the base model; the adapter's settings are read off the parts.
         skus: at least one.
         out: a folder that is absent or empty; it appears complete or not at all.
         collection: default the one that knows all of ``skus``.
@@ -97,8 +97,8 @@ def export_concept(
             f"{target} exists and is not an empty folder; expected a new one, so that nothing is "
             "overwritten; give another --out, or remove it"
         )
+    settings = home.settings
     check_base_model(settings)
-    home = open_home(settings)
     store, version = _find(home, list(dict.fromkeys(skus)), collection)
     learned = _read(settings, store, version, list(dict.fromkeys(skus)))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,12 @@ from collections import Counter
 from typing import Any
 
 from catalog_pipeline.records import SkuStatus
-from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 
 NIGHTS_SHOWN = 7
 
 
-def collect_status(settings: Settings) -> dict[str, Any]:
+def collect_status(home: Home) -> dict[str, Any]:
     """The state of a home; reads only, and only what is needed.
 
     Keys: ``home``, ``index`` (SKUs and photos, a count per status, reasons of the
@@ -23,7 +22,6 @@ def collect_status(settings: Settings) -> dict[str, Any]:
     Raises:
         StoreError: something that is needed cannot be read.
     """
-    home = open_home(settings)
     days = sorted({*home.archive.days(), *home.archive.quarantine.days()})
     return {
         "home": home.objects.uri("catalog").removesuffix("/catalog"),

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import ArchiveRow
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.archive import ManifestState
 from catalog_pipeline.stores.local import write_error
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home
 
 _VERSION = re.compile(r"[0-9a-f]{4,64}")
 
@@ -30,16 +29,11 @@ class ManifestView:
     parquet: bytes
 
 
-def manifest_history(settings: Settings, day: date) -> list[ManifestState]:
-    """Every state that the manifest of ``day`` has had, oldest first; ``[]`` when none."""
-    return open_home(settings).archive.history(day)
-
-
-def read_manifest(settings: Settings, day: date, as_of: str | None = None) -> ManifestView:
+def read_manifest(home: Home, day: date, as_of: str | None = None) -> ManifestView:
     """The manifest of ``day`` as of a version or a time; default the present one.
 
     Args:
-        settings: where the home is.
+        home: whose archive.
         day: the night.
         as_of: the beginning of a version's hash, or a time such as ``2026-03-01T12:00``
             (UTC unless it has a zone); a date alone means the end of that day.
@@ -49,7 +43,7 @@ def read_manifest(settings: Settings, day: date, as_of: str | None = None) -> Ma
         ObjectNotFoundError: the night was not published then, or has no such version.
         IntegrityError: the state does not hash to its name.
     """
-    archive = open_home(settings).archive
+    archive = home.archive
     state = archive.state_as_of(day, None if as_of is None else parse_as_of(as_of))
     rows = tuple(archive.read_version(day, state.version))
     return ManifestView(day, state, rows, archive.read_version_file(day, state.version))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
-from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 TASK = "verify"
@@ -27,7 +26,7 @@ class VerifyReport:
 
 
 def verify(
-    settings: Settings, day: date | None = None, *, progress: ProgressSink | None = None
+    home: Home, day: date | None = None, *, progress: ProgressSink | None = None
 ) -> VerifyReport:
     """Read and hash a night, or everything; changes nothing.
 
@@ -40,7 +39,6 @@ def verify(
         ObjectNotFoundError: ``day`` was never published.
         StoreError: the home cannot be listed.
     """
-    home = open_home(settings)
     published = sorted({*home.archive.days(), *home.archive.quarantine.days()})
     if day is not None and day not in published:
         known = f"{published[0]} to {published[-1]}" if published else "none"

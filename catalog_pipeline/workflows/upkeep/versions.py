@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import AdapterVersion, Concept, IndexRow, SkuStatus
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import Head
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,12 @@ class VersionEntry:
     is_head: bool
 
 
-def list_versions(settings: Settings, collection: str | None = None) -> list[VersionEntry]:
+def list_versions(home: Home, collection: str | None = None) -> list[VersionEntry]:
     """Every published version of ``collection``, oldest first; ``None`` means of all.
 
     Raises:
         StoreError: no such collection, or a version's record is corrupted.
     """
-    home = open_home(settings)
     entries = []
     for name in _chosen(home, collection):
         store = home.adapters(name)
@@ -38,7 +36,7 @@ def list_versions(settings: Settings, collection: str | None = None) -> list[Ver
     return entries
 
 
-def rollback(settings: Settings, version: str, collection: str | None = None) -> Head:
+def rollback(home: Home, version: str, collection: str | None = None) -> Head:
     """Serve ``version`` again; a unique beginning of its name is enough.
 
     The parts are read and hashed first, then the head moves in one step; a run that
@@ -53,7 +51,6 @@ def rollback(settings: Settings, version: str, collection: str | None = None) ->
         IntegrityError: its record or a part is corrupted.
         StoreError: several versions begin so.
     """
-    home = open_home(settings)
     name, full = _found(home, version, collection)
     store = home.adapters(name)
     head = store.rollback(full)

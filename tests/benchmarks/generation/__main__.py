@@ -17,6 +17,7 @@ import logging
 from pathlib import Path
 
 from catalog_pipeline.settings import Settings, load_settings
+from catalog_pipeline.workflows.home import open_home
 from tests.benchmarks.generation.scenes import SUITES, draw_scenes
 from tests.benchmarks.harness.cells import json_bytes
 from tests.benchmarks.harness.home import (
@@ -80,8 +81,8 @@ def learned_settings(options: argparse.Namespace) -> Settings:
 
 def learn(options: argparse.Namespace) -> None:
     """Write the products and learn whatever is not learned yet."""
+    from catalog_pipeline.studio.sample_catalog import write_sample_catalog
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
-    from catalog_pipeline.workflows.catalog.sample_catalog import write_sample_catalog
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 
     home: Path = (options.learned or options.home / "home").resolve()
@@ -95,8 +96,8 @@ def learn(options: argparse.Namespace) -> None:
         write_real_products(options.data, products, REAL_PRODUCTS)
         write_household(options.data, products, HOUSEHOLD)
     settings = learned_settings(options)
-    refresh_index(settings)
-    for outcome in learn_concepts(settings):
+    refresh_index(open_home(settings))
+    for outcome in learn_concepts(open_home(settings)):
         log.info("%s %s %s", outcome.sku, outcome.status, outcome.reason)
 
 

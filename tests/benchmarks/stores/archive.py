@@ -125,7 +125,7 @@ def measure_publishing(settings: Settings, where: str, sizes: Sizes) -> Iterator
             list(pool.map(home.archive.stage, [day] * len(shards), shards, batches))
 
     def publish_staged() -> None:
-        assert publish_manifest(settings, rows[0].day).added == sizes.rows
+        assert publish_manifest(open_home(settings), rows[0].day).added == sizes.rows
 
     yield measure(
         f"the same from a plan and {-(-sizes.rows // BATCH):,} staged shards, {where}: the "
@@ -163,7 +163,7 @@ def measure_verify(settings: Settings, sizes: Sizes) -> Iterator[Measurement]:
     home.archive.publish_day(day, rows, [row.image_id for row in rows])
 
     def check() -> str:
-        report = verify(settings, day)
+        report = verify(open_home(settings), day)
         assert report.pictures == sizes.pictures
         assert not report.problems
         return f"{report.pictures:,} pictures and {report.objects:,} other objects hashed"

@@ -40,12 +40,12 @@ def measure_catalog(folder: Path, sizes: Sizes) -> Iterator[Measurement]:
     many = f"{sizes.skus:,} SKUs, {sizes.photos} photos each"
     yield measure(
         f"first index of {many}: every file is read and hashed",
-        lambda: len(refresh_index(settings).added),
+        lambda: len(refresh_index(open_home(settings)).added),
         prepare=lambda: shutil.rmtree(home / "catalog", ignore_errors=True),
     )
     yield measure(
         f"index again, nothing has changed: {many}",
-        lambda: len(refresh_index(settings).rows),
+        lambda: len(refresh_index(open_home(settings)).rows),
         target_seconds=LIST_SECONDS,
     )
     yield from _measure_dagster(folder / "dagster_home", sizes)
@@ -83,7 +83,7 @@ def _measure_dagster(dagster_home: Path, sizes: Sizes) -> Iterator[Measurement]:
         def night() -> str:
             job = defs.resolve_job_def("refresh_catalog")
             result = job.execute_in_process(instance=instance, run_config=_QUIET)
-            outcomes = list(learn_concepts(settings))
+            outcomes = list(learn_concepts(open_home(settings)))
             assert result.success
             assert outcomes == []
             return f"then: {_tick(instance)}"

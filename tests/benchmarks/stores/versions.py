@@ -89,7 +89,7 @@ def measure_history(settings: Settings, sizes: Sizes) -> Iterator[Measurement]:
     what = f"{sizes.versions:,} versions that grow to {sizes.concepts:,} SKUs"
 
     def read_all() -> None:
-        assert len(list_versions(settings)) == sizes.versions
+        assert len(list_versions(open_home(settings))) == sizes.versions
 
     yield measure(f"`versions`: {what}, each hash checked", read_all)
     later = datetime.now(UTC) + timedelta(days=30)
@@ -99,7 +99,7 @@ def measure_history(settings: Settings, sizes: Sizes) -> Iterator[Measurement]:
         )
 
         def look(chosen: Settings = chosen) -> str:
-            report = collect_garbage(chosen, dry_run=True, now=later)
+            report = collect_garbage(open_home(chosen), dry_run=True, now=later)
             assert not report.skipped, report.skipped
             return f"{len(report.garbage):,} objects to remove"
 

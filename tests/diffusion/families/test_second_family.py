@@ -219,13 +219,13 @@ def test_sdxl_from_the_folder_to_the_files_of_diffusers(
     want = sample(engine, PROMPT, "mug")
     assert not torch.allclose(want, sample(engine, PROMPT, None), atol=1e-3)
 
-    whole = export_concept(settings, ["mug"], tmp_path / "whole", form="pipeline")
+    whole = export_concept(open_home(settings), ["mug"], tmp_path / "whole", form="pipeline")
     assert "StableDiffusionXLPipeline.from_pretrained" in (whole.folder / "README.txt").read_text()
     exported = StableDiffusionXLPipeline.from_pretrained(whole.folder)
     got = theirs(exported, whole.prompts["mug"], noise)
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
 
-    files = export_concept(settings, ["mug"], tmp_path / "lora")
+    files = export_concept(open_home(settings), ["mug"], tmp_path / "lora")
     assert "pipe is a StableDiffusionXLPipeline" in (files.folder / "README.txt").read_text()
     lora, _ = StableDiffusionXLPipeline.lora_state_dict(files.folder)
     assert {name.partition(".lora_")[0] for name in lora} == {
@@ -261,5 +261,5 @@ def test_flow_matching_trains_and_samples(
     picture = sample(engine, PROMPT, "mug", SamplingPlan(PLAN.steps, 3.0, 16, 16))
     assert picture.isfinite().all()
     publish(settings, engine)
-    report = export_concept(settings, ["mug"], tmp_path / "out", form="pipeline")
+    report = export_concept(open_home(settings), ["mug"], tmp_path / "out", form="pipeline")
     assert "scheduler/scheduler_config.json" in report.files

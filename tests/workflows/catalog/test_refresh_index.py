@@ -71,7 +71,7 @@ def test_new_folders_are_indexed_with_their_cards(
 ) -> None:
     add_sku("00123", card="name: Blue mug\nnames: {ja: 青いマグ}\nclass_noun: mug")
     add_sku("plain_vase")
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert report.added == ("00123", "plain_vase")
     rows = by_sku(report)
     assert (rows["00123"].name, rows["00123"].class_noun) == ("Blue mug", "mug")
@@ -83,16 +83,16 @@ def test_new_folders_are_indexed_with_their_cards(
 
 def test_a_second_refresh_writes_nothing(settings: Settings, add_sku: Callable[..., Path]) -> None:
     add_sku("mug")
-    first = refresh_index(settings)
+    first = refresh_index(open_home(settings))
     files = {p: p.stat().st_mtime_ns for p in settings.home.rglob("*") if p.is_file()}
-    second = refresh_index(settings)
+    second = refresh_index(open_home(settings))
     assert second.rows == first.rows
     assert (second.added, second.changed, second.retired) == ((), (), ())
     assert {p: p.stat().st_mtime_ns for p in settings.home.rglob("*") if p.is_file()} == files
 
 
 def test_an_empty_catalog_is_an_empty_index(settings: Settings) -> None:
-    assert refresh_index(settings).rows == ()
+    assert refresh_index(open_home(settings)).rows == ()
 
 
 def test_a_half_copied_set_waits_until_it_is_still(
@@ -100,9 +100,9 @@ def test_a_half_copied_set_waits_until_it_is_still(
 ) -> None:
     folder = add_sku("mug")
     age(folder, seconds=5)
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert (report.rows, report.unsettled) == ((), ("mug",))
-    later = refresh_index(settings, now=datetime.now(UTC) + timedelta(minutes=3))
+    later = refresh_index(open_home(settings), now=datetime.now(UTC) + timedelta(minutes=3))
     assert later.added == ("mug",)
 
 
@@ -111,21 +111,21 @@ def test_files_that_keep_an_old_date_wait_while_more_arrive(
 ) -> None:
     folder = add_sku("mug")
     make_photo(folder / "9.jpg", seed=9, age_seconds=86_400)  # as cp -p or rsync -t would
-    assert refresh_index(settings).unsettled == ("mug",)
+    assert refresh_index(open_home(settings)).unsettled == ("mug",)
 
 
 def test_learned_photos_that_move_keep_their_row_until_they_settle(
     settings: Settings, add_sku: Callable[..., Path], make_photo: MakePhoto
 ) -> None:
     folder = add_sku("mug")
-    refresh_index(settings)
+    refresh_index(open_home(settings))
     learn(settings, "mug")
     make_photo(folder / "new.jpg", seed=50)
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert report.unsettled == ("mug",)
     assert by_sku(report)["mug"].status is SkuStatus.LEARNED
     age(folder)
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert report.changed == ("mug",)
     assert by_sku(report)["mug"].status is SkuStatus.CHANGED
     assert by_sku(report)["mug"].photo_count == 4
@@ -133,11 +133,11 @@ def test_learned_photos_that_move_keep_their_row_until_they_settle(
 
 def test_a_touch_is_no_change(settings: Settings, add_sku: Callable[..., Path]) -> None:
     folder = add_sku("mug")
-    refresh_index(settings)
+    refresh_index(open_home(settings))
     learn(settings, "mug")
     for path in folder.iterdir():
         path.touch()
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert (report.changed, report.unsettled) == ((), ())
     assert by_sku(report)["mug"].status is SkuStatus.LEARNED
 
@@ -147,18 +147,18 @@ def test_an_empty_listing_and_an_absent_root_retire_nothing(
 ) -> None:
     for sku in ("mug", "cup", "vase"):
         add_sku(sku)
-    before = refresh_index(settings).rows
+    before = refresh_index(open_home(settings)).rows
     aside = settings.home / "aside"
     settings.catalog_root.rename(aside)
     with pytest.raises(CatalogError, match="no catalog at"):
-        refresh_index(settings)
+        refresh_index(open_home(settings))
     settings.catalog_root.mkdir()
     with pytest.raises(EmptyListingError, match="3 of 3 known SKUs"):
-        refresh_index(settings)
+        refresh_index(open_home(settings))
     assert stored(settings) == list(before)
     settings.catalog_root.rmdir()
     aside.rename(settings.catalog_root)
-    assert refresh_index(settings).rows == before
+    assert refresh_index(open_home(settings)).rows == before
 
 
 def test_a_removed_folder_is_retired_and_comes_back_as_learned(
@@ -166,15 +166,15 @@ def test_a_removed_folder_is_retired_and_comes_back_as_learned(
 ) -> None:
     folder = add_sku("mug")
     add_sku("cup")
-    refresh_index(settings)
+    refresh_index(open_home(settings))
     learn(settings, "mug", "cup")
     aside = settings.home / "aside"
     shutil.move(folder, aside)
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert report.retired == ("mug",)
     assert by_sku(report)["mug"].status is SkuStatus.RETIRED
     shutil.move(aside, folder)
-    assert by_sku(refresh_index(settings))["mug"].status is SkuStatus.LEARNED
+    assert by_sku(refresh_index(open_home(settings)))["mug"].status is SkuStatus.LEARNED
 
 
 def test_bad_folders_fail_alone_and_are_told(
@@ -187,7 +187,7 @@ def test_bad_folders_fail_alone_and_are_told(
     for name in ("a\nb", "青いマグ", "x..y"):
         (settings.catalog_root / name).mkdir()
     (settings.catalog_root / "loop").symlink_to(settings.catalog_root / "loop")
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     rows = by_sku(report)
     assert {sku: row.status.value for sku, row in rows.items()} == {
         "card": "failed",
@@ -203,9 +203,9 @@ def test_bad_folders_fail_alone_and_are_told(
 
 def test_a_mended_card_is_new_again(settings: Settings, add_sku: Callable[..., Path]) -> None:
     add_sku("mug", card="nmae: Mug")
-    refresh_index(settings)
+    refresh_index(open_home(settings))
     add_sku("mug", card="name: Mug")
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     row = by_sku(report)["mug"]
     assert (row.status, row.reason, row.name) == (SkuStatus.NEW, "", "Mug")
 
@@ -214,7 +214,7 @@ def test_a_card_that_goes_away_while_it_is_read_leaves_the_sku_as_it_was(
     settings: Settings, add_sku: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_sku("mug")
-    before = refresh_index(settings).rows
+    before = refresh_index(open_home(settings)).rows
     folder = add_sku("mug", card="name: Mug")
     true_list = local.LocalPhotoSource.list_skus
 
@@ -224,7 +224,7 @@ def test_a_card_that_goes_away_while_it_is_read_leaves_the_sku_as_it_was(
         return result
 
     monkeypatch.setattr(local.LocalPhotoSource, "list_skus", list_then_lose_the_card)
-    report = refresh_index(settings)
+    report = refresh_index(open_home(settings))
     assert report.rows == before
     assert [file.key for file in report.refused] == ["mug/sku.yaml"]
 
@@ -234,7 +234,7 @@ def test_digests_are_kept_and_spare_the_reading(
 ) -> None:
     monkeypatch.setattr(local, "RACY_SECONDS", -3600.0)
     add_sku("mug")
-    first = refresh_index(settings)
+    first = refresh_index(open_home(settings))
     objects = open_home(settings).objects
     assert objects.exists(DIGESTS_KEY)
 
@@ -242,7 +242,7 @@ def test_digests_are_kept_and_spare_the_reading(
         raise AssertionError(f"{path} was read again")
 
     monkeypatch.setattr(local, "_digest", no_reading)
-    assert refresh_index(settings).rows == first.rows
+    assert refresh_index(open_home(settings)).rows == first.rows
 
 
 def test_a_damaged_digest_cache_says_how_to_mend_it(
@@ -253,16 +253,16 @@ def test_a_damaged_digest_cache_says_how_to_mend_it(
     for damaged in (b"{", b"[]", b'{"schema_version": 1, "digests": {"a": 1}}'):
         objects.put(DIGESTS_KEY, damaged)
         with pytest.raises(IntegrityError, match="delete it, the next refresh"):
-            refresh_index(settings)
+            refresh_index(open_home(settings))
     objects.put(DIGESTS_KEY, b'{"schema_version": 99}')  # of another version: taken anew
-    assert refresh_index(settings).added == ("mug",)
+    assert refresh_index(open_home(settings)).added == ("mug",)
 
 
 def test_what_is_learned_during_a_refresh_is_not_lost(
     settings: Settings, add_sku: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_sku("mug")
-    refresh_index(settings)
+    refresh_index(open_home(settings))
     add_sku("cup")
     true_update = IndexStore.update
 
@@ -272,7 +272,7 @@ def test_what_is_learned_during_a_refresh_is_not_lost(
         return true_update(store, change)  # type: ignore[arg-type]
 
     monkeypatch.setattr(IndexStore, "update", update_after_another)
-    rows = by_sku(refresh_index(settings))
+    rows = by_sku(refresh_index(open_home(settings)))
     assert rows["mug"].status is SkuStatus.LEARNED
     assert rows["cup"].status is SkuStatus.NEW
 
@@ -294,9 +294,9 @@ def test_a_bucket_is_indexed_like_a_folder(
         )
     client.close()
     settings = make_settings(catalog={"s3": s3_settings.model_dump()})
-    assert refresh_index(settings).unsettled == ("mug",)
+    assert refresh_index(open_home(settings)).unsettled == ("mug",)
     later = datetime.now(UTC) + timedelta(minutes=3)
-    assert refresh_index(settings, now=later).added == ("mug",)
+    assert refresh_index(open_home(settings), now=later).added == ("mug",)
 
 
 def test_silent_progress_is_a_progress_sink() -> None:

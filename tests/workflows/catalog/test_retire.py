@@ -19,7 +19,7 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.catalog.retire import RetireOutcome, retire_concepts
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import find_plan, plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.upkeep.status import collect_status
@@ -37,14 +37,14 @@ def studio(make_settings: Callable[..., Settings], make_photo: Callable[..., Pat
     for number, sku in enumerate(SKUS):
         for photo in range(3):
             make_photo(settings.catalog_root / sku / f"{photo}.png", seed=10 * number + photo)
-    refresh_index(made.settings)
+    refresh_index(made.home)
     made.learn(*SKUS)
-    home = open_home(made.settings)
+    home = made.home
     for sku in SKUS:
         content = row_of(home, sku).content_hash
         home.index.update(lambda rows, sku=sku, content=content: mark_learned(rows, sku, content))
         home.adapters("default").write_staging(f"{sku}-0123.safetensors", b"half learned")
-    plan_night(made.settings, DAY)
+    plan_night(made.home, DAY)
     return made
 
 
@@ -53,12 +53,12 @@ def row_of(home: Home, sku: str) -> IndexRow:
 
 
 def learned(studio: Studio) -> set[str]:
-    current = open_home(studio.settings).adapters("default").current()
+    current = studio.home.adapters("default").current()
     return {concept.sku for concept in current.concepts} if current else set()
 
 
 def planned(studio: Studio) -> set[str]:
-    plan = find_plan(studio.settings, DAY)
+    plan = find_plan(studio.home, DAY)
     return {sku for job in plan.jobs for sku in job.skus} if plan else set()
 
 
@@ -70,17 +70,17 @@ def vanish(studio: Studio, sku: str) -> Path:
 
 def retire(studio: Studio, *skus: str, wait: float = 5.0) -> list[RetireOutcome]:
     chosen = list(skus) or None
-    return list(retire_concepts(studio.settings, chosen, today=DAY, lease_wait_seconds=wait))
+    return list(retire_concepts(studio.home, chosen, today=DAY, lease_wait_seconds=wait))
 
 
 def test_a_vanished_product_leaves_head_checkpoints_and_plans(studio: Studio) -> None:
-    home = open_home(studio.settings)
+    home = studio.home
     store = home.adapters("default")
     before = store.current()
     assert before is not None
     assert retire(studio) == []
     vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     (outcome,) = retire(studio)
     assert (outcome.sku, outcome.reason) == ("mug", "")
     after = store.current()
@@ -96,20 +96,20 @@ def test_a_vanished_product_leaves_head_checkpoints_and_plans(studio: Studio) ->
     # The concept's earlier version stays, weights and all.
     assert store.read(before.version) == before
     assert store.read_part(before.parts["concept/mug"])
-    assert collect_status(studio.settings)["collections"]["default"]["concepts"] == 2
+    assert collect_status(studio.home)["collections"]["default"]["concepts"] == 2
     assert retire(studio) == []
 
 
 def test_a_retired_product_is_rendered_no_more(studio: Studio) -> None:
     studio.render()
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     retire(studio)
     studio.painted()
     studio.render()
-    publish_manifest(studio.settings, DAY)
-    rows = open_home(studio.settings).archive.read_day(DAY)
+    publish_manifest(studio.home, DAY)
+    rows = studio.home.archive.read_day(DAY)
     assert {sku for row in rows if not row.superseded for sku in row.skus} == {"mug-2", "00123"}
     assert all(row.superseded for row in rows if "mug" in row.skus)
     assert any("mug" in row.skus for row in rows)
@@ -117,12 +117,12 @@ def test_a_retired_product_is_rendered_no_more(studio: Studio) -> None:
 
 def test_returning_photos_are_learned_anew(studio: Studio) -> None:
     aside = vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     retire(studio)
     shutil.move(aside, studio.settings.catalog_root / "mug")
-    report = refresh_index(studio.settings)
+    report = refresh_index(studio.home)
     assert report.added == ("mug",)
-    assert row_of(open_home(studio.settings), "mug").status is SkuStatus.NEW
+    assert row_of(studio.home, "mug").status is SkuStatus.NEW
     studio.learn("mug")
     assert retire(studio) == []
     assert learned(studio) == set(SKUS)
@@ -130,19 +130,19 @@ def test_returning_photos_are_learned_anew(studio: Studio) -> None:
 
 def test_photos_that_return_before_the_clean_up_change_nothing(studio: Studio) -> None:
     aside = vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     shutil.move(aside, studio.settings.catalog_root / "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     assert retire(studio) == []
     assert learned(studio) == set(SKUS)
-    assert row_of(open_home(studio.settings), "mug").status is SkuStatus.LEARNED
+    assert row_of(studio.home, "mug").status is SkuStatus.LEARNED
 
 
 def test_photos_that_return_during_the_clean_up_stay(studio: Studio) -> None:
     vanish(studio, "mug")
-    refresh_index(studio.settings)
-    outcomes = retire_concepts(studio.settings, ["mug"], today=DAY)
-    home = open_home(studio.settings)
+    refresh_index(studio.home)
+    outcomes = retire_concepts(studio.home, ["mug"], today=DAY)
+    home = studio.home
 
     def returned(rows: list[IndexRow]) -> list[IndexRow]:
         return [replace(r, status=SkuStatus.LEARNED) if r.sku == "mug" else r for r in rows]
@@ -168,7 +168,7 @@ def test_named_products_are_looked_for_first(studio: Studio) -> None:
     vanish(studio, "mug")
     (outcome,) = retire(studio, "mug")  # the index has not been refreshed
     assert outcome.done
-    assert row_of(open_home(studio.settings), "mug").status is SkuStatus.RETIRED
+    assert row_of(studio.home, "mug").status is SkuStatus.RETIRED
     assert learned(studio) == {"mug-2", "00123"}
     (again,) = retire(studio, "mug")
     assert again == RetireOutcome("mug")
@@ -187,16 +187,16 @@ def test_the_last_product_leaves_an_empty_head_and_no_plan(studio: Studio) -> No
     outcomes = retire(studio, *SKUS)
     assert [outcome.reason for outcome in outcomes] == ["", "", ""]
     assert learned(studio) == set()
-    assert find_plan(studio.settings, DAY) is None
-    store = open_home(studio.settings).adapters("default")
+    assert find_plan(studio.home, DAY) is None
+    store = studio.home.adapters("default")
     assert len(store.history()) == 4
     assert store.references(store.version_names())
 
 
 def test_past_nights_keep_their_plans(studio: Studio) -> None:
     vanish(studio, "mug")
-    refresh_index(studio.settings)
-    outcomes = list(retire_concepts(studio.settings, today=DAY + timedelta(days=1)))
+    refresh_index(studio.home)
+    outcomes = list(retire_concepts(studio.home, today=DAY + timedelta(days=1)))
     assert len(outcomes) == 1
     assert "mug" in planned(studio)
 
@@ -212,7 +212,7 @@ def test_a_clean_up_that_died_is_finished_by_the_next(
         raise PowerCutError
 
     vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     with monkeypatch.context() as patched:
         patched.setattr(AdapterStore, method, cut)
         with pytest.raises(PowerCutError):
@@ -226,8 +226,8 @@ def test_a_clean_up_that_died_is_finished_by_the_next(
 
 def test_a_learner_that_holds_the_collection_is_waited_for(studio: Studio) -> None:
     vanish(studio, "mug")
-    refresh_index(studio.settings)
-    store = open_home(studio.settings).adapters("default")
+    refresh_index(studio.home)
+    store = studio.home.adapters("default")
     with store.lease(timeout_seconds=1):
         (outcome,) = retire(studio, wait=0.0)
     assert "is held by process" in outcome.reason
@@ -236,13 +236,13 @@ def test_a_learner_that_holds_the_collection_is_waited_for(studio: Studio) -> No
 
 
 def test_a_run_that_was_overtaken_cannot_bring_the_product_back(studio: Studio) -> None:
-    store = open_home(studio.settings).adapters("default")
+    store = studio.home.adapters("default")
     parent = store.current()
     assert parent is not None
     with store.lease(timeout_seconds=1) as stale:
         pass
     vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     retire(studio)
     with pytest.raises(ConflictError, match="newest fence"):
         store.promote(parent.version, expected=parent.version, fence=stale.fence)
@@ -250,9 +250,9 @@ def test_a_run_that_was_overtaken_cannot_bring_the_product_back(studio: Studio) 
 
 
 def test_what_a_late_learner_noted_is_forgotten_too(studio: Studio) -> None:
-    home = open_home(studio.settings)
+    home = studio.home
     vanish(studio, "mug")
-    refresh_index(studio.settings)
+    refresh_index(studio.home)
     retire(studio)
     content = row_of(home, "mug").content_hash
     home.index.update(lambda rows: mark_learned(rows, "mug", content))

@@ -36,11 +36,13 @@ def line(tmp_path_factory, tiny_model_folder) -> Line:
     settings = tiny_settings(folder / "home", tiny_model_folder)
     write_photos(settings, "A", 1)
     learn_all(settings)
-    first = evaluate(settings)
+    first = evaluate(open_home(settings))
     write_photos(settings, "B", 2)
     learn_all(settings)
     heard = Heard()
-    return Line(settings, first, evaluate(settings, "default", progress=heard), heard.tasks)
+    return Line(
+        settings, first, evaluate(open_home(settings), "default", progress=heard), heard.tasks
+    )
 
 
 @pytest.fixture
@@ -147,7 +149,7 @@ def test_a_shared_slot_moves_the_base(tmp_path, tiny_model_folder):
     )
     write_photos(settings, "A", 1)
     learn_all(settings)
-    for encoder in evaluate(settings).collections[0].score.encoders:
+    for encoder in evaluate(open_home(settings)).collections[0].score.encoders:
         assert encoder.prior_drift > 0.001
         assert encoder.class_drift is not None
         assert encoder.class_drift > 0.001
@@ -158,7 +160,7 @@ def test_cached_pictures_of_the_base_belong_to_what_they_were_made_with(copied):
     assert len(cached) == 3  # scenes, general prompts, class nouns
     rotten = next(iter(cached))
     rotten.write_bytes(b"not a tensor file")
-    before = evaluate(copied)
+    before = evaluate(open_home(copied))
     after = cached_base_pictures(copied)
     assert {path for path in cached if after[path] != cached[path]} == {rotten}
     assert rotten.read_bytes() != b"not a tensor file"
@@ -167,12 +169,12 @@ def test_cached_pictures_of_the_base_belong_to_what_they_were_made_with(copied):
 
 def test_another_protocol_is_not_compared_and_has_base_pictures_of_its_own(copied):
     other = with_section(copied, "generation", steps=1)
-    assert evaluate(other).per_sku["A"].forgotten is None
+    assert evaluate(open_home(other)).per_sku["A"].forgotten is None
     assert len(cached_base_pictures(copied)) == 6
 
 
 def test_one_picture_a_product_cannot_tell_scenes_apart(copied):
-    score = evaluate(copied, images_per_sku=1).collections[0].score
+    score = evaluate(open_home(copied), images_per_sku=1).collections[0].score
     assert score.skus[0].scene_followed is None
     assert score.encoders[0].scenes_followed is None
     assert score.forgetting is None  # Another number of pictures is another protocol.
@@ -181,7 +183,7 @@ def test_one_picture_a_product_cannot_tell_scenes_apart(copied):
 def test_a_product_learned_anew_starts_a_new_column(copied):
     write_photos(copied, "A", 3)
     learn_all(copied, ["A"])
-    done = evaluate(copied).collections[0]
+    done = evaluate(open_home(copied)).collections[0]
     assert done.retention.concepts == ("B", "A")
     values = done.retention.values
     assert np.isnan(values[0, 1])
@@ -194,7 +196,7 @@ def test_a_broken_earlier_evaluation_is_named(line, copied, content):
     earlier = line.first.collections[0].json_path.name
     (copied.home / "reports" / earlier).write_bytes(content)
     with pytest.raises(IntegrityError, match="evaluat"):
-        evaluate(copied)
+        evaluate(open_home(copied))
 
 
 def dino_folder(folder: Path) -> Path:
@@ -210,7 +212,7 @@ def dino_folder(folder: Path) -> Path:
 def test_a_configured_folder_gives_the_headline_figures(line, copied, tmp_path):
     without_photos_of(copied, "B")
     dino = with_section(copied, "evaluation", encoder=str(dino_folder(tmp_path / "dino")))
-    done = evaluate(dino).collections[0]
+    done = evaluate(open_home(dino)).collections[0]
     plain = line.second.collections[0].score
     names = [encoder.encoder for encoder in done.score.encoders]
     assert names[0].startswith("dino-")
@@ -226,7 +228,7 @@ def test_a_configured_folder_gives_the_headline_figures(line, copied, tmp_path):
     assert by_mobilenet.fidelity == pytest.approx(plain.encoders[0].fidelity, abs=1e-5)
     without_photos_of(copied, "A")
     with pytest.raises(GenerationError, match="can be measured by the encoder dino-"):
-        evaluate(dino)
+        evaluate(open_home(dino))
 
 
 def test_another_model_in_the_folder_is_another_encoder(tmp_path):
@@ -242,13 +244,13 @@ def test_another_model_in_the_folder_is_another_encoder(tmp_path):
 
 def test_no_such_encoder_is_said(line):
     with pytest.raises(ConfigurationError, match="no image encoder 'no/such'"):
-        evaluate(with_section(line.settings, "evaluation", encoder="no/such"))
+        evaluate(open_home(with_section(line.settings, "evaluation", encoder="no/such")))
 
 
 def test_nothing_learned_is_said(settings):
     with pytest.raises(GenerationError, match="no collection has learned anything"):
-        evaluate(settings)
+        evaluate(open_home(settings))
     with pytest.raises(GenerationError, match="'mugs' has learned nothing"):
-        evaluate(settings, "mugs")
+        evaluate(open_home(settings), "mugs")
     with pytest.raises(GenerationError, match="images_per_sku is 0"):
-        evaluate(settings, images_per_sku=0)
+        evaluate(open_home(settings), images_per_sku=0)

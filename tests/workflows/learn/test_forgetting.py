@@ -233,7 +233,7 @@ def test_a_kill_in_the_second_try_resumes_there(shared, tmp_path):
     assert statuses(shared)["B"] is SkuStatus.NEW
 
     progress = _Labels()
-    (outcome,) = learn_concepts(strict, progress=progress)
+    (outcome,) = learn_concepts(open_home(strict), progress=progress)
     # Steps 3 to 6 of the second try; nothing of the first.
     assert progress.steps == ["learn B, second try"] * 4
     assert outcome.status == "failed"
@@ -246,7 +246,7 @@ def test_the_note_of_another_gate_is_not_believed(shared, tmp_path):
     for seed, sku in enumerate("AB"):
         write_photos(shared, sku, seed)
     learn_all(shared, ["A"])
-    refresh_index(shared)
+    refresh_index(open_home(shared))
     strict = with_learning(shared, gate_max_forgetting=-1.0)
 
     class Stop(SilentProgress):
@@ -255,12 +255,12 @@ def test_the_note_of_another_gate_is_not_believed(shared, tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(learn_concepts(strict, ["B"], progress=Stop()))
+        list(learn_concepts(open_home(strict), ["B"], progress=Stop()))
     store = open_home(shared).adapters("default")
     (note,) = store.staging_names()
     assert note.endswith(".refused.json")
     progress = _Labels()
-    (outcome,) = learn_concepts(shared, ["B"], progress=progress)
+    (outcome,) = learn_concepts(open_home(shared), ["B"], progress=progress)
     assert progress.steps == ["learn B"] * 6
     assert outcome.status == "learned"
     assert store.staging_names() == []

@@ -100,10 +100,10 @@ def test_a_bad_sku_fails_alone_and_the_head_keeps_the_rest(tiny):
     write_photos(tiny, "A", 1)
     write_photos(tiny, "B", 2)
     write_photos(tiny, "C", 3)
-    refresh_index(tiny)
+    refresh_index(open_home(tiny))
     for photo in (tiny.catalog_root / "B").glob("*.png"):
         photo.write_bytes(b"not a picture")
-    outcomes = {o.sku: o for o in learn_concepts(tiny)}
+    outcomes = {o.sku: o for o in learn_concepts(open_home(tiny))}
     assert {s: o.status for s, o in outcomes.items()} == {
         "A": "learned",
         "B": "failed",
@@ -147,7 +147,7 @@ def test_rollback_moves_the_head_and_learning_goes_on_from_there(tiny):
     first = learn_all(tiny)["A"].version
     write_photos(tiny, "B", 2)
     learn_all(tiny)
-    rollback(tiny, first, None)
+    rollback(open_home(tiny), first, None)
     store = open_home(tiny).adapters("default")
     assert [c.sku for c in store.current().concepts] == ["A"]  # type: ignore[union-attr]
     outcome = learn_all(tiny, ["B"])["B"]
@@ -157,11 +157,11 @@ def test_rollback_moves_the_head_and_learning_goes_on_from_there(tiny):
 
 def test_unknown_skus_and_an_empty_index_say_what_to_do(tiny):
     with pytest.raises(CatalogError, match="catalog-pipeline index"):
-        list(learn_concepts(tiny))
+        list(learn_concepts(open_home(tiny)))
     write_photos(tiny, "A", 1)
-    refresh_index(tiny)
+    refresh_index(open_home(tiny))
     with pytest.raises(CatalogError, match="NOPE"):
-        list(learn_concepts(tiny, ["NOPE"]))
+        list(learn_concepts(open_home(tiny), ["NOPE"]))
 
 
 def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path):
@@ -169,7 +169,7 @@ def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path):
     write_photos(tiny, "B", 2)
     other = elsewhere(tiny, tmp_path / "undisturbed")
     want = {sku: o.version for sku, o in learn_all(other).items()}
-    refresh_index(tiny)
+    refresh_index(open_home(tiny))
     saved = tmp_path / "settings.json"
     saved.write_text(tiny.model_dump_json())
     code = f"from tests.workflows.tiny_catalog import *; learn_until_killed({str(saved)!r}, 9)"
@@ -178,7 +178,7 @@ def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path):
     store = open_home(tiny).adapters("default")
     assert [c.sku for c in store.current().concepts] == ["A"]  # type: ignore[union-attr]
     assert len(store.staging_names()) == 1
-    resumed = {o.sku: o for o in learn_concepts(tiny)}
+    resumed = {o.sku: o for o in learn_concepts(open_home(tiny))}
     assert {sku: o.version for sku, o in resumed.items()} == {"B": want["B"]}
     assert resumed["B"].loss_curve[-1][0] == 6
     assert replace(resumed["B"], seconds=0.0).status == "learned"

@@ -22,7 +22,7 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.versions import version_hash
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.plan_night import (
     ASSUMED_SECONDS_PER_IMAGE,
     PLAN_SCHEMA_VERSION,
@@ -52,34 +52,34 @@ RETIRED = make_index_row("a", status=SkuStatus.RETIRED)
 
 def test_a_second_planning_of_the_night_writes_nothing(studio: Studio) -> None:
     studio.learn("00123", "mug")
-    plan = plan_night(studio.settings, DAY)
+    plan = plan_night(studio.home, DAY)
     before = studio.files()
-    assert plan_night(studio.settings, DAY) == plan == read_plan(studio.settings, DAY)
-    assert plan_night(studio.configured(batch_size=7).settings, DAY) == plan
+    assert plan_night(studio.home, DAY) == plan == read_plan(studio.home, DAY)
+    assert plan_night(studio.configured(batch_size=7).home, DAY) == plan
     assert studio.files() == before
     assert plan_key(DAY) in before
 
 
 def test_new_versions_settings_and_retirements_supersede_the_plan(studio: Studio) -> None:
     studio.learn("a", "b")
-    plans = [plan_night(studio.settings, DAY)]
-    plans.append(plan_night(studio.configured(steps=5).settings, DAY))
-    plans.append(plan_night(studio.settings, DAY))
+    plans = [plan_night(studio.home, DAY)]
+    plans.append(plan_night(studio.configured(steps=5).home, DAY))
+    plans.append(plan_night(studio.home, DAY))
     assert plans[2] == plans[0] != plans[1]
     studio.learn("c")
-    plans.append(plan_night(studio.settings, DAY))
+    plans.append(plan_night(studio.home, DAY))
     assert {sku for job in plans[3].jobs for sku in job.skus} == {"a", "b", "c"}
-    open_home(studio.settings).index.update(lambda _: [RETIRED])
-    plans.append(plan_night(studio.settings, DAY))
+    studio.home.index.update(lambda _: [RETIRED])
+    plans.append(plan_night(studio.home, DAY))
     assert {sku for job in plans[4].jobs for sku in job.skus} == {"b", "c"}
-    assert read_plan(studio.settings, DAY) == plans[4]
+    assert read_plan(studio.home, DAY) == plans[4]
 
 
 def test_every_collection_is_planned_under_one_budget(studio: Studio) -> None:
     studio.learn("a", "b", "c", collection="garden")
     studio.learn("x", collection="kitchen")
     night = studio.configured(policies={"singles_per_sku": 3, "pairs": 0}, budget={"max_images": 8})
-    plan = plan_night(night.settings, DAY)
+    plan = plan_night(night.home, DAY)
     assert [job.collection for job in plan.jobs].count("garden") == 6
     assert [job.collection for job in plan.jobs].count("kitchen") == 2
     assert "8 of 12 pictures planned" in plan.notes[-1]
@@ -87,49 +87,49 @@ def test_every_collection_is_planned_under_one_budget(studio: Studio) -> None:
 
 def test_nothing_learned_is_a_clear_error(studio: Studio) -> None:
     with pytest.raises(GenerationError, match="learn at least one SKU"):
-        plan_night(studio.settings, DAY)
+        plan_night(studio.home, DAY)
     with pytest.raises(GenerationError, match="learn at least one SKU"):
         studio.render()
     studio.learn("a")
-    open_home(studio.settings).index.update(lambda _: [RETIRED])
+    studio.home.index.update(lambda _: [RETIRED])
     with pytest.raises(GenerationError, match="none is on sale"):
-        plan_night(studio.settings, DAY)
+        plan_night(studio.home, DAY)
 
 
 def test_minutes_are_counted_at_the_speed_of_the_latest_like_night(studio: Studio) -> None:
     studio.learn("a", "b", "c", "d")
     budget = {"max_images": None, "max_minutes": 0.1}
     night = studio.configured(policies={"singles_per_sku": 9, "pairs": 0}, budget=budget)
-    assumed = plan_night(night.settings, DAY)
+    assumed = plan_night(night.home, DAY)
     assert len(assumed.jobs) == int(6.0 / ASSUMED_SECONDS_PER_IMAGE)
     studio.render(DAY - timedelta(days=1))
     key = report_key(DAY - timedelta(days=1))
-    objects = open_home(studio.settings).objects
+    objects = studio.home.objects
     report = json.loads(objects.read(key).data)
     assert report["seconds_per_image"] > 0
     assert report["failures"] == {}
     objects.put(key, json.dumps({**report, "seconds_per_image": 1.0}).encode())
     unlike = {**report, "seconds_per_image": 0.001, "steps": 50}
     objects.put(report_key(DAY), json.dumps(unlike).encode())
-    assert plan_night(night.settings, DAY) == assumed  # a plan is not made anew for speed
-    assert len(plan_night(night.settings, DAY + timedelta(days=1)).jobs) == 6
+    assert plan_night(night.home, DAY) == assumed  # a plan is not made anew for speed
+    assert len(plan_night(night.home, DAY + timedelta(days=1)).jobs) == 6
 
 
 def test_an_altered_plan_is_refused(studio: Studio) -> None:
     studio.learn("a")
-    plan_night(studio.settings, DAY)
-    objects = open_home(studio.settings).objects
+    plan_night(studio.home, DAY)
+    objects = studio.home.objects
     good = objects.read(plan_key(DAY)).data
     objects.put(plan_key(DAY + timedelta(days=1)), good)
     with pytest.raises(IntegrityError, match="is the plan of 2025-03-14, expected 2025-03-15"):
-        read_plan(studio.settings, DAY + timedelta(days=1))
+        read_plan(studio.home, DAY + timedelta(days=1))
     objects.put(plan_key(DAY), good[: len(good) // 2])
     with pytest.raises(IntegrityError, match="is not a plan"):
-        read_plan(studio.settings, DAY)
+        read_plan(studio.home, DAY)
     newer = good.replace(b'"schema_version": %d' % PLAN_SCHEMA_VERSION, b'"schema_version": 99')
     objects.put(plan_key(DAY), newer)
     with pytest.raises(StoreError, match="upgrade catalog-pipeline"):
-        plan_night(studio.settings, DAY)
+        plan_night(studio.home, DAY)
 
 
 # --- rendering ---------------------------------------------------------------
@@ -138,11 +138,11 @@ def test_an_altered_plan_is_refused(studio: Studio) -> None:
 def test_a_night_is_rendered_scored_and_staged(studio: Studio) -> None:
     version = studio.learn("00123", "mug", "vase")
     report = studio.render()  # plans the night itself
-    plan = read_plan(studio.settings, DAY)
+    plan = read_plan(studio.home, DAY)
     assert report.rendered == len(plan.jobs) == len(report.rows) == 10
     assert (report.reused, report.failed) == (0, ())
     jobs = {job.job_id: job for job in plan.jobs}
-    archive = open_home(studio.settings).archive
+    archive = studio.home.archive
     for row in report.rows:
         job = jobs[row.image_id]
         with Image.open(io.BytesIO(archive.read_image(row.path))) as picture:
@@ -173,14 +173,14 @@ def test_products_that_changed_places_score_low(studio: Studio) -> None:
             return np.ascontiguousarray(super()._paint(job, concepts)[:, ::-1])
 
     def open_swapping(
-        settings: Settings, collection: str, version: str | None
+        home: Home, collection: str, version: str | None
     ) -> tuple[Painter, AdapterVersion]:
-        record = open_home(settings).adapters(collection).current()
+        record = home.adapters(collection).current()
         assert record is not None
         return Swapping(record), record
 
     (row,) = render_night(
-        swapped.settings,
+        open_home(swapped.settings),
         DAY,
         open_sampler=open_swapping,
         encoder=ColourEncoder(),
@@ -201,7 +201,7 @@ def test_a_power_cut_costs_the_batch_in_work_only(studio: Studio) -> None:
     second = studio.painted()
     report = studio.render()
     third = studio.painted()
-    jobs = [job.job_id for job in read_plan(studio.settings, DAY).jobs]
+    jobs = [job.job_id for job in read_plan(studio.home, DAY).jobs]
     assert sorted(first + second + third) == sorted(jobs)
     assert (report.reused, report.rendered) == (len(first + second), len(third))
 
@@ -213,7 +213,7 @@ def test_a_finished_night_opens_no_model_and_writes_nothing(studio: Studio) -> N
     again = studio.render()
     assert (again.rendered, again.reused, again.rows) == (0, staged.rendered, staged.rows)
     assert again.contact_sheet_png == staged.contact_sheet_png
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     published = studio.files()
     assert studio.render().rows == ()
     assert studio.files() == published
@@ -236,12 +236,12 @@ def test_the_same_night_has_the_same_pictures_in_any_home(
 
 def test_a_failing_batch_is_tried_one_by_one(studio: Studio) -> None:
     studio.learn("a", "b")
-    plan = plan_night(studio.settings, DAY)
+    plan = plan_night(studio.home, DAY)
     bad = plan.jobs[1].job_id
     report = studio.render(refuses=frozenset({bad}))
     assert report.failed == (bad,)
     assert report.rendered == len(plan.jobs) - 1
-    measured = json.loads(open_home(studio.settings).objects.read(report_key(DAY)).data)
+    measured = json.loads(studio.home.objects.read(report_key(DAY)).data)
     assert measured["failures"] == {bad: "RuntimeError: a NaN in the latents"}
     studio.painted()
     mended = studio.render()
@@ -253,12 +253,12 @@ def test_a_batch_too_large_for_memory_is_rendered_singly(studio: Studio) -> None
     studio.learn("a", "b")
     report = studio.render(largest_batch=1)
     assert report.failed == ()
-    assert report.rendered == len(read_plan(studio.settings, DAY).jobs)
+    assert report.rendered == len(read_plan(studio.home, DAY).jobs)
 
 
 def test_a_night_that_fails_throughout_reports_every_job(studio: Studio) -> None:
     studio.learn("a")
-    plan = plan_night(studio.settings, DAY)
+    plan = plan_night(studio.home, DAY)
     everything = frozenset(job.job_id for job in plan.jobs)
     report = studio.render(refuses=everything)
     assert set(report.failed) == everything
@@ -268,7 +268,7 @@ def test_a_night_that_fails_throughout_reports_every_job(studio: Studio) -> None
 def test_pictures_that_are_lost_or_damaged_are_rendered_again(studio: Studio) -> None:
     studio.learn("a", "b")
     rows = studio.render().rows
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     manifest = studio.manifest()
     studio.painted()
     lost, damaged = rows[0], rows[1]
@@ -276,15 +276,15 @@ def test_pictures_that_are_lost_or_damaged_are_rendered_again(studio: Studio) ->
     (studio.settings.home / damaged.path).write_bytes(b"half a file")
     studio.render()
     assert set(studio.painted()) == {lost.image_id, damaged.image_id}
-    assert not publish_manifest(studio.settings, DAY).changed
-    assert open_home(studio.settings).archive.verify_day(DAY) == []
+    assert not publish_manifest(studio.home, DAY).changed
+    assert studio.home.archive.verify_day(DAY) == []
     pd.testing.assert_frame_equal(studio.manifest(), manifest)
 
 
 def test_a_night_is_rendered_by_the_versions_it_was_planned_for(studio: Studio) -> None:
     planned = studio.learn("a", "b")
     studio.learn("x", collection="kitchen")
-    plan_night(studio.settings, DAY)
+    plan_night(studio.home, DAY)
     studio.learn("c")
     rows = studio.render().rows
     assert {row.adapter_version for row in rows if row.collection == "default"} == {planned.version}
@@ -293,7 +293,7 @@ def test_a_night_is_rendered_by_the_versions_it_was_planned_for(studio: Studio) 
 
 
 def test_a_product_without_memory_has_no_score(studio: Studio) -> None:
-    store = open_home(studio.settings).adapters("default")
+    store = studio.home.adapters("default")
     full = studio.learn("a")
     parts = {name: digest for name, digest in full.parts.items() if name != "memory/a"}
     bare = replace(full, parts=parts, parent=full.version)
@@ -312,11 +312,11 @@ def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:
             return np.repeat(super().encode(images), 2, axis=1)
 
     def open_painter(
-        settings: Settings, collection: str, version: str | None
+        home: Home, collection: str, version: str | None
     ) -> tuple[Painter, AdapterVersion]:
-        record = open_home(settings).adapters(collection).current()
+        record = home.adapters(collection).current()
         assert record is not None
         return Painter(record), record
 
     with pytest.raises(GenerationError, match="has 3 features, the encoder gives 6"):
-        render_night(studio.settings, DAY, open_sampler=open_painter, encoder=WideEncoder())
+        render_night(studio.home, DAY, open_sampler=open_painter, encoder=WideEncoder())

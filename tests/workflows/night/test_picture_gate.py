@@ -11,9 +11,8 @@ import pytest
 from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import QualitySettings, Settings
-from catalog_pipeline.workflows.evaluate.gallery import write_gallery
-from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night import picture_scores
+from catalog_pipeline.workflows.night.gallery import write_gallery
 from catalog_pipeline.workflows.night.picture_gate import (
     attempt_seed,
     attempt_strength,
@@ -68,7 +67,7 @@ def test_a_lost_product_is_tried_again_from_other_noise_with_stronger_guidance(
     assert set(painter.strengths) == {1.0, 1.5}
     assert (report.attempts, report.rendered) == (len(report.rows) + len(hard), len(report.rows))
     assert (report.quarantined, report.failed) == ((), ())
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     frame = studio.manifest().set_index("image_id")
     assert set(frame.loc[list(hard), "attempts"]) == {2}
     assert set(frame["verdict"]) == {"passed"}
@@ -96,8 +95,8 @@ def test_the_gate_can_be_off(studio: Studio) -> None:
 
 def test_the_gates_settings_are_no_part_of_the_plan(studio: Studio) -> None:
     before = studio.files()
-    plan = plan_night(studio.configured(quality={"attempts": 7, "gate": False}).settings, DAY)
-    assert plan == read_plan(studio.settings, DAY)
+    plan = plan_night(studio.configured(quality={"attempts": 7, "gate": False}).home, DAY)
+    assert plan == read_plan(studio.home, DAY)
     assert studio.files() == before
 
 
@@ -121,7 +120,7 @@ def test_finished_pictures_survive_a_power_cut_before_the_others_are_tried_again
     with pytest.raises(PowerCutError):
         studio.render(forgets=ONCE, power_cut_at_strength=1.5)
     made = set(studio.painted())
-    kept = {row.image_id for row in open_home(studio.settings).archive.staged(DAY)}
+    kept = {row.image_id for row in studio.home.archive.staged(DAY)}
     assert kept == made - set(hard)
     assert kept
     assert made & set(hard), "no attempt was waiting when the power was cut"
@@ -129,7 +128,7 @@ def test_finished_pictures_survive_a_power_cut_before_the_others_are_tried_again
     again = set(studio.painted())
     assert not again & kept
     assert report.reused == len(kept)
-    assert again | kept == {job.job_id for job in read_plan(studio.settings, DAY).jobs}
+    assert again | kept == {job.job_id for job in read_plan(studio.home, DAY).jobs}
 
 
 # --- what people are told ----------------------------------------------------
@@ -143,7 +142,7 @@ def test_the_night_tells_how_often_each_product_was_found(studio: Studio) -> Non
     assert rates["a"].pictures - rates["a"].found == hard
     assert (rates["b"].rate, rates["b"].first_rate) == (1.0, 1.0)
     assert report.retake == ("a",)
-    stored = json.loads(open_home(studio.settings).objects.read(report_key(DAY)).data)
+    stored = json.loads(studio.home.objects.read(report_key(DAY)).data)
     assert set(stored["quarantined"]) == set(hard_jobs(studio))
     assert stored["pass_rates"][0]["sku"] == "a"
     assert (stored["retake"], stored["attempts"]) == (["a"], report.attempts)
@@ -151,7 +150,7 @@ def test_the_night_tells_how_often_each_product_was_found(studio: Studio) -> Non
 
 def test_the_rates_of_a_rerun_are_those_of_the_whole_night(studio: Studio) -> None:
     rates = studio.render(forgets=ONCE).pass_rates
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     again = studio.render()
     assert again.rendered == 0
     assert again.pass_rates == rates
@@ -160,7 +159,7 @@ def test_the_rates_of_a_rerun_are_those_of_the_whole_night(studio: Studio) -> No
 
 
 def test_the_gallery_folds_held_back_pictures_away(night: Studio) -> None:
-    html = write_gallery(night.settings, DAY).read_text("utf-8")
+    html = write_gallery(night.home, DAY).read_text("utf-8")
     assert html.count("<article") == len(published(night))
     assert html.count("<figure>") == len(held(night))
     assert "not found: a" in html
@@ -206,7 +205,7 @@ def test_a_judge_knows_the_class_but_not_the_whole_collection(
     monkeypatch.setattr(picture_scores, "RIVALS_PER_CLASS", 2)
     monkeypatch.setattr(picture_scores, "RIVALS_IN_ALL", 3)
     version = studio.learn("d", "e", "f", "g")
-    home = open_home(studio.settings)
+    home = studio.home
     known: list[set[str]] = []
 
     def open_judge(banks, classes, encoder, palettes) -> ColourJudge:  # type: ignore[no-untyped-def]
@@ -214,7 +213,7 @@ def test_a_judge_knows_the_class_but_not_the_whole_collection(
         assert set(palettes) == set(banks)
         return ColourJudge(banks, classes, encoder)
 
-    jobs = plan_night(studio.settings, DAY).jobs
+    jobs = plan_night(studio.home, DAY).jobs
     scorer = PictureScorer(home.adapters("default"), version, ColourEncoder, open_judge)
     studio.render()
     rows = {row.image_id: row for row in home.archive.staged(DAY)}

@@ -29,9 +29,9 @@ def asking(studio: Studio, **policies: Any) -> Studio:
 
 
 def publish(studio: Studio, day: Any = YESTERDAY) -> None:
-    plan_night(studio.settings, day)
+    plan_night(studio.home, day)
     studio.render(day)
-    publish_manifest(studio.settings, day)
+    publish_manifest(studio.home, day)
 
 
 def pictures(plan: NightPlan) -> Counter[str]:
@@ -39,8 +39,8 @@ def pictures(plan: NightPlan) -> Counter[str]:
 
 
 def counted(studio: Studio) -> tuple[dict[str, int], list[str]]:
-    home = open_home(studio.settings)
-    return count_shown(home, read_inputs(home, studio.settings.generation, DAY))
+    home = studio.home
+    return count_shown(home, read_inputs(home, DAY))
 
 
 def test_published_pictures_of_the_nights_before_count(studio: Studio) -> None:
@@ -49,7 +49,7 @@ def test_published_pictures_of_the_nights_before_count(studio: Studio) -> None:
     studio.learn("c")
     night = asking(studio, coverage={"images": 2, "nights": 2})
     assert counted(night) == ({"a": 1, "b": 1}, [])
-    plan = plan_night(night.settings, DAY)
+    plan = plan_night(night.home, DAY)
     assert pictures(plan) == {"a": 1, "b": 1, "c": 2}
     assert [job.skus for job in plan.jobs][:2] == [("c",), ("c",)]
     assert {job.policy for job in plan.jobs} == {"coverage"}
@@ -69,32 +69,32 @@ def test_nights_outside_of_the_window_and_superseded_pictures_do_not_count(studi
 def test_the_night_itself_does_not_count(studio: Studio) -> None:
     studio.learn("a", "b")
     night = asking(studio, coverage={"images": 2, "nights": 7})
-    plan = plan_night(night.settings, DAY)
+    plan = plan_night(night.home, DAY)
     publish(night, DAY)
-    assert plan_night(night.settings, DAY) == plan
+    assert plan_night(night.home, DAY) == plan
     studio.learn("c")
     assert {job.job_id for job in plan.jobs} < {
-        job.job_id for job in plan_night(night.settings, DAY).jobs
+        job.job_id for job in plan_night(night.home, DAY).jobs
     }
 
 
 def test_a_stored_plan_does_not_follow_an_earlier_night(studio: Studio) -> None:
     studio.learn("a", "b")
     night = asking(studio, coverage={"images": 2})
-    plan = plan_night(night.settings, DAY)
+    plan = plan_night(night.home, DAY)
     publish(asking(studio, singles_per_sku=2))
-    assert plan_night(night.settings, DAY) == plan
+    assert plan_night(night.home, DAY) == plan
 
 
 def test_a_damaged_manifest_counts_as_empty_and_is_named(studio: Studio) -> None:
     studio.learn("a")
     publish(asking(studio, singles_per_sku=2))
     night = asking(studio, coverage={"images": 2})
-    open_home(studio.settings).objects.put(manifest_key(YESTERDAY), b"PAR1 and then nothing")
+    studio.home.objects.put(manifest_key(YESTERDAY), b"PAR1 and then nothing")
     shown, problems = counted(night)
     assert shown == {}
     assert problems[0].startswith(f"coverage: the night of {YESTERDAY} counts as empty, because")
-    plan = plan_night(night.settings, DAY)
+    plan = plan_night(night.home, DAY)
     assert pictures(plan) == {"a": 2}
     assert problems[0] in plan.notes
 
@@ -111,7 +111,7 @@ def test_only_a_product_that_nobody_has_seen_is_new(studio: Studio) -> None:
     studio.learn("b", edition="again")
     studio.learn("c")
     night = asking(studio, best_sellers={"items": ["a"]})
-    (job,) = plan_night(night.settings, DAY).jobs
+    (job,) = plan_night(night.home, DAY).jobs
     assert (set(job.skus), job.policy) == ({"a", "c"}, "best_sellers")
 
 
@@ -122,7 +122,7 @@ def test_lists_are_noted_once_over_all_collections(studio: Studio) -> None:
     split = {"name": "split", "items": ["x", "b"]}
     far = {"name": "far", "items": ["a", "b"]}
     night = asking(studio, cross_sell={"pictures": 2, "lists": [tea, split, far]})
-    notes = plan_night(night.settings, DAY).notes
+    notes = plan_night(night.home, DAY).notes
     assert (
         "cross-sell list 'tea' is short in collection 'garden': nothing learned for GONE" in notes
     )
@@ -132,16 +132,16 @@ def test_lists_are_noted_once_over_all_collections(studio: Studio) -> None:
 
 def test_the_plan_keeps_policy_and_attention(studio: Studio) -> None:
     studio.learn("a", "b")
-    plan = plan_night(studio.settings, DAY)
-    stored = open_home(studio.settings).objects.read(plan_key(DAY)).data
+    plan = plan_night(studio.home, DAY)
+    stored = studio.home.objects.read(plan_key(DAY)).data
     assert decode_plan(stored, "the plan")[0] == plan
     assert {job.policy for job in plan.jobs} == {"singles", "pairs"}
 
 
 def test_a_plan_of_an_earlier_release_is_read(studio: Studio) -> None:
     studio.learn("a")
-    plan_night(studio.settings, DAY)
-    stored = open_home(studio.settings).objects.read(plan_key(DAY)).data.decode()
+    plan_night(studio.home, DAY)
+    stored = studio.home.objects.read(plan_key(DAY)).data.decode()
     assert '"schema_version": 2' in stored
     older = json.loads(stored) | {"schema_version": 1}
     for job in older["jobs"]:
@@ -157,11 +157,11 @@ def test_a_plan_of_an_earlier_release_is_read(studio: Studio) -> None:
 def test_a_preview_writes_nothing_and_is_the_plan_to_come(studio: Studio) -> None:
     studio.learn("a", "b", "c")
     before = studio.files()
-    preview = preview_night(studio.settings, DAY)
+    preview = preview_night(studio.home, DAY)
     assert studio.files() == before
-    assert preview.plan == plan_night(studio.settings, DAY)
+    assert preview.plan == plan_night(studio.home, DAY)
     assert not preview.stored
-    assert preview_night(studio.settings, DAY).stored
+    assert preview_night(studio.home, DAY).stored
     assert not preview.measured
     assert preview.minutes == len(preview.plan.jobs) * ASSUMED_SECONDS_PER_IMAGE / 60
 
@@ -173,14 +173,14 @@ def test_a_preview_tells_deficits_unseen_products_and_what_is_there(studio: Stud
         policies={"singles_per_sku": 1, "pairs": 0, "coverage": {"images": 3, "nights": 7}},
         budget={"max_images": 2},
     )
-    preview = preview_night(short.settings, DAY)
+    preview = preview_night(open_home(short.settings), DAY)
     assert preview.shown == {"a": 1, "b": 1, "c": 1}
     assert pictures(preview.plan) == {"c": 2}
     assert preview.deficits == {"a": 2, "b": 2}
     assert preview.unseen == ("a", "b")
     assert preview.measured
     assert preview.rendered == 0
-    plan_night(short.settings, DAY)
+    plan_night(open_home(short.settings), DAY)
     short.render(DAY)
-    again = preview_night(short.settings, DAY)
+    again = preview_night(open_home(short.settings), DAY)
     assert (again.rendered, again.minutes) == (2, 0.0)

@@ -18,45 +18,45 @@ from tests.workflows.painted_night import (
 def test_the_manifest_is_readable_by_pandas_with_skus_as_strings(studio: Studio) -> None:
     studio.learn("00123", "007")
     report = studio.render()
-    published = publish_manifest(studio.settings, DAY)
+    published = publish_manifest(studio.home, DAY)
     assert (published.rows, published.added, published.superseded) == (report.rendered,) * 2 + (0,)
     frame = studio.manifest()
     assert frame["image_id"].is_unique
     assert {sku for skus in frame["skus"] for sku in skus} == {"00123", "007"}
     assert not frame["superseded"].any()
-    assert open_home(studio.settings).archive.staged(DAY) == []
-    assert open_home(studio.settings).archive.verify_day(DAY) == []
+    assert studio.home.archive.staged(DAY) == []
+    assert studio.home.archive.verify_day(DAY) == []
 
 
 def test_publishing_again_changes_nothing(studio: Studio) -> None:
     studio.learn("a", "b")
     studio.render()
-    assert publish_manifest(studio.settings, DAY).changed
+    assert publish_manifest(studio.home, DAY).changed
     before = studio.files()
-    again = publish_manifest(studio.settings, DAY)
+    again = publish_manifest(studio.home, DAY)
     assert (again.changed, again.added, again.superseded) == (False, 0, 0)
     studio.render()
-    assert not publish_manifest(studio.settings, DAY).changed
+    assert not publish_manifest(studio.home, DAY).changed
     assert studio.files() == before
 
 
 def test_a_changed_plan_adds_rows_and_marks_the_old_ones(studio: Studio) -> None:
     studio.learn("a", "b")
     first = studio.render().rendered
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     slower = studio.configured(steps=5)
-    plan_night(slower.settings, DAY)
+    plan_night(open_home(slower.settings), DAY)
     second = slower.render().rendered
-    report = publish_manifest(slower.settings, DAY)
+    report = publish_manifest(open_home(slower.settings), DAY)
     assert (report.added, report.superseded, report.rows) == (second, first, first + second)
     frame = studio.manifest()
     assert set(frame.loc[frame["superseded"], "steps"]) == {4}
     assert set(frame.loc[~frame["superseded"], "steps"]) == {5}
 
-    plan_night(studio.settings, DAY)  # the first settings again: its pictures still stand
+    plan_night(studio.home, DAY)  # the first settings again: its pictures still stand
     studio.painted()
     assert studio.render().rendered == 0
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     frame = studio.manifest()
     assert set(frame.loc[~frame["superseded"], "steps"]) == {4}
 
@@ -67,25 +67,25 @@ def test_learning_one_more_product_renders_no_single_of_the_others(studio: Studi
     singles.render()
     singles.painted()
     singles.learn("c")
-    plan_night(singles.settings, DAY)
+    plan_night(open_home(singles.settings), DAY)
     singles.render()
-    jobs = read_plan(singles.settings, DAY).jobs
+    jobs = read_plan(open_home(singles.settings), DAY).jobs
     assert set(singles.painted()) == {job.job_id for job in jobs if "c" in job.skus}
 
 
 def test_learning_a_product_anew_renders_only_its_pictures(studio: Studio) -> None:
     studio.learn("a", "b", "c")
     studio.render()
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
     studio.painted()
     studio.learn("b", edition="better photos")
-    plan = plan_night(studio.settings, DAY)
+    plan = plan_night(studio.home, DAY)
     studio.render()
     assert set(studio.painted()) == {job.job_id for job in plan.jobs if "b" in job.skus}
-    report = publish_manifest(studio.settings, DAY)
+    report = publish_manifest(studio.home, DAY)
     assert report.added == report.superseded == sum("b" in job.skus for job in plan.jobs)
 
 
 def test_publishing_an_unplanned_day_is_a_clear_error(studio: Studio) -> None:
     with pytest.raises(GenerationError, match="2025-03-14 has no plan"):
-        publish_manifest(studio.settings, DAY)
+        publish_manifest(studio.home, DAY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.painted_night import Studio
+from tests.workflows.upkeep.test_doctor import open_golden
 
 GOLDEN = Path(__file__).resolve().parents[2] / "stores" / "golden" / "schema_2"
 NIGHT = date(2026, 3, 1)
@@ -30,12 +30,11 @@ NOTHING = "nothing: no repair was needed"
 @pytest.fixture
 def home(settings: Settings) -> Home:
     """A home with an index, a version and a night in it."""
-    shutil.copytree(GOLDEN, settings.home, dirs_exist_ok=True)
-    return open_home(settings)
+    return open_golden(settings, GOLDEN)
 
 
 def repaired(settings: Settings) -> list[str]:
-    found = run_doctor(settings, repair=True)
+    found = run_doctor(open_home(settings), repair=True)
     assert [finding.level for finding in found].count("kept") >= 1
     return [finding.what for finding in found if finding.level == "repaired"]
 
@@ -92,7 +91,7 @@ def test_a_living_learner_keeps_its_lock(settings: Settings, home: Home) -> None
 def test_a_lock_that_cannot_be_read_is_left_to_a_person(settings: Settings, home: Home) -> None:
     key = home.adapters("mugs").lease_object.key
     home.objects.put(key, b"rotten")
-    found = run_doctor(settings, repair=True)
+    found = run_doctor(open_home(settings), repair=True)
     assert any("is not a lease" in f.what for f in found if f.level == "kept")
     assert home.objects.read(key).data == b"rotten"
 
@@ -124,7 +123,7 @@ def test_index_rows_follow_the_served_version(settings: Settings, home: Home) ->
 
     home.index.update(put)
     assert {row.status for row in home.index.read() if row.sku in ("a", "b")} == {"learned"}
-    found = warnings(run_doctor(settings))
+    found = warnings(run_doctor(open_home(settings)))
     assert "index: never is learned, but by the served version it is new" in found
     home.adapters("default").rollback(first)  # a rollback that died before the index
     assert repaired(settings) == [
@@ -136,7 +135,7 @@ def test_index_rows_follow_the_served_version(settings: Settings, home: Home) ->
     assert (rows["never"].status, rows["never"].learned_hash) == (SkuStatus.NEW, "")
     assert "does not know it" in rows["b"].reason
     assert repaired(settings) == [NOTHING]
-    rollback(settings, home.adapters("default").history()[1].version)
+    rollback(open_home(settings), home.adapters("default").history()[1].version)
     assert repaired(settings) == [NOTHING]
 
 
@@ -162,10 +161,12 @@ def test_a_row_that_changes_meanwhile_is_left_as_it_is(
     ["collections/mugs/versions/*.json", "collections/mugs/pages/*.json", "images/*.png"],
 )
 def test_what_is_corrupted_is_named_and_left(settings: Settings, home: Home, pattern: str) -> None:
-    (path,) = settings.home.glob(pattern)
-    path.write_bytes(b"rotten")
-    found = run_doctor(settings, repair=True)
-    assert path.read_bytes() == b"rotten"
+    paths = list(settings.home.glob(pattern))
+    assert paths
+    for path in paths:
+        path.write_bytes(b"rotten")
+    found = run_doctor(open_home(settings), repair=True)
+    assert {path.read_bytes() for path in paths} == {b"rotten"}
     assert any(finding.level == "error" for finding in found)
     (kept,) = (finding for finding in found if finding.level == "kept")
     assert "restore them from a backup" in kept.hint
@@ -175,7 +176,7 @@ def test_left_over_pages_and_retired_concepts_are_found(settings: Settings, home
     store = home.adapters("mugs")
     home.objects.put("collections/mugs/pages/" + "0" * 64 + ".json", b"{}")
     home.index.update(lambda rows: [replace(r, status=SkuStatus.RETIRED) for r in rows])
-    found = run_doctor(settings)
+    found = run_doctor(open_home(settings))
     assert any("1 pages belong to no version" in finding.what for finding in found)
     head = store.head()
     assert head is not None

@@ -104,7 +104,7 @@ def test_an_exported_pipeline_gives_the_same_picture(
     publish: Publish, tmp_path: Path, parametrisation: str
 ) -> None:
     settings, engine = publish(parametrisation=parametrisation)
-    report = export_concept(settings, [SKU], tmp_path / "out", form="pipeline")
+    report = export_concept(open_home(settings), [SKU], tmp_path / "out", form="pipeline")
     pipeline = StableDiffusionPipeline.from_pretrained(report.folder)
     assert type(pipeline.scheduler) is DPMSolverMultistepScheduler
     want = ours(engine, SKU, SKU)
@@ -117,7 +117,7 @@ def test_placeholder_tokens_are_single_tokens_of_the_exported_vocabulary(
     publish: Publish, tmp_path: Path
 ) -> None:
     settings, engine = publish()
-    report = export_concept(settings, [SKU], tmp_path / "out", form="pipeline")
+    report = export_concept(open_home(settings), [SKU], tmp_path / "out", form="pipeline")
     tokenizer = plain_pipeline(report.folder).tokenizer
     prompt = report.prompts[SKU]
     ids = tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
@@ -130,7 +130,7 @@ def test_products_of_a_shared_slot_go_into_one_pipeline(
     publish: Publish, tmp_path: Path, parametrisation: str
 ) -> None:
     settings, engine = publish(["A", "a"], slots="shared", parametrisation=parametrisation)
-    report = export_concept(settings, ["A", "a"], tmp_path / "out", form="pipeline")
+    report = export_concept(open_home(settings), ["A", "a"], tmp_path / "out", form="pipeline")
     pipeline = plain_pipeline(report.folder)
     for sku in ("A", "a"):
         want = ours(engine, sku, "shared")
@@ -160,7 +160,7 @@ def test_an_exported_lora_gives_the_same_picture_by_the_readme(
 ) -> None:
     pytest.importorskip("peft", reason="load_lora_weights needs peft: install the dev extra")
     settings, engine = publish()
-    report = export_concept(settings, [SKU], tmp_path / "out", form="lora")
+    report = export_concept(open_home(settings), [SKU], tmp_path / "out", form="lora")
     assert report.files == (
         "README.txt",
         "learned_embeds.safetensors",
@@ -179,7 +179,7 @@ def test_the_readme_of_a_pipeline_runs_as_it_stands(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, _ = publish()
-    report = export_concept(settings, [SKU], tmp_path / "out", form="pipeline")
+    report = export_concept(open_home(settings), [SKU], tmp_path / "out", form="pipeline")
     names = run_readme(report.folder, monkeypatch, None)
     assert names["image"].size == (SIDE, SIDE)
 
@@ -189,7 +189,7 @@ def test_shared_products_have_a_token_file_each_beside_one_lora(
 ) -> None:
     pytest.importorskip("peft", reason="load_lora_weights needs peft: install the dev extra")
     settings, engine = publish(["A", "B"], slots="shared")
-    report = export_concept(settings, ["B", "A"], tmp_path / "out")
+    report = export_concept(open_home(settings), ["B", "A"], tmp_path / "out")
     assert report.files[1:3] == ("learned_embeds-A.safetensors", "learned_embeds-B.safetensors")
     pipeline = plain_pipeline(tiny_model_folder)
     run_readme(report.folder, monkeypatch, pipeline)
@@ -203,7 +203,7 @@ def test_guidance_differs_from_plain_diffusers_in_the_half_without_a_prompt(
 ) -> None:
     """Documented: our negative half is the untouched base."""
     settings, engine = publish()
-    report = export_concept(settings, [SKU], tmp_path / "out", form="pipeline")
+    report = export_concept(open_home(settings), [SKU], tmp_path / "out", form="pipeline")
     pipeline = plain_pipeline(report.folder)
     pipeline.set_progress_bar_config(disable=True)
     noise = engine.initial_noise([SEED], PLAN)
@@ -225,22 +225,22 @@ def test_guidance_differs_from_plain_diffusers_in_the_half_without_a_prompt(
 def test_products_with_deltas_of_their_own_are_not_mixed(publish: Publish, tmp_path: Path) -> None:
     settings, _ = publish(["A", "B"])
     with pytest.raises(ConfigurationError, match="one by one"):
-        export_concept(settings, ["A", "B"], tmp_path / "out", form="pipeline")
+        export_concept(open_home(settings), ["A", "B"], tmp_path / "out", form="pipeline")
     assert list(tmp_path.glob("*out*")) == []
-    assert export_concept(settings, ["B"], tmp_path / "out").prompts.keys() == {"B"}
+    assert export_concept(open_home(settings), ["B"], tmp_path / "out").prompts.keys() == {"B"}
 
 
 def test_a_change_of_full_rank_is_no_lora(publish: Publish, tmp_path: Path) -> None:
     settings, _ = publish(parametrisation="dense")
     with pytest.raises(ConfigurationError, match=r"has rank \d+.*--format pipeline"):
-        export_concept(settings, [SKU], tmp_path / "out", form="lora")
+        export_concept(open_home(settings), [SKU], tmp_path / "out", form="lora")
     assert list(tmp_path.glob("*out*")) == []
 
 
 def test_names_that_differ_in_case_do_not_share_a_lora(publish: Publish, tmp_path: Path) -> None:
     settings, _ = publish(["A", "a"], slots="shared")
     with pytest.raises(ConfigurationError, match="differ in case only"):
-        export_concept(settings, ["A", "a"], tmp_path / "out", form="lora")
+        export_concept(open_home(settings), ["A", "a"], tmp_path / "out", form="lora")
 
 
 def test_nothing_is_overwritten(publish: Publish, tmp_path: Path) -> None:
@@ -248,23 +248,23 @@ def test_nothing_is_overwritten(publish: Publish, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="not an empty folder"):
-        export_concept(settings, [SKU], tmp_path / "out")
+        export_concept(open_home(settings), [SKU], tmp_path / "out")
     (tmp_path / "out" / "mine.txt").unlink()
-    assert export_concept(settings, [SKU], tmp_path / "out").version
+    assert export_concept(open_home(settings), [SKU], tmp_path / "out").version
 
 
 def test_what_is_not_learned_or_ambiguous_is_named(publish: Publish, tmp_path: Path) -> None:
     settings, _ = publish()
     with pytest.raises(ConfigurationError, match=f"learned are default: {SKU}"):
-        export_concept(settings, ["NONE"], tmp_path / "out")
+        export_concept(open_home(settings), ["NONE"], tmp_path / "out")
     with pytest.raises(ConfigurationError, match="expected one of default"):
-        export_concept(settings, [SKU], tmp_path / "out", collection="other")
+        export_concept(open_home(settings), [SKU], tmp_path / "out", collection="other")
     with pytest.raises(ConfigurationError, match="no SKU"):
-        export_concept(settings, [], tmp_path / "out")
+        export_concept(open_home(settings), [], tmp_path / "out")
     publish(collection="second")
     with pytest.raises(ConfigurationError, match=r"default, second.*--collection"):
-        export_concept(settings, [SKU], tmp_path / "out")
-    assert export_concept(settings, [SKU], tmp_path / "out", collection="second").files
+        export_concept(open_home(settings), [SKU], tmp_path / "out")
+    assert export_concept(open_home(settings), [SKU], tmp_path / "out", collection="second").files
 
 
 def test_another_base_is_refused(publish: Publish, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_another_base_is_refused(publish: Publish, tmp_path: Path) -> None:
         update={"base_model": settings.base_model.model_copy(update={"base_model": "embedded"})}
     )
     with pytest.raises(LearningError, match="learned on base"):
-        export_concept(other, [SKU], tmp_path / "out")
+        export_concept(open_home(other), [SKU], tmp_path / "out")
 
 
 def test_the_command_says_what_it_wrote(publish: Publish, tmp_path: Path) -> None:

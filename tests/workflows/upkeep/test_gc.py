@@ -32,10 +32,10 @@ def studio(request: pytest.FixtureRequest, make_settings: Callable[..., Settings
         archive["s3"] = s3.model_dump()
     made = Studio(make_settings(archive=archive)).configured(steps=2)
     made.learn("mug", "00123")
-    plan_night(made.settings, DAY)
+    plan_night(made.home, DAY)
     made.render()
-    publish_manifest(made.settings, DAY)
-    home = open_home(made.settings)
+    publish_manifest(made.home, DAY)
+    home = made.home
     store = home.adapters("default")
     store.write_part(b"of a run that was killed")
     store.write_staging("mug-0123.safetensors", b"half learned")
@@ -46,7 +46,7 @@ def studio(request: pytest.FixtureRequest, make_settings: Callable[..., Settings
 
 
 def keys(studio: Studio) -> list[str]:
-    found = open_home(studio.settings).objects.list("")
+    found = studio.home.objects.list("")
     return [key for key in found if not key.endswith(("HEAD.json", "LEASE.json"))]
 
 
@@ -63,17 +63,17 @@ LEFT_OVER = ["backdrops", "checkpoint", "image", "part", "staged rows"]
 
 def test_a_dry_run_tells_and_the_real_one_does_that(studio: Studio) -> None:
     before = keys(studio)
-    assert collect_garbage(studio.settings).garbage == ()
-    dry = collect_garbage(studio.settings, dry_run=True, now=later())
+    assert collect_garbage(studio.home).garbage == ()
+    dry = collect_garbage(studio.home, dry_run=True, now=later())
     assert kinds(dry) == LEFT_OVER
     assert keys(studio) == before
-    done = collect_garbage(studio.settings, now=later())
+    done = collect_garbage(studio.home, now=later())
     assert {item.key for item in done.garbage} == {item.key for item in dry.garbage}
     assert done.size_bytes == dry.size_bytes > 0
     assert set(before) - set(keys(studio)) == {item.key for item in done.garbage}
     assert done.skipped == ()
-    assert verify(studio.settings).problems == ()
-    assert collect_garbage(studio.settings, now=later()).garbage == ()
+    assert verify(studio.home).problems == ()
+    assert collect_garbage(studio.home, now=later()).garbage == ()
 
 
 @pytest.mark.parametrize("studio", ["local"], indirect=True)
@@ -88,18 +88,18 @@ def test_a_version_that_a_picture_or_a_plan_names_stays(studio: Studio) -> None:
     assert len(store.version_names()) == 4
     planned = store.head()
     assert planned is not None
-    plan_night(settings, DAY + timedelta(days=1))
+    plan_night(open_home(settings), DAY + timedelta(days=1))
     studio.learn("vase", edition="d")
-    report = collect_garbage(settings, now=later())
+    report = collect_garbage(open_home(settings), now=later())
     # All were learned at one moment here, so the newest of all may be any of the five.
     assert kinds(report).count("version") in (1, 2)
     head = store.head()
     assert head is not None
     assert set(store.version_names()) >= {named.version, planned.version, head.version}
-    assert verify(settings).problems == ()
+    assert verify(open_home(settings)).problems == ()
     open_home(settings).objects.put(f"plans/dt={DAY}/plan.json", b"rotten")
     studio.learn("vase", edition="e")
-    careful = collect_garbage(settings, now=later())
+    careful = collect_garbage(open_home(settings), now=later())
     assert kinds(careful).count("version") == 0
     assert any("versions: all kept" in text for text in careful.skipped)
 
@@ -109,8 +109,8 @@ def test_a_collection_that_is_learning_is_left_alone(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflow, "LEASE_WAIT_SECONDS", 0.0)
-    with open_home(studio.settings).adapters("default").lease(timeout_seconds=1):
-        report = collect_garbage(studio.settings, now=later())
+    with studio.home.adapters("default").lease(timeout_seconds=1):
+        report = collect_garbage(studio.home, now=later())
     assert kinds(report) == ["backdrops", "image", "staged rows"]
     (skipped,) = report.skipped
     assert f"process {os.getpid()}" in skipped
@@ -118,12 +118,12 @@ def test_a_collection_that_is_learning_is_left_alone(
 
 @pytest.mark.parametrize("studio", ["local"], indirect=True)
 def test_what_cannot_be_read_is_kept_and_named(studio: Studio) -> None:
-    objects = open_home(studio.settings).objects
+    objects = studio.home.objects
     (record,) = objects.list("collections/default/versions/")
     objects.put(record, b"rotten")
     objects.put(f"manifest/dt={DAY}/part-0.parquet", b"rotten")
     before = keys(studio)
-    report = collect_garbage(studio.settings, now=later())
+    report = collect_garbage(studio.home, now=later())
     assert kinds(report) == ["backdrops"]
     assert len(report.skipped) == 3
     assert set(before) - set(keys(studio)) == {"base/0123/backdrops-4.safetensors"}
@@ -143,8 +143,8 @@ def test_the_command_lists_removes_and_counts(studio: Studio) -> None:
     assert "1 image, 1 part" in done.stdout
     assert run(app, ["gc", "--grace-hours", "-1", *options]).exit_code == 2
     with pytest.raises(ConfigurationError, match="0 or more hours"):
-        collect_garbage(studio.settings, grace_hours=-1)
+        collect_garbage(studio.home, grace_hours=-1)
 
 
 def test_an_empty_home_has_no_garbage(settings: Settings) -> None:
-    assert collect_garbage(settings, now=later()).garbage == ()
+    assert collect_garbage(open_home(settings), now=later()).garbage == ()

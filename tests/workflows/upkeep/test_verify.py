@@ -21,7 +21,6 @@ from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.upkeep.time_travel import (
-    manifest_history,
     parse_as_of,
     read_manifest,
     write_parquet,
@@ -33,9 +32,9 @@ run = CliRunner().invoke
 
 
 def publish(studio: Studio) -> None:
-    plan_night(studio.settings, DAY)
+    plan_night(studio.home, DAY)
     studio.render()
-    publish_manifest(studio.settings, DAY)
+    publish_manifest(studio.home, DAY)
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def studio(settings: Settings) -> Studio:
 
 def age_first_state(settings: Settings, hours: float) -> datetime:
     """Date the first state back; returns its time."""
-    first = manifest_history(settings, DAY)[0]
+    first = open_home(settings).archive.history(DAY)[0]
     path = settings.home / f"_versions/manifest/dt={DAY}/{first.version}.parquet"
     then = time.time() - 3600 * hours
     os.utime(path, (then, then))
@@ -59,13 +58,13 @@ def age_first_state(settings: Settings, hours: float) -> datetime:
 
 
 def test_a_whole_archive_has_no_problem(studio: Studio) -> None:
-    report = verify(studio.settings)
+    report = verify(studio.home)
     assert report.problems == ()
     assert (report.days, report.states, report.versions) == ((DAY,), 2, 2)
-    assert report.pictures == len(open_home(studio.settings).archive.read_day(DAY))
+    assert report.pictures == len(studio.home.archive.read_day(DAY))
     # Two records, a page each or shared, a concept and a memory part a product.
     assert report.objects >= 2 + 1 + 6
-    assert verify(studio.settings, DAY).problems == ()
+    assert verify(studio.home, DAY).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_every_rotten_object_is_named(studio: Studio, pattern: str, message: str
     damaged.write_bytes(b"rotten" if damaged.suffix == ".json" else data[:-1] + b"~")
     named = DAY.isoformat() if "part-0" in pattern else damaged.name
     for day in (DAY, None):
-        problems = verify(studio.settings, day).problems
+        problems = verify(studio.home, day).problems
         assert any(named in problem and re.search(message, problem) for problem in problems)
 
 
@@ -102,19 +101,19 @@ def test_every_rotten_object_is_named(studio: Studio, pattern: str, message: str
 def test_every_missing_object_is_named(studio: Studio, pattern: str) -> None:
     for path in studio.settings.home.glob(pattern):
         path.unlink()
-    assert verify(studio.settings, DAY).problems
+    assert verify(studio.home, DAY).problems
 
 
 def test_a_gap_in_the_chain_of_states_is_named(studio: Studio) -> None:
-    first = manifest_history(studio.settings, DAY)[0].version
+    first = studio.home.archive.history(DAY)[0].version
     (studio.settings.home / f"_versions/manifest/dt={DAY}/{first}.parquet").unlink()
-    (problem,) = verify(studio.settings, DAY).problems
+    (problem,) = verify(studio.home, DAY).problems
     assert f"follows {first[:12]}, which is not stored" in problem
 
 
 def test_a_night_that_was_never_published_is_an_error(studio: Studio) -> None:
     with pytest.raises(ObjectNotFoundError, match="2025-03-15 has no manifest"):
-        verify(studio.settings, DAY + timedelta(days=1))
+        verify(studio.home, DAY + timedelta(days=1))
 
 
 def test_a_bucket_is_verified_too(
@@ -124,21 +123,21 @@ def test_a_bucket_is_verified_too(
     studio = Studio(settings).configured(steps=2)
     studio.learn("mug")
     publish(studio)
-    assert verify(studio.settings).problems == ()
-    home = open_home(studio.settings)
+    assert verify(studio.home).problems == ()
+    home = studio.home
     home.objects.put(home.archive.read_day(DAY)[0].path, b"rotten")
-    assert any("is corrupted" in problem for problem in verify(studio.settings).problems)
-    (state,) = manifest_history(studio.settings, DAY)
-    assert read_manifest(studio.settings, DAY, state.version[:8]).state == state
+    assert any("is corrupted" in problem for problem in verify(studio.home).problems)
+    (state,) = studio.home.archive.history(DAY)
+    assert read_manifest(studio.home, DAY, state.version[:8]).state == state
 
 
 def test_a_night_is_read_as_of_a_version_or_a_time(studio: Studio) -> None:
     settings = studio.settings
     then = age_first_state(settings, hours=48)
-    first, second = manifest_history(settings, DAY)
+    first, second = open_home(settings).archive.history(DAY)
     assert (first.previous, second.previous) == ("", first.version)
     assert first.rows < second.rows
-    assert read_manifest(settings, DAY).state == second
+    assert read_manifest(open_home(settings), DAY).state == second
     for as_of in (
         first.version,
         first.version[:6],
@@ -146,17 +145,17 @@ def test_a_night_is_read_as_of_a_version_or_a_time(studio: Studio) -> None:
         (then + timedelta(hours=47)).isoformat(),
         f"{then:%Y-%m-%dT%H:%M:%S}",  # as it is printed, UTC
     ):
-        view = read_manifest(settings, DAY, as_of)
+        view = read_manifest(open_home(settings), DAY, as_of)
         assert view.state == first, as_of
         assert len(view.rows) == first.rows
         assert {sku for row in view.rows for sku in row.skus} == {"mug", "00123"}
-    assert read_manifest(settings, DAY, "2999-01-01").state == second
+    assert read_manifest(open_home(settings), DAY, "2999-01-01").state == second
     with pytest.raises(ObjectNotFoundError, match="had no manifest at"):
-        read_manifest(settings, DAY, (then - timedelta(hours=1)).isoformat())
+        read_manifest(open_home(settings), DAY, (then - timedelta(hours=1)).isoformat())
     with pytest.raises(ObjectNotFoundError, match="has no version 'ffffffff'"):
-        read_manifest(settings, DAY, "ffffffff")
+        read_manifest(open_home(settings), DAY, "ffffffff")
     with pytest.raises(ObjectNotFoundError, match="has no manifest"):
-        read_manifest(settings, DAY + timedelta(days=1))
+        read_manifest(open_home(settings), DAY + timedelta(days=1))
 
 
 def test_what_an_as_of_may_be() -> None:
@@ -171,8 +170,8 @@ def test_what_an_as_of_may_be() -> None:
 
 
 def test_a_state_is_written_as_the_very_file_it_was(studio: Studio, tmp_path: Path) -> None:
-    first = manifest_history(studio.settings, DAY)[0]
-    view = read_manifest(studio.settings, DAY, first.version)
+    first = studio.home.archive.history(DAY)[0]
+    view = read_manifest(studio.home, DAY, first.version)
     target = tmp_path / "out" / "night.parquet"
     write_parquet(view, target)
     assert len(pd.read_parquet(target)) == first.rows

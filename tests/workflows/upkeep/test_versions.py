@@ -59,18 +59,18 @@ def _statuses(home: Home) -> dict[str, str]:
 def test_versions_are_listed_oldest_first_with_the_head_marked(
     settings: Settings, learn: Learn
 ) -> None:
-    assert list_versions(settings) == []
+    assert list_versions(open_home(settings)) == []
     first, second = learn("mugs", "a"), learn("mugs", "b")
     other = learn("鞄", "c")
-    entries = list_versions(settings)
+    entries = list_versions(open_home(settings))
     assert [(entry.version, entry.is_head) for entry in entries] == [
         (first, False),
         (second, True),
         (other, True),
     ]
-    assert [entry.version for entry in list_versions(settings, "鞄")] == [other]
+    assert [entry.version for entry in list_versions(open_home(settings), "鞄")] == [other]
     with pytest.raises(ObjectNotFoundError, match="expected one of mugs, 鞄"):
-        list_versions(settings, "hats")
+        list_versions(open_home(settings), "hats")
 
 
 def test_rollback_moves_the_head_and_the_index(
@@ -80,14 +80,14 @@ def test_rollback_moves_the_head_and_the_index(
     learn("鞄", "elsewhere")
     second = learn("mugs", "b")
     third = learn("mugs", "a", photos="2")
-    head = rollback(settings, second.version[:8])
+    head = rollback(open_home(settings), second.version[:8])
     assert home.adapters("mugs").current() == second
     assert head.fence == 4
     assert _statuses(home) == {"a": "failed", "b": "learned", "elsewhere": "learned"}
     (row,) = (row for row in home.index.read() if row.sku == "a")
     assert "knows older photos; run `catalog-pipeline learn a`" in row.reason
-    assert rollback(settings, second.version) == head
-    rollback(settings, third.version, "mugs")
+    assert rollback(open_home(settings), second.version) == head
+    rollback(open_home(settings), third.version, "mugs")
     assert set(_statuses(home).values()) == {"learned"}
 
 
@@ -99,7 +99,7 @@ def test_a_sku_that_the_version_lacks_waits_for_a_person(
     changed = _row("mugs", "c", "9", SkuStatus.CHANGED)
     retired = _row("mugs", "d", "9", SkuStatus.RETIRED)
     home.index.update(lambda rows: [*rows, changed, retired])
-    rollback(settings, first.version)
+    rollback(open_home(settings), first.version)
     assert _statuses(home) == {"a": "learned", "b": "failed", "c": "changed", "d": "retired"}
 
 
@@ -110,7 +110,7 @@ def test_a_rollback_that_died_before_the_index_is_finished_by_a_rerun(
     learn("mugs", "b")
     home.adapters("mugs").rollback(first.version)
     assert _statuses(home)["b"] == "learned"
-    rollback(settings, first.version)
+    rollback(open_home(settings), first.version)
     assert _statuses(home)["b"] == "failed"
 
 
@@ -119,14 +119,14 @@ def test_what_cannot_be_rolled_back_to_changes_nothing(
 ) -> None:
     first, second = learn("mugs", "a"), learn("mugs", "b")
     with pytest.raises(ObjectNotFoundError, match="no version 'zzz' in mugs"):
-        rollback(settings, "zzz")
+        rollback(open_home(settings), "zzz")
     with pytest.raises(ObjectNotFoundError, match="no version ''"):
-        rollback(settings, "")
+        rollback(open_home(settings), "")
     with pytest.raises(ObjectNotFoundError, match="no collection 'hats'"):
-        rollback(settings, first.version, "hats")
+        rollback(open_home(settings), first.version, "hats")
     home.objects.put(f"collections/mugs/parts/{first.parts['concept/a']}.safetensors", b"rotten")
     with pytest.raises(IntegrityError, match="is corrupted"):
-        rollback(settings, first.version)
+        rollback(open_home(settings), first.version)
     assert home.adapters("mugs").current() == second
     assert set(_statuses(home).values()) == {"learned"}
 
@@ -140,5 +140,5 @@ def test_a_name_that_fits_several_versions_is_refused(
         f"collections/mugs/versions/{version.version}0.json", home.objects.read(key).data
     )
     with pytest.raises(StoreError, match="is not one version"):
-        rollback(settings, version.version[:8])
-    assert rollback(settings, version.version).version == version.version
+        rollback(open_home(settings), version.version[:8])
+    assert rollback(open_home(settings), version.version).version == version.version

@@ -12,8 +12,8 @@ from PIL import Image
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.evaluate.gallery import write_gallery
 from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.night.gallery import write_gallery
 from tests.builders import make_adapter_version, make_concept
 from tests.evaluation.drawn import photo_of, photos_of
 from tests.evaluation.test_gallery import Collector, row
@@ -50,7 +50,7 @@ def night(settings: Settings) -> Settings:
 
 
 def test_a_published_night_becomes_one_page(night):
-    path = write_gallery(night, DAY)
+    path = write_gallery(open_home(night), DAY)
     assert path == night.home / "reports" / "gallery-2025-03-14.html"
     html = path.read_text(encoding="utf-8")
     parsed = Collector(html)
@@ -58,29 +58,29 @@ def test_a_published_night_becomes_one_page(night):
     assert "The ball" in html
     assert "50 %" in html
     assert html.count("background-image") == 2
-    assert write_gallery(night, DAY) == path
+    assert write_gallery(open_home(night), DAY) == path
     assert path.read_text(encoding="utf-8") == html
 
 
 def test_products_that_left_the_catalog_are_shown_without_a_photo(night):
     shutil.rmtree(night.catalog_root / "crate")
-    html = write_gallery(night, DAY).read_text(encoding="utf-8")
+    html = write_gallery(open_home(night), DAY).read_text(encoding="utf-8")
     assert html.count("background-image") == 1
     assert "The crate" in html
     shutil.rmtree(night.catalog_root)
-    assert "The ball" in write_gallery(night, DAY).read_text(encoding="utf-8")
+    assert "The ball" in write_gallery(open_home(night), DAY).read_text(encoding="utf-8")
 
 
 def test_a_deleted_version_costs_the_names_only(night):
     shutil.rmtree(night.home / "collections")
-    html = write_gallery(night, DAY).read_text(encoding="utf-8")
+    html = write_gallery(open_home(night), DAY).read_text(encoding="utf-8")
     assert "The ball" not in html
     assert len(Collector(html).of("article")) == 3
 
 
 def test_a_night_that_was_never_published_names_those_that_were(night):
     with pytest.raises(GenerationError, match="2025-03-15; latest nights: 2025-03-14"):
-        write_gallery(night, date(2025, 3, 15))
+        write_gallery(open_home(night), date(2025, 3, 15))
 
 
 def test_five_hundred_pictures_are_one_page(settings):
@@ -93,5 +93,5 @@ def test_five_hundred_pictures_are_one_page(settings):
         path, sha256 = stored[index % len(stored)]
         rows.append(row(f"{index:032x}", "ball", path=path, sha256=sha256))
     home.archive.publish_day(DAY, rows, [r.job_id for r in rows])
-    html = write_gallery(settings, DAY).read_text(encoding="utf-8")
+    html = write_gallery(open_home(settings), DAY).read_text(encoding="utf-8")
     assert len(Collector(html).of("article")) == 500

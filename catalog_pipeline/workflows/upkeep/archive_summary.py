@@ -1,10 +1,15 @@
 """DuckDB over the whole archive's manifests."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.errors import IntegrityError
+from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,45 +44,64 @@ class ArchiveSummary:
     per_sku: list[dict[str, Any]]
 
 
-def query_archive(settings: Settings) -> ArchiveSummary:
-    """Count the current rows of every manifest; empty lists for an empty archive."""
-    with open_manifests(settings) as connection:
+def query_archive(home: Home) -> ArchiveSummary:
+    """Count the current rows of every manifest; empty lists for an empty archive.
+
+    Raises:
+        IntegrityError: a manifest cannot be read.
+    """
+    with _manifests(home) as connection:
         return ArchiveSummary(
-            source=_source(settings),
+            source=home.archive.manifest_glob(),
             per_day=_records(connection, PER_DAY),
             per_sku=_records(connection, PER_SKU),
         )
 
 
-def repeated_image_ids(settings: Settings) -> list[dict[str, Any]]:
-    """Image ids with more than one row in the archive, their counts and their days."""
-    with open_manifests(settings) as connection:
+def repeated_image_ids(home: Home) -> list[dict[str, Any]]:
+    """Image ids with more than one row in the archive: ``image_id``, ``rows`` and ``days`` each.
+
+    Raises:
+        IntegrityError: a manifest cannot be read.
+    """
+    with _manifests(home) as connection:
         return _records(connection, REPEATED)
 
 
-def open_manifests(settings: Settings) -> "duckdb.DuckDBPyConnection":
+@contextmanager
+def _manifests(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory database whose view ``manifest`` is every published row.
 
     Local manifests are scanned where they lie; those of a bucket are fetched through
     the object store, which needs no DuckDB extension.
     """
     import duckdb
+
+    try:
+        with duckdb.connect(":memory:") as connection:
+            _add_manifests(connection, home)
+            yield connection
+    except duckdb.Error as error:
+        raise IntegrityError(
+            f"the manifests {home.archive.manifest_glob()} cannot be queried ({error}); "
+            "`catalog-pipeline verify` names the damaged one"
+        ) from error
+
+
+def _add_manifests(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
-    from catalog_pipeline.workflows.home import open_home
 
-    home = open_home(settings)
-    connection = duckdb.connect(":memory:")
     keys = home.objects.list("manifest/")
-    if keys and settings.archive.s3 is None:
+    if keys and home.settings.archive.s3 is None:
         # A view cannot hold a prepared parameter, so the path is quoted by hand.
         glob = home.archive.manifest_glob().replace("'", "''")
         connection.execute(
             f"create view manifest as select * from read_parquet('{glob}', union_by_name=true)"
         )
-        return connection
+        return
     # Manifests of schema 1 lack two columns, which are null then.
     tables = [pq.read_table(io.BytesIO(home.objects.read(key).data)) for key in keys]
     rows = (
@@ -86,16 +110,9 @@ def open_manifests(settings: Settings) -> "duckdb.DuckDBPyConnection":
         else MANIFEST_SCHEMA.empty_table()
     )
     connection.register("manifest", rows)
-    return connection
 
 
-def _source(settings: Settings) -> str:
-    from catalog_pipeline.workflows.home import open_home
-
-    return open_home(settings).archive.manifest_glob()
-
-
-def _records(connection: "duckdb.DuckDBPyConnection", query: str) -> list[dict[str, Any]]:
+def _records(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
     cursor = connection.execute(query)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

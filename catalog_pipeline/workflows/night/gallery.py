@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
 from catalog_pipeline.records import ArchiveRow
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.picture_quarantine import FAILED
-from catalog_pipeline.workflows.evaluate.report_pages import photos_to_show, write_page
-from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.picture_gate import why_failed
+from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.gallery import GalleryProduct
 
 
-def write_gallery(settings: Settings, day: date) -> Path:
+def write_gallery(home: Home, day: date) -> Path:
     """Write ``reports/gallery-<day>.html`` under the home and return its path.
 
     The page holds every published picture of the day, superseded ones included (hidden at
@@ -34,7 +33,6 @@ def write_gallery(settings: Settings, day: date) -> Path:
     from catalog_pipeline.evaluation.contact_sheet import decode_png
     from catalog_pipeline.evaluation.gallery import GalleryImage, render_gallery
 
-    home = open_home(settings)
     rows = home.archive.read_day(day)
     held = [row for row in home.archive.quarantine.read_day(day) if not row.superseded]
     if not rows and not held:
@@ -48,9 +46,9 @@ def write_gallery(settings: Settings, day: date) -> Path:
         GalleryImage(row, decode_png(home.archive.read_image(row.path)), reason)
         for row, reason in (*good, *((row, why_failed(row)) for row in held))
     ]
-    products = {p.sku: p for p in _products(settings, home, [image.row for image in images])}
+    products = {p.sku: p for p in _products(home, [image.row for image in images])}
     page = render_gallery(day, images, products)
-    return write_page(settings, home, f"gallery-{day.isoformat()}.html", page.encode())
+    return write_page(home, f"gallery-{day.isoformat()}.html", page.encode())
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,11 @@ class _Names:
     ceiling: float | None
 
 
-def _products(
-    settings: Settings, home: Home, rows: Sequence[ArchiveRow]
-) -> Iterable[GalleryProduct]:
+def _products(home: Home, rows: Sequence[ArchiveRow]) -> Iterable[GalleryProduct]:
     from catalog_pipeline.evaluation.gallery import GalleryProduct
 
     skus = sorted({sku for row in rows for sku in row.skus})
-    photos = photos_to_show(settings, skus, per_sku=1)
+    photos = dict(each_with_photos(home, skus, per_sku=1))
     names = _learned_names(home, rows)
     for sku in skus:
         known = names.get(sku, _Names(sku, None))
