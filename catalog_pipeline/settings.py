@@ -100,6 +100,9 @@ class AdapterSettings(_Strict):
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     attentions: tuple[Literal["self", "cross"], ...] = ("self", "cross")
     feed_forward: bool = Field(True, description="also the two linear layers behind attention")
+    blocks: tuple[Literal["down", "mid", "up"], ...] = Field(
+        ("mid", "up"), min_length=1, description="of a UNet; without down a step is shorter"
+    )
     tokens_per_concept: int = Field(2, ge=1, le=8)
 
 
@@ -423,7 +426,7 @@ class GenerationSettings(_Strict):
     layouts: LayoutSettings = LayoutSettings()
     budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
     seed: int = 0
-    steps: int = Field(20, ge=1)
+    steps: int = Field(14, ge=1)
     guidance: float = Field(3.0, ge=1.0)
     sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
     width: int = Field(128, ge=16, multiple_of=8)

@@ -76,25 +76,28 @@ class ConceptAdapter:
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._base = base
         self.layers: dict[str, RoutedLinear] = {}
+        self._trained = base.trained_layers(settings)
         for name, rows in base.delta_layers(settings).items():
             linear = base.denoiser.get_submodule(name)
             assert isinstance(linear, nn.Linear)
             self.layers[name] = RoutedLinear(linear, self, on_text=rows == "text")
             base.denoiser.set_submodule(name, self.layers[name])
-        if not self.layers:
-            raise ValueError(f"no layer matches {settings.targets}, {settings.attentions}")
+        if not self._trained:
+            raise ValueError(
+                f"no layer matches {settings.targets}, {settings.attentions}, {settings.blocks}"
+            )
 
     # --- slots ---------------------------------------------------------------
 
     @property
     def slots(self) -> set[str]:
         """Names of all installed slots."""
-        layer = next(iter(self.layers.values()))
-        return {key.replace("\x1f", ".") for key in layer.slots}
+        keys = {key for layer in self.layers.values() for key in layer.slots}
+        return {key.replace("\x1f", ".") for key in keys}
 
     def add_slot(self, slot: str, generator: torch.Generator) -> None:
-        """A fresh slot that changes nothing yet."""
-        for layer in self.layers.values():
+        """A fresh slot in the trained layers, which changes nothing yet."""
+        for layer in (self.layers[name] for name in self._trained):
             fresh = self.parametrisation.initial(layer.base.weight, generator)
             layer.slots[slot_key(slot)] = nn.ParameterDict(
                 {name: nn.Parameter(value.to(self._base.device)) for name, value in fresh.items()}
@@ -102,9 +105,9 @@ class ConceptAdapter:
         self._forget_packed()
 
     def drop_slot(self, slot: str) -> None:
-        """Remove a slot or a compound; unknown slots are an error."""
+        """Remove a slot or a compound; ``KeyError`` when there is none."""
         if self._compounds.pop(slot, None) is None:
-            for layer in self.layers.values():
+            for layer in self.layers_of(slot).values():
                 del layer.slots[slot_key(slot)]
         self._forget_packed()
 
@@ -125,12 +128,27 @@ class ConceptAdapter:
         self._compounds[slot] = dict(members)
         self._forget_packed()
 
+    def layers_of(self, slot: str) -> dict[str, RoutedLinear]:
+        """The layers at which ``slot``, or a member of the compound, has a delta."""
+        found = {n: layer for n, layer in self.layers.items() if self.holds(layer, slot)}
+        if not found:
+            raise KeyError(slot)
+        return found
+
+    def holds(self, layer: RoutedLinear, slot: str) -> bool:
+        """Whether ``slot``, or a member of the compound, has a delta at ``layer``."""
+        return any(slot_key(name) in layer.slots for name in self._compounds.get(slot, (slot,)))
+
     def factors(self, layer: RoutedLinear, slot: str) -> tuple[Tensor, Tensor]:
-        """``down`` (r, in) and ``up`` (out, r) of ``slot`` at ``layer``."""
+        """``down`` (r, in) and ``up`` (out, r) of ``slot`` at ``layer``, which holds it."""
         compound = self._compounds.get(slot)
         if compound is None:
             return self.parametrisation.factors(layer.base.weight, layer.tensors(slot))
-        pairs = [(self.factors(layer, member), weight) for member, weight in compound.items()]
+        pairs = [
+            (self.factors(layer, member), weight)
+            for member, weight in compound.items()
+            if self.holds(layer, member)
+        ]
         downs = torch.cat([down for (down, _), _ in pairs])
         return downs, torch.cat([up * weight for (_, up), weight in pairs], 1)
 
@@ -142,15 +160,15 @@ class ConceptAdapter:
         """``{layer}.{tensor}`` of the parametrisation (``down``, ``up``, ...), fp32 on the CPU."""
         return {
             f"{name}.{key}": value.detach().float().cpu().clone()
-            for name, layer in self.layers.items()
+            for name, layer in self.layers_of(slot).items()
             for key, value in layer.tensors(slot).items()
         }
 
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
         """Install ``tensors`` as a frozen slot; layers that they leave out stay the base's.
 
-        So what was learned before ``feed_forward`` or more ``targets`` were switched on
-        renders as it did.
+        So what was learned with other ``blocks``, or before ``feed_forward`` or more
+        ``targets`` were switched on, renders as it did.
 
         Raises:
             ValueError: the tensors are of layers that this adapter lacks, a part of a
@@ -174,26 +192,32 @@ class ConceptAdapter:
                     f"{name} has shape {tuple(value.shape)}, expected {shapes[name]}; was another "
                     "rank or other `learning.yaml: adapter` settings used?"
                 )
+        if slot in self.slots:
+            self.drop_slot(slot)
         for name, layer in self.layers.items():
-            # Zeros change nothing, in every parametrisation.
-            own = {
-                key: tensors.get(f"{name}.{key}", torch.zeros(shape)).float().to(self._base.device)
-                for key, shape in self.parametrisation.shapes(layer.base.weight).items()
-            }
-            layer.slots[slot_key(slot)] = nn.ParameterDict(
-                {key: nn.Parameter(value, requires_grad=False) for key, value in own.items()}
-            )
+            if name in held:
+                own = {
+                    key: tensors[f"{name}.{key}"].float().to(self._base.device)
+                    for key in self.parametrisation.shapes(layer.base.weight)
+                }
+                layer.slots[slot_key(slot)] = nn.ParameterDict(
+                    {key: nn.Parameter(value, requires_grad=False) for key, value in own.items()}
+                )
         self._forget_packed()
 
     def parameters_of(self, slot: str) -> list[nn.Parameter]:
         """Every parameter of ``slot``, in a fixed order."""
-        return [p for layer in self.layers.values() for p in layer.tensors(slot).values()]
+        return [p for layer in self.layers_of(slot).values() for p in layer.tensors(slot).values()]
 
     # --- routing -------------------------------------------------------------
 
     @contextmanager
     def routed(self, route: Route | None) -> Iterator[None]:
-        """Apply ``route`` to every forward pass inside the block."""
+        """Apply ``route`` to every forward pass inside the block.
+
+        Raises:
+            KeyError: it names a slot that is not installed.
+        """
         previous = self.route
         self._set(route)
         try:
@@ -209,6 +233,8 @@ class ConceptAdapter:
         if id(route) not in self._known_routes:
             if len(self._known_routes) == _ROUTES_IN_USE:
                 self._forget_packed()
+            for slot in {slot for row in route.slots for slot in row if slot is not None}:
+                self.layers_of(slot)
             self._serials += 1
             self._known_routes[id(route)] = (route, self._serials)
         self.route_serial = self._known_routes[id(route)][1]

@@ -59,10 +59,15 @@ class RegionalContext:
 
 
 class RegionalAttnProcessor:
-    """A diffusers attention processor for ``attn2`` that reads a :class:`RegionalContext`."""
+    """A diffusers attention processor for ``attn2`` that reads a :class:`RegionalContext`.
 
-    def __init__(self, context: RegionalContext) -> None:
+    Without ``text_gradient`` no gradient reaches the text through this layer, so that a
+    backward pass ends at the first block that is trained.
+    """
+
+    def __init__(self, context: RegionalContext, *, text_gradient: bool = True) -> None:
         self._context = context
+        self._text_gradient = text_gradient
 
     def __call__(
         self,
@@ -79,6 +84,8 @@ class RegionalAttnProcessor:
         if texts is None:
             assert encoder_hidden_states is not None
             texts = encoder_hidden_states[:, None]
+        if not self._text_gradient:
+            texts = texts.detach()
         batch, regions = texts.shape[:2]
         pixels, heads = hidden_states.shape[1], attn.heads
         text = texts.flatten(0, 1).to(hidden_states.dtype)  # (batch * regions, tokens, width)
@@ -175,13 +182,19 @@ def _split(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def install_regional_attention(unet: Any, context: RegionalContext) -> None:
-    """Give every attention of ``unet`` its processor; the cross-attentions read ``context``."""
+def install_regional_attention(
+    unet: Any, context: RegionalContext, trained: tuple[str, ...] = ("",)
+) -> None:
+    """Give every attention of ``unet`` its processor; the cross-attentions read ``context``.
+
+    Only those whose path begins with one of ``trained`` let a gradient reach the text.
+    """
     for name, module in unet.named_modules():
         if name.endswith("attn1"):
             module.set_processor(SelfAttnProcessor())
         elif name.endswith("attn2"):
-            module.set_processor(RegionalAttnProcessor(context))
+            gradient = name.startswith(trained)
+            module.set_processor(RegionalAttnProcessor(context, text_gradient=gradient))
 
 
 def resize_masks(masks: Tensor, positions: int) -> Tensor:

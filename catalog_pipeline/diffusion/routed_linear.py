@@ -27,8 +27,12 @@ class RouteOwner(Protocol):
         """The slots of each row of a layer's input; ``None`` without a route."""
         ...
 
+    def holds(self, layer: RoutedLinear, slot: str) -> bool:
+        """Whether ``slot`` has a delta at ``layer``."""
+        ...
+
     def factors(self, layer: RoutedLinear, slot: str) -> tuple[Tensor, Tensor]:
-        """``down`` (r, in) and ``up`` (out, r) of ``slot`` at ``layer``."""
+        """``down`` (r, in) and ``up`` (out, r) of ``slot`` at ``layer``, which holds it."""
         ...
 
     def mask_at(
@@ -91,14 +95,16 @@ class RoutedLinear(nn.Module):
     def _lay_side_by_side(
         self, groups: Sequence[tuple[str | None, ...]], dtype: torch.dtype
     ) -> _Packed | None:
+        owner = self._owner[0]
+        named = {slot for group in groups for slot in group if slot is not None}
+        held = {slot for slot in named if owner.holds(self, slot)}
+        groups = [tuple(slot if slot in held else None for slot in group) for group in groups]
         kinds = list(dict.fromkeys(groups))
         # Regions that no row gives a slot (a background) would only add products with zero.
-        regions = tuple(r for r, held in enumerate(zip(*kinds, strict=True)) if any(held))
+        regions = tuple(r for r, slots in enumerate(zip(*kinds, strict=True)) if any(slots))
         if not regions:
             return None
-        owner = self._owner[0]
-        named = sorted({slot for group in kinds for slot in group if slot is not None})
-        factors = {slot: owner.factors(self, slot) for slot in named}
+        factors = {slot: owner.factors(self, slot) for slot in sorted(held)}
         rank = max(down.shape[0] for down, _ in factors.values())
         padded = {slot: _pad(*pair, rank) for slot, pair in factors.items()}
         nothing = tuple(torch.zeros_like(x) for x in next(iter(padded.values())))

@@ -107,7 +107,7 @@ class DiffusionEngine:
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
         self.base = base
         self.text = base.text_conditioner()
-        base.install_attention()
+        base.install_attention(settings)
         self.adapter = ConceptAdapter(base, settings)
 
     def predict(

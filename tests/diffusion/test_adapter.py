@@ -41,8 +41,8 @@ def test_rows_of_a_batch_use_their_own_slots(engine):
 def test_routed_linear_equals_a_slow_loop(engine):
     fill_slot(engine, "A", 1, scale=0.5)
     fill_slot(engine, "B", 2, scale=0.5)
-    name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_q"))
-    layer = engine.adapter.layers[name]
+    name = next(n for n in engine.adapter.layers_of("A") if "attn1" in n and n.endswith("to_q"))
+    layer = engine.adapter.layers_of("A")[name]
     masks = torch.rand(1, 2, 2, 2)
     hidden = torch.randn(1, 4, layer.base.in_features)
     with torch.no_grad(), engine.adapter.routed(Route((("A", "B"),), masks)):
@@ -136,8 +136,8 @@ def test_feed_forward_layers_are_routed_by_region(engine):
     only = {name: value for name, value in tensors.items() if ".ff.net." in name}
     assert only
     engine.adapter.load_slot("A", only)
-    name = next(n for n in engine.adapter.layers if n.endswith("ff.net.2"))
-    layer = engine.adapter.layers[name]
+    name = next(n for n in engine.adapter.layers_of("A") if n.endswith("ff.net.2"))
+    layer = engine.adapter.layers_of("A")[name]
     mask = torch.zeros(1, 2, 4, 4)
     mask[:, 0, :, :2], mask[:, 1, :, 2:] = 1, 1
     hidden = torch.randn(1, 16, layer.base.in_features)
@@ -145,3 +145,32 @@ def test_feed_forward_layers_are_routed_by_region(engine):
         changed = (layer(hidden) - layer.base(hidden)).view(4, 4, -1).abs().sum(-1)
     assert (changed[:, :2] > 0).all()
     assert (changed[:, 2:] == 0).all()
+
+
+def test_a_new_slot_moves_the_chosen_blocks_and_the_gradient_ends_there(tiny_model_folder):
+    engine = open_tiny_engine(tiny_model_folder)
+    fill_slot(engine, "A", 1)
+    assert {name.partition("_block")[0] for name in engine.adapter.layers} == {"down", "mid", "up"}
+    assert {name.partition("_block")[0] for name in engine.adapter.layers_of("A")} == {"mid", "up"}
+    reached = []
+    engine.base.denoiser.mid_block.register_forward_pre_hook(
+        lambda _, args: reached.append(args[0].requires_grad)
+    )
+    text = torch.randn(1, 1, 48, 16, requires_grad=True)
+    latents = torch.randn(1, 4, 4, 4)
+    engine.predict(latents, torch.tensor([5]), text, None, whole_image(["A"])).sum().backward()
+    assert reached == [False], "the down blocks are no part of the backward pass"
+    assert text.grad is not None
+    assert bool(text.grad.any())
+
+
+def test_a_slot_of_other_blocks_is_loaded_and_rendered_as_it_was(tiny_model_folder):
+    everywhere = AdapterSettings(rank=2, blocks=("down", "mid", "up"))
+    before = open_tiny_engine(tiny_model_folder, adapter=everywhere)
+    now = open_tiny_engine(tiny_model_folder)
+    fill_slot(before, "A", 3, scale=0.5)
+    now.adapter.load_slot("A", before.adapter.slot_tensors("A"))
+    with torch.no_grad():
+        pictures = [predict(engine, whole_image(["A"])) for engine in (before, now)]
+    assert torch.equal(*pictures)
+    assert set(now.adapter.layers_of("A")) == set(now.adapter.layers)

@@ -117,8 +117,8 @@ def test_a_layer_with_a_slot_equals_a_layer_with_the_changed_weight(
 ) -> None:
     engine = open_engine(kind)
     fill_slot(engine, "A", 1)
-    name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_k"))
-    layer = engine.adapter.layers[name]
+    name = next(n for n in engine.adapter.layers_of("A") if "attn1" in n and n.endswith("to_k"))
+    layer = engine.adapter.layers_of("A")[name]
     tensors = {n: p.detach() for n, p in layer.tensors("A").items()}
     hidden = torch.randn(2, 4, layer.base.in_features)
     with torch.no_grad(), engine.adapter.routed(whole_image(["A", "A"])):
@@ -226,7 +226,7 @@ def test_a_compound_is_the_weighed_sum_of_its_members(open_engine: Open, kind: s
     for seed, slot in enumerate(weights):
         fill_slot(engine, slot, seed)
     engine.adapter.compose("sum", weights)
-    layer = next(iter(engine.adapter.layers.values()))
+    layer = next(iter(engine.adapter.layers_of("A").values()))
     down, up = engine.adapter.factors(layer, "sum")
     want = sum(
         weight * slow_delta(kind, layer.base.weight, dict(layer.tensors(slot)))
@@ -279,8 +279,8 @@ def test_slots_of_several_ranks_share_a_picture(open_engine: Open) -> None:
     fill_slot(engine, "A", 1)
     fill_slot(engine, "B", 2)
     engine.adapter.compose("sum", {"A": 1.0, "B": 1.0})
-    name = next(n for n in engine.adapter.layers if "attn1" in n and n.endswith("to_q"))
-    layer = engine.adapter.layers[name]
+    name = next(n for n in engine.adapter.layers_of("A") if "attn1" in n and n.endswith("to_q"))
+    layer = engine.adapter.layers_of("A")[name]
     assert engine.adapter.factors(layer, "sum")[0].shape[0] == 4
     assert engine.adapter.factors(layer, "A")[0].shape[0] == 2
     masks = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -327,7 +327,7 @@ def test_a_parametrisation_is_a_class_a_line_of_the_table_and_one_of_the_setting
     engine = open_tiny_engine(tiny_model_folder, adapter=adapter)
     source = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
     fill_slot(engine, "A", 1)
-    name, layer = next(iter(engine.adapter.layers.items()))
+    name, layer = next(iter(engine.adapter.layers_of("A").items()))
     stored = engine.adapter.slot_tensors("A")
     down, up = layer_factors(stored, load_base_model(source).denoiser)[name]
     want = layer.base.weight * stored[f"{name}.scale"][:, None]

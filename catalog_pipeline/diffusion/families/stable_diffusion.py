@@ -36,6 +36,11 @@ _OTHER_UNETS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 7: "an 
 """By the channels that their UNets read."""
 
 
+def _blocks(settings: AdapterSettings) -> tuple[str, ...]:
+    """How the paths of the UNet's blocks begin that a slot moves."""
+    return tuple(f"{block}_block" for block in settings.blocks)
+
+
 class StableDiffusion(BaseModel):
     """UNet and VAE compute in ``dtype`` and channels-last, the text encoder in fp32."""
 
@@ -146,9 +151,13 @@ class StableDiffusion(BaseModel):
                     layers[f"{name}.{target}"] = "text" if on_text else "image"
         return layers
 
-    def install_attention(self) -> None:
+    def trained_layers(self, settings: AdapterSettings) -> list[str]:
+        """Those of ``settings.blocks``."""
+        return [n for n in self.delta_layers(settings) if n.startswith(_blocks(settings))]
+
+    def install_attention(self, settings: AdapterSettings) -> None:
         """Cross-attention by region; self-attention as it is."""
-        install_regional_attention(self.unet, self.regions)
+        install_regional_attention(self.unet, self.regions, _blocks(settings))
 
     def predict(
         self,

@@ -229,7 +229,7 @@ def test_sdxl_from_the_folder_to_the_files_of_diffusers(
     assert "pipe is a StableDiffusionXLPipeline" in (files.folder / "README.txt").read_text()
     lora, _ = StableDiffusionXLPipeline.lora_state_dict(files.folder)
     assert {name.partition(".lora_")[0] for name in lora} == {
-        f"unet.{name}" for name in engine.adapter.layers
+        f"unet.{name}" for name in engine.adapter.layers_of("mug")
     }
 
 

@@ -66,3 +66,12 @@ def test_a_solver_is_a_line_of_the_table_and_one_of_the_settings(bases, monkeypa
     plan = SamplingPlan(3, 2.0, 16, 16, "euler")
     latents = engine.sample([RegionalPrompt(("a mug",), (None,))], [1], plan)
     assert latents.isfinite().all()
+
+
+def test_timesteps_are_one_of_each_part_of_the_schedule_in_any_order(bases):
+    base = bases["epsilon"]
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([base.draw_timesteps(4, generator) for _ in range(200)])
+    assert (drawn.sort(dim=1).values // 250).tolist() == [[0, 1, 2, 3]] * 200
+    assert drawn[:, 0].float().std() > 200, "the first of a batch is of any part"
+    assert base.timesteps_at(torch.tensor([0.0, 1.0])).tolist() == [0, 999]
