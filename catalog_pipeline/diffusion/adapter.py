@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from catalog_pipeline.diffusion.base import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.diffusion.routed_linear import RoutedLinear, slot_key
+from catalog_pipeline.records import SHARED
 from catalog_pipeline.settings import AdapterSettings
 
 _KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
@@ -276,6 +277,6 @@ def resize_masks(masks: Tensor, positions: int) -> Tensor:
     return resized.flatten(2)
 
 
-def slot_names(concepts: Sequence[str], settings: AdapterSettings) -> list[str]:
-    """The slot of each SKU in ``concepts``: its own, or the collection's shared one."""
-    return [sku if settings.slots == "per_concept" else "shared" for sku in concepts]
+def slot_of(sku: str, settings: AdapterSettings) -> str:
+    """The slot of ``sku``: its own, or the collection's shared one."""
+    return sku if settings.slots == "per_concept" else SHARED

@@ -35,6 +35,14 @@ def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps:
     raise ValueError(f"prediction type {kind!r}; expected 'epsilon' or 'v_prediction'")
 
 
+def add_noise(
+    scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Noisy latents ``z_t``, and what should be predicted on them; both like ``latents``."""
+    noisy_latents = scheduler.add_noise(latents, noise, timesteps)
+    return noisy_latents, prediction_target(scheduler, latents, noise, timesteps)
+
+
 def noise_loss(model_pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """``||target - model_pred||^2`` averaged over channels and pixels: Eq. (3), arXiv:2309.04430.
 

@@ -16,12 +16,12 @@ from catalog_pipeline.learning.checkpoint import (
     encode_state,
     restore_state,
 )
+from catalog_pipeline.learning.heldout import HeldOut
 from catalog_pipeline.learning.memory import derive_seed
-from catalog_pipeline.learning.objective import total_loss
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
-from catalog_pipeline.learning.terms import HeldOut, LossTerms
+from catalog_pipeline.learning.training_step import TrainingStep
 from catalog_pipeline.settings import LearningSettings
 
 _CURVE_EVERY = 10
@@ -47,7 +47,7 @@ class ConceptTrainer:
         """
         generator = torch.Generator().manual_seed(task.seed)
         self._install(task, generator)
-        run = _TaskRun(self._engine, self._settings, task, generator)
+        run = _TaskRun(self._engine, self._settings, task)
         run.resume(checkpoint)
         while not run.finished:
             loss = run.advance()
@@ -68,8 +68,8 @@ class ConceptTrainer:
             self._install_tokens(subject, generator)
 
     def _install_tokens(self, subject: Subject, generator: torch.Generator) -> None:
-        start = self._engine.text.initial_vector(subject.class_noun)
-        for index, token in enumerate(subject.placeholder_tokens):
+        start = self._engine.text.initial_vector(subject.concept.class_noun)
+        for index, token in enumerate(subject.concept.placeholder_tokens):
             # All tokens but the first start slightly apart, else they would stay twins.
             noise = torch.randn(start.shape, generator=generator).to(start.device)
             self._engine.text.table.add(token, start + (0.02 * noise if index else 0 * noise))
@@ -79,16 +79,11 @@ class _TaskRun:
     """The state of a task between two steps."""
 
     def __init__(
-        self,
-        engine: DiffusionEngine,
-        settings: LearningSettings,
-        task: LearningTask,
-        generator: torch.Generator,
+        self, engine: DiffusionEngine, settings: LearningSettings, task: LearningTask
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._task = task
-        self._generator = generator
         self._adapter_parameters = [
             parameter for slot in task.slots for parameter in engine.adapter.parameters_of(slot)
         ]
@@ -96,7 +91,7 @@ class _TaskRun:
         self._token_parameters = [
             table.parameter_of(token)
             for subject in task.subjects
-            for token in subject.placeholder_tokens
+            for token in subject.concept.placeholder_tokens
         ]
         for parameter in self._parameters:
             parameter.requires_grad_(True)
@@ -109,14 +104,14 @@ class _TaskRun:
         )
         views = settings.latent_views
         pools = tuple(self._make_pool(subject, task.seed, views) for subject in task.subjects)
-        self._terms = LossTerms(engine, settings, task, pools)
+        self._training_step = TrainingStep(engine, settings, task, pools)
         self._heldout = self._make_heldout() if settings.early_stop.enabled else None
         self._schedule = PlateauSchedule(settings.steps * len(task.subjects), settings.early_stop)
         self._recent = torch.full((_CURVE_EVERY,), torch.nan, dtype=torch.float64)
         # Everything besides weights and optimiser that changes from step to step.
         self._extra = {
             "schedule": self._schedule.state,
-            "elastic": self._terms.elastic.state,
+            "elastic": self._training_step.elastic.state,
             "recent": self._recent,
         }
         self.step = 0
@@ -137,10 +132,8 @@ class _TaskRun:
         rates = (self._settings.adapter_lr, self._settings.token_lr)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        if self._task.seed_each_step:
-            self._generator.manual_seed(derive_seed(self._task.seed, "step", self.step))
-        terms = self._terms.of_step(self.step, self._generator)
-        loss = total_loss(terms, self._settings.losses)
+        seed = derive_seed(self._task.seed, "step", self.step)
+        loss, _ = self._training_step(self.step, torch.Generator().manual_seed(seed))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._adapter_parameters, self._settings.max_grad_norm)
@@ -170,7 +163,6 @@ class _TaskRun:
             self.step,
             self._parameters,
             self._optimizer,
-            self._generator,
             self.curve,
             self._extra,
         )
@@ -185,7 +177,6 @@ class _TaskRun:
             self._task.fingerprint,
             self._parameters,
             self._optimizer,
-            self._generator,
             self._extra,
         )
         if found is not None:
@@ -202,7 +193,7 @@ class _TaskRun:
         for subject in self._task.subjects:
             each = max(3, math.ceil(wanted / len(subject.photos)))
             pools.append(self._make_pool(subject, self._task.seed + 1, each))
-        return HeldOut(self._terms, self._task.subjects, tuple(pools))
+        return HeldOut(self._engine, self._training_step, self._task.subjects, tuple(pools))
 
 
 def _check_finite(loss: float, step: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.loss_curves import read_curve
 from catalog_pipeline.workflows.evaluate.base_only import rendering_settings
 from catalog_pipeline.workflows.evaluate.history import (
     PastEvaluation,
@@ -23,7 +24,6 @@ from catalog_pipeline.workflows.evaluate.history import (
 from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, Look, Looker
 from catalog_pipeline.workflows.evaluate.report_pages import photos_to_show, write_page
 from catalog_pipeline.workflows.home import Home, open_home
-from catalog_pipeline.workflows.learn.loss_curves import read_curve
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 if TYPE_CHECKING:

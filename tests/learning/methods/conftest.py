@@ -1,20 +1,23 @@
-"""Two-photo concepts and a workshop over the tiny model."""
+"""Two-photo concepts, and what methods share over the tiny model."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load
 
 from catalog_pipeline.diffusion.base import BaseModel, load_base_model
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.learning.augmentation import Backdrop
-from catalog_pipeline.learning.baselines import ewc
-from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
+from catalog_pipeline.learning.methods import ewc
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext
 from catalog_pipeline.records import Concept, Features, Photo, Pixels
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
 
@@ -26,6 +29,7 @@ SETTINGS = LearningSettings(
     replay_candidates=2,
     replay_exemplars=1,
     scenes=("in the snow",),
+    seed=7,
 )
 
 
@@ -55,6 +59,11 @@ def new_concept(sku: str, noun: str, seed: int) -> NewConcept:
     return NewConcept(concept, photos, encode([photo.pixels for photo in photos]))
 
 
+def tensors_of(state: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
+    """``<part>/<tensor>`` of every stored part."""
+    return {f"{part}/{n}": t for part, data in state.items() for n, t in load(data).items()}
+
+
 @pytest.fixture(autouse=True)
 def _few_fisher_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ewc, "FISHER_SAMPLES", 3)
@@ -76,14 +85,14 @@ def untouched_base(tiny_model_folder: Path) -> BaseModel:
 
 
 @pytest.fixture
-def open_workshop(untouched_base: BaseModel) -> Callable[..., Workshop]:
-    """``open_workshop(**changed settings)``: a workshop over a fresh engine."""
+def open_context(untouched_base: BaseModel) -> Callable[..., LearningContext]:
+    """``open_context(**changed settings)``: a fresh engine and the rest."""
 
-    def make(**changes: object) -> Workshop:
+    def make(**changes: object) -> LearningContext:
         settings = LearningSettings.model_validate({**SETTINGS.model_dump(), **changes})
         # An engine installs itself into its base; a copy is far cheaper than loading again.
         engine = DiffusionEngine(copy.deepcopy(untouched_base), AdapterSettings(rank=2))
         backdrops = (Backdrop(np.zeros((16, 16, 3), np.uint8), "in the snow"),)
-        return Workshop(engine, settings, encode, backdrops, SamplingPlan(2, 2.0, 16, 16), 7)
+        return LearningContext(engine, settings, encode, backdrops, SamplingPlan(2, 2.0, 16, 16))
 
     return make
