@@ -15,7 +15,7 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.schedule import FLAT_SHARE, PlateauSchedule
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.trainer import ConceptTrainer
-from catalog_pipeline.records import Photo
+from catalog_pipeline.records import Concept, Photo
 from catalog_pipeline.settings import (
     AdapterSettings,
     BaseModelSettings,
@@ -161,7 +161,8 @@ def a_task() -> LearningTask:
         Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (24, 24, 3), dtype=np.uint8))
         for i in range(3)
     )
-    subject = Subject("mug", photos, "A", ("<A:0>", "<A:1>"))
+    concept = Concept("A", "A", "mug", "", ("<A:0>", "<A:1>"), "hash", 1)
+    subject = Subject(concept, photos, "A")
     return LearningTask((subject,), (), "fingerprint", 3)
 
 
@@ -184,7 +185,7 @@ def learn(
         ConceptTrainer(engine, settings).train(a_task(), checkpoint, on_step)
     except Killed:
         return steps, b""
-    tokens = token_part(engine, a_task().subjects[0].placeholder_tokens)
+    tokens = token_part(engine, a_task().subjects[0].concept.placeholder_tokens)
     return steps, encode_part(slot_part(engine, "A") | tokens)
 
 

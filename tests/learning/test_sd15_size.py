@@ -27,7 +27,7 @@ from catalog_pipeline.diffusion.parts import encode_part, slot_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.trainer import ConceptTrainer
-from catalog_pipeline.records import Photo
+from catalog_pipeline.records import Concept, Photo
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
 
 NEEDED_BYTES = 12e9
@@ -119,7 +119,8 @@ def a_task() -> LearningTask:
         Photo(f"{i}.jpg", str(i), rng.integers(0, 255, (320, 280, 3), dtype=np.uint8))
         for i in range(3)
     )
-    subject = Subject("mug", photos, "A", ("<A:0>", "<A:1>"))
+    concept = Concept("A", "A", "mug", "", ("<A:0>", "<A:1>"), "hash", 1)
+    subject = Subject(concept, photos, "A")
     return LearningTask((subject,), (), "f", 0)
 
 
