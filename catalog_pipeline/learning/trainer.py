@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -16,7 +17,6 @@ from catalog_pipeline.learning.checkpoint import (
     encode_state,
     restore_state,
 )
-from catalog_pipeline.learning.heldout import HeldOut
 from catalog_pipeline.learning.memory import derive_seed
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
@@ -35,7 +35,10 @@ class ConceptTrainer:
         self._settings = settings
 
     def train(
-        self, task: LearningTask, checkpoint: Checkpoint, on_step: Callable[[int, float], None]
+        self,
+        task: LearningTask,
+        checkpoint: Checkpoint | None = None,
+        on_step: Callable[[int, float], None] = lambda step, loss: None,
     ) -> LossCurve:
         """Train ``task`` to its last step and leave slots and tokens installed, frozen.
 
@@ -45,14 +48,15 @@ class ConceptTrainer:
         Raises:
             LearningError: the loss is no longer a number.
         """
-        generator = torch.Generator().manual_seed(task.seed)
-        self._install(task, generator)
+        self._install(task, torch.Generator().manual_seed(task.seed))
         run = _TaskRun(self._engine, self._settings, task)
-        run.resume(checkpoint)
+        if checkpoint is not None:
+            run.resume(checkpoint)
         while not run.finished:
             loss = run.advance()
             on_step(run.step, loss)
-            if run.step % self._settings.checkpoint_every == 0 and not run.finished:
+            due = run.step % self._settings.checkpoint_every == 0 and not run.finished
+            if checkpoint is not None and due:
                 checkpoint.write(run.encode())
         run.freeze()
         return run.curve
@@ -105,7 +109,7 @@ class _TaskRun:
         views = settings.latent_views
         pools = tuple(self._make_pool(subject, task.seed, views) for subject in task.subjects)
         self._training_step = TrainingStep(engine, settings, task, pools)
-        self._heldout = self._make_heldout() if settings.early_stop.enabled else None
+        self._heldout = self._make_heldout() if settings.early_stop.enabled else []
         self._schedule = PlateauSchedule(settings.steps * len(task.subjects), settings.early_stop)
         self._recent = torch.full((_CURVE_EVERY,), torch.nan, dtype=torch.float64)
         # Everything besides weights and optimiser that changes from step to step.
@@ -141,9 +145,9 @@ class _TaskRun:
         self.step += 1
         value = loss.item()
         _check_finite(value, self.step)
-        if self._heldout is not None and self._schedule.checks_at(self.step):
+        if self._schedule.checks_at(self.step):
             self._engine.adapter.parameters_changed()
-            self._schedule.observe(self.step, self._heldout.loss())
+            self._schedule.observe(self.step, self._heldout_loss())
         self._recent[self.step % _CURVE_EVERY] = value
         if self.step % _CURVE_EVERY == 0 or self.finished:
             self.curve.append((self.step, float(self._recent.nanmean())))
@@ -158,27 +162,16 @@ class _TaskRun:
 
     def encode(self) -> bytes:
         """The bytes from which :meth:`resume` goes on."""
-        return encode_state(
-            self._task.fingerprint,
-            self.step,
-            self._parameters,
-            self._optimizer,
-            self.curve,
-            self._extra,
-        )
+        task, parameters = self._task.fingerprint, self._parameters
+        return encode_state(task, self.step, parameters, self._optimizer, self.curve, self._extra)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from ``checkpoint`` if it holds a state of this very task."""
         data = checkpoint.read()
         if data is None:
             return
-        found = restore_state(
-            data,
-            self._task.fingerprint,
-            self._parameters,
-            self._optimizer,
-            self._extra,
-        )
+        task, parameters = self._task.fingerprint, self._parameters
+        found = restore_state(data, task, parameters, self._optimizer, self._extra)
         if found is not None:
             self.step, self.curve = found
 
@@ -186,14 +179,17 @@ class _TaskRun:
         backdrops = self._task.backdrops
         return training_pool(self._engine, subject.photos, backdrops, seed, views_per_photo)
 
-    def _make_heldout(self) -> HeldOut:
+    def _make_heldout(self) -> list[TrainingPool]:
         """Views of another seed: same photos, other crops, places and scenes."""
-        wanted = self._settings.early_stop.heldout_views
-        pools = []
-        for subject in self._task.subjects:
-            each = max(3, math.ceil(wanted / len(subject.photos)))
-            pools.append(self._make_pool(subject, self._task.seed + 1, each))
-        return HeldOut(self._engine, self._training_step, self._task.subjects, tuple(pools))
+        wanted, seed = self._settings.early_stop.heldout_views, self._task.seed + 1
+        return [
+            self._make_pool(subject, seed, max(3, math.ceil(wanted / len(subject.photos))))
+            for subject in self._task.subjects
+        ]
+
+    def _heldout_loss(self) -> float:
+        pairs = zip(self._task.subjects, self._heldout, strict=True)
+        return statistics.fmean(self._training_step.heldout_loss(*pair) for pair in pairs)
 
 
 def _check_finite(loss: float, step: int) -> None:

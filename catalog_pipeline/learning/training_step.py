@@ -108,6 +108,30 @@ class TrainingStep:
             terms[f"regulariser/{number}"] = regulariser.weight * regulariser.loss(context)
         return total_loss(terms, losses), terms
 
+    def loss_of_views(
+        self, subject: Subject, pool: TrainingPool, views: Tensor, noise: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """The concept's term ``(batch,)`` on ``views`` with this noise and these timesteps."""
+        noisy_latents, target = add_noise(self.scheduler, pool.latents[views], noise, timesteps)
+        encoder_hidden_states, masks, route = self.instance_prompts(subject, pool, views)
+        model_pred = self._engine.predict(
+            noisy_latents, timesteps, encoder_hidden_states, masks, route
+        )
+        return noise_loss(model_pred, target, pool.weights[views])
+
+    @torch.no_grad()
+    def heldout_loss(self, subject: Subject, pool: TrainingPool) -> float:
+        """A fixed question: the mean loss on the whole views of ``pool``, never trained on.
+
+        Noise and timesteps are fixed, so that two answers differ by the weights alone.
+        """
+        latents = pool.latents[pool.whole]
+        noise, _ = self.draw(latents, torch.Generator().manual_seed(0))
+        # The middles of equal parts of the schedule, so that every noise level is asked.
+        shares = (torch.arange(len(latents)) + 0.5) / len(latents)
+        timesteps = (shares * self.scheduler.config.num_train_timesteps).long().to(latents.device)
+        return float(self.loss_of_views(subject, pool, pool.whole, noise, timesteps).mean())
+
     def draw(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise like ``latents`` and timesteps ``(batch,)``, both drawn on the CPU."""
         noise = torch.randn(latents.shape, generator=generator)

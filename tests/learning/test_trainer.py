@@ -12,7 +12,6 @@ from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.augmentation import Backdrop
-from catalog_pipeline.learning.heldout import HeldOut
 from catalog_pipeline.learning.memory import LatentBank, render_prior
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
@@ -152,7 +151,7 @@ def test_a_shared_slot_goes_on_from_the_last_task_and_replays(engine, monkeypatc
         return loss, terms
 
     monkeypatch.setattr(TrainingStep, "__call__", spy)
-    ConceptTrainer(engine, SETTINGS).train(task, MemoryCheckpoint(), lambda *_: None)
+    ConceptTrainer(engine, SETTINGS).train(task)
     assert names == {"concept", "prior", "replay", "distillation"}
     after = slot_part(engine, "shared")
     assert any(not torch.equal(before[k], after[k]) for k in before)
@@ -184,7 +183,7 @@ def test_epsilon_models_learn_too(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_task(engine):
     huge = SETTINGS.model_copy(update={"adapter_lr": 1e30})
     with pytest.raises(LearningError, match="adapter_lr"):
-        ConceptTrainer(engine, huge).train(make_task(), MemoryCheckpoint(), lambda *_: None)
+        ConceptTrainer(engine, huge).train(make_task())
 
 
 def test_learning_rate_warms_up_stays_and_falls():
@@ -241,10 +240,8 @@ def heldout_losses(engine: DiffusionEngine, task: LearningTask) -> list[float]:
     """The loss of each subject on views that are not trained on, noise and timesteps fixed."""
     pools = tuple(training_pool(engine, s.photos, (), 1, 3) for s in task.subjects)
     step = TrainingStep(engine, SHORT, task, pools)
-    return [
-        HeldOut(engine, step, (subject,), (pool,)).loss()
-        for subject, pool in zip(task.subjects, pools, strict=True)
-    ]
+    pairs = zip(task.subjects, pools, strict=True)
+    return [step.heldout_loss(subject, pool) for subject, pool in pairs]
 
 
 def test_two_subjects_are_both_learned_in_slots_of_their_own(engine):

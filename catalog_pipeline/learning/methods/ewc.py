@@ -13,7 +13,6 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.method import LearningContext
 from catalog_pipeline.learning.methods.shared_slot import SharedSlot
-from catalog_pipeline.learning.objective import add_noise, noise_loss
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.regulariser import Regulariser, StepContext
 from catalog_pipeline.learning.task import LearningTask
@@ -131,10 +130,7 @@ def diagonal_fisher(
     for _ in range(samples):
         view = torch.randint(len(pool.instance_prompts), (1,), generator=generator)
         noise, timesteps = step.draw(pool.latents[view], generator)
-        noisy_latents, target = add_noise(step.scheduler, pool.latents[view], noise, timesteps)
-        encoder_hidden_states, masks, route = step.instance_prompts(subject, pool, view)
-        model_pred = engine.predict(noisy_latents, timesteps, encoder_hidden_states, masks, route)
-        loss = noise_loss(model_pred, target, pool.weights[view]).sum()
+        loss = step.loss_of_views(subject, pool, view, noise, timesteps).sum()
         for sum_, grad in zip(total, torch.autograd.grad(loss, parameters), strict=True):
             sum_ += grad**2
     for parameter in parameters:

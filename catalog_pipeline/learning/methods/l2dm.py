@@ -64,22 +64,16 @@ class Replay(L2dm):
     """Replay of exemplars alone (first term of Eq. 4); ``prior`` adds the prior loss."""
 
     name = "replay"
+    switched_off = "distillation_weight"
 
     def __init__(self, context: LearningContext, *, prior: bool = False) -> None:
         super().__init__(context)
-        self.losses = self.losses.model_copy(update=_without("distillation_weight", prior))
+        off = {self.switched_off: 0.0} | ({} if prior else {"prior_weight": 0.0})
+        self.losses = self.losses.model_copy(update=off)
 
 
-class Distillation(L2dm):
+class Distillation(Replay):
     """Distillation on exemplars alone (Eq. 6, alpha = 0); ``prior`` adds the prior loss."""
 
     name = "distillation"
-
-    def __init__(self, context: LearningContext, *, prior: bool = False) -> None:
-        super().__init__(context)
-        self.losses = self.losses.model_copy(update=_without("replay_weight", prior))
-
-
-def _without(weight: str, prior: bool) -> dict[str, float]:
-    """Zero for ``weight``, and for the prior loss's too unless ``prior``."""
-    return {weight: 0.0} | ({} if prior else {"prior_weight": 0.0})
+    switched_off = "replay_weight"

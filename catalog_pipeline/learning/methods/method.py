@@ -152,8 +152,7 @@ class LifelongMethod(ABC):
         Raises:
             LearningError: the loss is no longer a number.
         """
-        trainer = ConceptTrainer(self.engine, self.settings)
-        curve = trainer.train(task, checkpoint or NoCheckpoint(), on_step)
+        curve = ConceptTrainer(self.engine, self.settings).train(task, checkpoint, on_step)
         parts = self.parts(task)
         for subject in task.subjects:
             concept = subject.concept
@@ -209,14 +208,3 @@ class LifelongMethod(ABC):
                 "foundation": {k: hashlib.sha256(data).hexdigest() for k, data in parts.items()},
             }
         )
-
-
-class NoCheckpoint:
-    """For whoever keeps whole tasks; inside one it starts again."""
-
-    def read(self) -> bytes | None:
-        """Nothing was kept."""
-        return None
-
-    def write(self, data: bytes) -> None:
-        """Nothing is kept."""

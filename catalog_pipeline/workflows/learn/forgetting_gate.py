@@ -59,10 +59,12 @@ def open_gate(
     from catalog_pipeline.learning.memory import refreshed
 
     exact, count = method.exact, settings.gate_retention_concepts
-    plan = _probe_plan(tools) if exact else tools.plan
-    images = 1 if exact else settings.gate_images
+    plan, images = tools.plan, settings.gate_images
+    if exact:
+        plan, images = replace(plan, steps=min(_PROBE_STEPS, plan.steps)), 1
+        count = min(1, count)
     earlier = []
-    for known in refreshed(method.learned, min(1, count) if exact else count, concept.task - 1):
+    for known in refreshed(method.learned, count, concept.task - 1):
         if method.install(known):
             pictures = render_samples(tools, method, known, images, settings.seed, plan)
             photos = method.collection.remembered(known).features
@@ -136,10 +138,6 @@ def require_untouched_parts(
             f"{parent.version}; expected every part of another SKU to keep its hash; the head "
             "stays as it was; this is an error of the program, please report it"
         )
-
-
-def _probe_plan(tools: LearningTools) -> SamplingPlan:
-    return replace(tools.plan, steps=min(_PROBE_STEPS, tools.plan.steps))
 
 
 def _compare(tools: LearningTools, item: _Earlier, after: Sequence[Pixels]) -> Comparison:

@@ -101,6 +101,8 @@ def draft_concept(
     """The concept of ``card`` as the task after ``parent`` will learn it, without figures."""
     from catalog_pipeline.diffusion.text import placeholder_tokens
 
+    # SKUs that were learned anew count again.
+    tasks_so_far = max((concept.task for concept in parent.concepts), default=0) if parent else 0
     return Concept(
         sku=card.sku,
         name=card.name,
@@ -109,7 +111,7 @@ def draft_concept(
         placeholder_tokens=placeholder_tokens(card.sku, tokens),
         photos_hash=photos,
         config_hash=config,
-        task=1 + tasks_so_far(parent) if parent else 1,
+        task=1 + tasks_so_far,
     )
 
 
@@ -164,8 +166,3 @@ def load_backdrops(
     backdrops = render_backdrops(tools.engine, phrases, tools.plan, settings.seed)
     objects.put(key, encode_backdrops(backdrops))
     return backdrops
-
-
-def tasks_so_far(version: AdapterVersion) -> int:
-    """How many tasks led to ``version``, SKUs learned anew counted again."""
-    return max((concept.task for concept in version.concepts), default=0)
