@@ -143,6 +143,29 @@ class IndexReport:
 
 # --- learning ----------------------------------------------------------------
 
+SHARED = "shared"
+"""The part, and the adapter slot, of a whole collection (``adapter.slots: shared``)."""
+
+
+def concept_part(sku: str) -> str:
+    """The part that holds the token rows of ``sku``, and its own slot where it has one."""
+    return f"concept/{sku}"
+
+
+def memory_part(sku: str) -> str:
+    """The part that holds what is remembered of the photos of ``sku``."""
+    return f"memory/{sku}"
+
+
+def curve_part(sku: str) -> str:
+    """The part that holds the training loss of ``sku`` over steps."""
+    return f"curve/{sku}"
+
+
+def part_owner(name: str) -> str:
+    """The SKU that the part ``name`` belongs to; empty for the collection's own."""
+    return name.partition("/")[2]
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -175,9 +198,9 @@ class AdapterVersion:
     """One immutable state of a collection; ``version`` hashes everything below it.
 
     ``parts`` maps a part's name to the SHA-256 of its immutable safetensors blob:
-    ``shared``, ``concept/<sku>``, ``memory/<sku>`` and ``curve/<sku>`` (the loss over
-    steps). Parts that a task did not touch keep their hash, so disk and upload grow
-    by one SKU a task, not by all.
+    :data:`SHARED`, :func:`concept_part`, :func:`memory_part` and :func:`curve_part` name
+    them. Parts that a task did not touch keep their hash, so disk and upload grow by
+    one SKU a task, not by all.
     """
 
     version: str

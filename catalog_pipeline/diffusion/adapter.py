@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.diffusion.routed_linear import RoutedLinear, slot_key
+from catalog_pipeline.records import SHARED
 from catalog_pipeline.settings import AdapterSettings
 
 _ROUTES_IN_USE = 2
@@ -272,3 +273,8 @@ class ConceptAdapter:
             masks = self._base.position_masks(self.route.masks, positions)[:, list(regions)]
             self._masks[key] = masks.to(dtype).transpose(1, 2).repeat_interleave(rank, 2)
         return self._masks[key]
+
+
+def slot_of(sku: str, settings: AdapterSettings) -> str:
+    """The slot of ``sku``: its own, or the collection's shared one."""
+    return sku if settings.slots == "per_concept" else SHARED

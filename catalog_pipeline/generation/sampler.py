@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from catalog_pipeline.diffusion.adapter import slot_of
 from catalog_pipeline.diffusion.parts import install_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
@@ -20,7 +21,14 @@ from catalog_pipeline.generation.scene_regions import (
     region_prompts,
     silent_steps,
 )
-from catalog_pipeline.records import AttentionControl, Concept, Pixels, RenderJob
+from catalog_pipeline.records import (
+    SHARED,
+    AttentionControl,
+    Concept,
+    Pixels,
+    RenderJob,
+    concept_part,
+)
 from catalog_pipeline.settings import AdapterSettings
 
 _RESIDENT_CONCEPTS = 256
@@ -139,7 +147,7 @@ class SceneSampler:
         )
 
     def _slot(self, sku: str) -> str:
-        return sku if self._settings.slots == "per_concept" else "shared"
+        return slot_of(sku, self._settings)
 
     def _load(self, sku: str, concepts: Mapping[str, Concept]) -> None:
         if sku not in concepts:
@@ -152,11 +160,11 @@ class SceneSampler:
             return
         slot = self._slot(sku)
         try:
-            if slot == "shared" and slot not in self._engine.adapter.slots:
-                install_part(self._engine, self._read_part("shared"), slot=slot)
+            if slot == SHARED and slot not in self._engine.adapter.slots:
+                install_part(self._engine, self._read_part(SHARED), slot=slot)
             install_part(
                 self._engine,
-                self._read_part(f"concept/{sku}"),
+                self._read_part(concept_part(sku)),
                 slot=slot if slot == sku else None,
                 tokens=concepts[sku].placeholder_tokens,
             )

@@ -47,7 +47,7 @@ class View:
 
     Attributes:
         pixels: ``(side, side, 3)``.
-        prompt: holds ``{concept}`` where the product's identifier goes.
+        instance_prompt: holds ``{concept}`` where the product's identifier goes.
         weight: ``(side, side)`` loss weight of each pixel.
         region: ``(side, side)`` in [0, 1]; where the concept's slot acts.
         backdrop_prompt: what the rest of the picture reads, or ``None`` when
@@ -55,7 +55,7 @@ class View:
     """
 
     pixels: Pixels
-    prompt: str
+    instance_prompt: str
     weight: Weights
     region: Weights
     backdrop_prompt: str | None
@@ -195,8 +195,8 @@ def make_views(
     others have one: it would teach the surroundings, or the hand, as much as the product.
     """
     views: list[View] = []
-    told_apart = [photo for photo in photos if photo.mask is not None]
-    for photo in told_apart if len(told_apart) >= _ENOUGH_MASKS else photos:
+    masked = [photo for photo in photos if photo.mask is not None]
+    for photo in masked if len(masked) >= _ENOUGH_MASKS else photos:
         cutout = cut_out(photo) if backdrops else None
         for index in range(views_per_photo):
             if cutout is None or index % 5 < 2:

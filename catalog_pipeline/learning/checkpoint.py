@@ -1,4 +1,4 @@
-"""The state of an interrupted task, as safetensors bytes: parameters, optimiser, random numbers.
+"""The state of an interrupted task, as safetensors bytes: parameters and optimiser.
 
 A task that is killed and started again continues from its last checkpoint and
 ends with the same bytes as an undisturbed run on the same machine.
@@ -35,7 +35,6 @@ def encode_state(
     step: int,
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
     curve: LossCurve,
     extra: Mapping[str, Tensor],
 ) -> bytes:
@@ -43,8 +42,7 @@ def encode_state(
 
     ``extra`` tensors are the state of anything else that changes from step to step.
     """
-    tensors: dict[str, Tensor] = {"generator": generator.get_state()}
-    tensors |= {f"extra/{name}": value.clone() for name, value in extra.items()}
+    tensors: dict[str, Tensor] = {f"extra/{name}": value.clone() for name, value in extra.items()}
     for index, parameter in enumerate(parameters):
         tensors[f"parameter/{index}"] = parameter.detach().cpu().contiguous()
         for name, value in optimizer.state[parameter].items():
@@ -58,7 +56,6 @@ def restore_state(
     fingerprint: str,
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
     extra: Mapping[str, Tensor],
 ) -> tuple[int, LossCurve] | None:
     """Put a state of :func:`encode_state` back; returns ``(finished steps, curve)``.
@@ -88,7 +85,6 @@ def restore_state(
             names = [name for name in tensors if name.startswith(prefix)]
             state[index] = {name.removeprefix(prefix): tensors[name] for name in names}
     optimizer.load_state_dict({"state": state, "param_groups": _groups(optimizer)})
-    generator.set_state(tensors["generator"])
     curve = [(int(step), float(loss)) for step, loss in json.loads(header["curve"])]
     return int(header["step"]), curve
 

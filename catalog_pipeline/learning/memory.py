@@ -28,7 +28,7 @@ from catalog_pipeline.records import Concept, Features, Pixels
 from catalog_pipeline.safetensors_header import read_metadata
 
 Encode = Callable[[Sequence[Pixels]], Features]
-"""Pictures -> L2-normalised features ``(images, width)``; given by the caller."""
+"""Pictures -> L2-normalised features ``(images, width)``; the caller supplies it."""
 
 MEMORY_PROMPTS = ("a photo of a {concept}", "a picture of a {concept}")
 
@@ -38,7 +38,6 @@ class RememberedConcept:
     """One concept of the long-term bank: features ``(photos, width)`` and prompts, no pixels."""
 
     concept: Concept
-    slot: str
     prompts: tuple[str, ...]
     features: Features
 
@@ -90,6 +89,7 @@ def recall_exemplars(
     remembered: Sequence[RememberedConcept],
     encode: Encode,
     *,
+    slot: str,
     candidates: int,
     exemplars: int,
     plan: SamplingPlan,
@@ -98,10 +98,10 @@ def recall_exemplars(
 ) -> LatentBank:
     """The short-term bank: ``exemplars`` latents of every concept, rendered by the current student.
 
-    ``rainbow`` renders ``candidates`` images a concept and keeps the best by
-    Eq. (5); ``random`` renders the exemplars alone and keeps them all, which is
-    a uniform choice among candidates without their cost. Deterministic in
-    ``seed`` and the student.
+    All pass through ``slot``. ``rainbow`` renders ``candidates`` images a concept
+    and keeps the best by Eq. (5); ``random`` renders the exemplars alone and keeps
+    them all, which is a uniform choice among candidates without their cost.
+    Deterministic in ``seed`` and the student.
     """
     if selection == "random":
         candidates = exemplars
@@ -112,7 +112,7 @@ def recall_exemplars(
             for i in range(candidates)
         ]
         seeds = [derive_seed(seed, item.concept.sku, i) for i in range(candidates)]
-        batch = [RegionalPrompt((prompt,), (item.slot,)) for prompt in prompts]
+        batch = [RegionalPrompt((prompt,), (slot,)) for prompt in prompts]
         latents = engine.sample(batch, seeds, plan)
         features = encode(engine.decode(latents)) if selection == "rainbow" else item.features
         rendered.append((item, prompts, latents, features))

@@ -23,14 +23,14 @@ class TrainingPool:
         latents: ``(views, channels, h, w)``, scaled.
         weights: ``(views, 1, h, w)`` loss weights.
         regions: ``(views, 1, h, w)`` where the concept's slot acts.
-        prompts: with ``{concept}``; ``backdrop_prompts``: ``None`` for whole-image views.
+        instance_prompts: with ``{concept}``; ``backdrop_prompts``: ``None`` for whole-image views.
         whole: indices of whole-image views; ``split``: of those with a backdrop region.
     """
 
     latents: Tensor
     weights: Tensor
     regions: Tensor
-    prompts: tuple[str, ...]
+    instance_prompts: tuple[str, ...]
     backdrop_prompts: tuple[str | None, ...]
     whole: Tensor
     split: Tensor
@@ -73,7 +73,7 @@ def encode_views(engine: DiffusionEngine, views: Sequence[View]) -> TrainingPool
         latents=latents,
         weights=_shrink([view.weight for view in views], size).to(latents.device),
         regions=_shrink([view.region for view in views], size).to(latents.device),
-        prompts=tuple(view.prompt for view in views),
+        instance_prompts=tuple(view.instance_prompt for view in views),
         backdrop_prompts=tuple(view.backdrop_prompt for view in views),
         whole=torch.tensor(whole, dtype=torch.long),
         split=torch.tensor(split, dtype=torch.long),

@@ -1,13 +1,14 @@
-"""What one task of lifelong learning is given."""
+"""What one task of lifelong learning is made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.memory import LatentBank
 from catalog_pipeline.learning.regulariser import Regulariser
-from catalog_pipeline.records import Photo
+from catalog_pipeline.records import Concept, Photo
+from catalog_pipeline.settings import LossSettings
 
 TEACHER_SLOT = "shared@teacher"
 
@@ -17,24 +18,17 @@ class Subject:
     """One new concept of a task.
 
     Attributes:
-        class_noun: where ``placeholder_tokens`` start.
         slot: the adapter slot that is trained.
         fresh_slot: start the slot from scratch; else go on with the installed one.
         routed_slot: the slot that prompts of the concept pass through, where that
             is a compound which ``slot`` is part of; by default ``slot`` itself.
     """
 
-    class_noun: str
+    concept: Concept
     photos: tuple[Photo, ...]
     slot: str
-    placeholder_tokens: tuple[str, ...]
     fresh_slot: bool = True
     routed_slot: str | None = None
-
-    @property
-    def identifier(self) -> str:
-        """The words that name the concept in a training prompt."""
-        return " ".join((*self.placeholder_tokens, self.class_noun))
 
     @property
     def route(self) -> str:
@@ -49,24 +43,25 @@ class LearningTask:
     Attributes:
         subjects: the new concepts, one or several; they take turns, step by step,
             so a task of ``n`` subjects has ``n * settings.steps`` steps.
-        prior, exemplars: banks of Eqs. (3) and (4), arXiv:2309.04430; ``None``
-            where the slot is the concept's own, since no other prompt is routed
-            through it and the gradient of these terms is zero.
-        regularisers: further terms of the loss, of rival methods.
         fingerprint: hash of all inputs; a checkpoint of another one is not resumed.
-        seed: of views, initial values, timesteps and noise.
-        seed_each_step: draw each step from a seed of its own, so that two methods
-            that differ in their other terms see the same views, timesteps and noise.
+        seed: of views and initial values; each step draws timesteps and noise from a
+            seed of its own, so that two methods that differ in their other terms see
+            the same ones.
+        losses: weights of the terms.
+        prior, exemplars: banks of Eqs. (3) and (4), arXiv:2309.04430; ``None``
+            where no term reads them. With a slot of the concept's own none does: no
+            other prompt is routed through it, so the gradient of these terms is zero.
+        regularisers: further terms of the loss, of rival methods.
     """
 
     subjects: tuple[Subject, ...]
     backdrops: tuple[Backdrop, ...]
     fingerprint: str
     seed: int
+    losses: LossSettings = field(default_factory=LossSettings)
     prior: LatentBank | None = None
     exemplars: LatentBank | None = None
     regularisers: tuple[Regulariser, ...] = ()
-    seed_each_step: bool = False
 
     @property
     def slots(self) -> tuple[str, ...]:

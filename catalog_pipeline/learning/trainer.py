@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -17,11 +18,10 @@ from catalog_pipeline.learning.checkpoint import (
     restore_state,
 )
 from catalog_pipeline.learning.memory import derive_seed
-from catalog_pipeline.learning.objective import total_loss
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
-from catalog_pipeline.learning.terms import HeldOut, LossTerms
+from catalog_pipeline.learning.training_step import TrainingStep
 from catalog_pipeline.settings import LearningSettings
 
 _CURVE_EVERY = 10
@@ -35,7 +35,10 @@ class ConceptTrainer:
         self._settings = settings
 
     def train(
-        self, task: LearningTask, checkpoint: Checkpoint, on_step: Callable[[int, float], None]
+        self,
+        task: LearningTask,
+        checkpoint: Checkpoint | None = None,
+        on_step: Callable[[int, float], None] = lambda step, loss: None,
     ) -> LossCurve:
         """Train ``task`` to its last step and leave slots and tokens installed, frozen.
 
@@ -45,14 +48,15 @@ class ConceptTrainer:
         Raises:
             LearningError: the loss is no longer a number.
         """
-        generator = torch.Generator().manual_seed(task.seed)
-        self._install(task, generator)
-        run = _TaskRun(self._engine, self._settings, task, generator)
-        run.resume(checkpoint)
+        self._install(task, torch.Generator().manual_seed(task.seed))
+        run = _TaskRun(self._engine, self._settings, task)
+        if checkpoint is not None:
+            run.resume(checkpoint)
         while not run.finished:
             loss = run.advance()
             on_step(run.step, loss)
-            if run.step % self._settings.checkpoint_every == 0 and not run.finished:
+            due = run.step % self._settings.checkpoint_every == 0 and not run.finished
+            if checkpoint is not None and due:
                 checkpoint.write(run.encode())
         run.freeze()
         return run.curve
@@ -68,8 +72,8 @@ class ConceptTrainer:
             self._install_tokens(subject, generator)
 
     def _install_tokens(self, subject: Subject, generator: torch.Generator) -> None:
-        start = self._engine.text.initial_vector(subject.class_noun)
-        for index, token in enumerate(subject.placeholder_tokens):
+        start = self._engine.text.initial_vector(subject.concept.class_noun)
+        for index, token in enumerate(subject.concept.placeholder_tokens):
             # All tokens but the first start slightly apart, else they would stay twins.
             noise = torch.randn(start.shape, generator=generator).to(start.device)
             self._engine.text.table.add(token, start + (0.02 * noise if index else 0 * noise))
@@ -79,16 +83,11 @@ class _TaskRun:
     """The state of a task between two steps."""
 
     def __init__(
-        self,
-        engine: DiffusionEngine,
-        settings: LearningSettings,
-        task: LearningTask,
-        generator: torch.Generator,
+        self, engine: DiffusionEngine, settings: LearningSettings, task: LearningTask
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._task = task
-        self._generator = generator
         self._adapter_parameters = [
             parameter for slot in task.slots for parameter in engine.adapter.parameters_of(slot)
         ]
@@ -96,7 +95,7 @@ class _TaskRun:
         self._token_parameters = [
             table.parameter_of(token)
             for subject in task.subjects
-            for token in subject.placeholder_tokens
+            for token in subject.concept.placeholder_tokens
         ]
         for parameter in self._parameters:
             parameter.requires_grad_(True)
@@ -109,14 +108,14 @@ class _TaskRun:
         )
         views = settings.latent_views
         pools = tuple(self._make_pool(subject, task.seed, views) for subject in task.subjects)
-        self._terms = LossTerms(engine, settings, task, pools)
-        self._heldout = self._make_heldout() if settings.early_stop.enabled else None
+        self._training_step = TrainingStep(engine, settings, task, pools)
+        self._heldout = self._make_heldout() if settings.early_stop.enabled else []
         self._schedule = PlateauSchedule(settings.steps * len(task.subjects), settings.early_stop)
         self._recent = torch.full((_CURVE_EVERY,), torch.nan, dtype=torch.float64)
         # Everything besides weights and optimiser that changes from step to step.
         self._extra = {
             "schedule": self._schedule.state,
-            "elastic": self._terms.elastic.state,
+            "elastic": self._training_step.elastic.state,
             "recent": self._recent,
         }
         self.step = 0
@@ -137,10 +136,8 @@ class _TaskRun:
         rates = (self._settings.adapter_lr, self._settings.token_lr)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        if self._task.seed_each_step:
-            self._generator.manual_seed(derive_seed(self._task.seed, "step", self.step))
-        terms = self._terms.of_step(self.step, self._generator)
-        loss = total_loss(terms, self._settings.losses)
+        seed = derive_seed(self._task.seed, "step", self.step)
+        loss, _ = self._training_step(self.step, torch.Generator().manual_seed(seed))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._adapter_parameters, self._settings.max_grad_norm)
@@ -148,9 +145,9 @@ class _TaskRun:
         self.step += 1
         value = loss.item()
         _check_finite(value, self.step)
-        if self._heldout is not None and self._schedule.checks_at(self.step):
+        if self._schedule.checks_at(self.step):
             self._engine.adapter.parameters_changed()
-            self._schedule.observe(self.step, self._heldout.loss())
+            self._schedule.observe(self.step, self._heldout_loss())
         self._recent[self.step % _CURVE_EVERY] = value
         if self.step % _CURVE_EVERY == 0 or self.finished:
             self.curve.append((self.step, float(self._recent.nanmean())))
@@ -165,29 +162,16 @@ class _TaskRun:
 
     def encode(self) -> bytes:
         """The bytes from which :meth:`resume` goes on."""
-        return encode_state(
-            self._task.fingerprint,
-            self.step,
-            self._parameters,
-            self._optimizer,
-            self._generator,
-            self.curve,
-            self._extra,
-        )
+        task, parameters = self._task.fingerprint, self._parameters
+        return encode_state(task, self.step, parameters, self._optimizer, self.curve, self._extra)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from ``checkpoint`` if it holds a state of this very task."""
         data = checkpoint.read()
         if data is None:
             return
-        found = restore_state(
-            data,
-            self._task.fingerprint,
-            self._parameters,
-            self._optimizer,
-            self._generator,
-            self._extra,
-        )
+        task, parameters = self._task.fingerprint, self._parameters
+        found = restore_state(data, task, parameters, self._optimizer, self._extra)
         if found is not None:
             self.step, self.curve = found
 
@@ -195,14 +179,17 @@ class _TaskRun:
         backdrops = self._task.backdrops
         return training_pool(self._engine, subject.photos, backdrops, seed, views_per_photo)
 
-    def _make_heldout(self) -> HeldOut:
+    def _make_heldout(self) -> list[TrainingPool]:
         """Views of another seed: same photos, other crops, places and scenes."""
-        wanted = self._settings.early_stop.heldout_views
-        pools = []
-        for subject in self._task.subjects:
-            each = max(3, math.ceil(wanted / len(subject.photos)))
-            pools.append(self._make_pool(subject, self._task.seed + 1, each))
-        return HeldOut(self._terms, self._task.subjects, tuple(pools))
+        wanted, seed = self._settings.early_stop.heldout_views, self._task.seed + 1
+        return [
+            self._make_pool(subject, seed, max(3, math.ceil(wanted / len(subject.photos))))
+            for subject in self._task.subjects
+        ]
+
+    def _heldout_loss(self) -> float:
+        pairs = zip(self._task.subjects, self._heldout, strict=True)
+        return statistics.fmean(self._training_step.heldout_loss(*pair) for pair in pairs)
 
 
 def _check_finite(loss: float, step: int) -> None:

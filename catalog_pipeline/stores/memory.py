@@ -7,17 +7,21 @@ feature vector and shares of colours do not.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from catalog_pipeline.canonical_json import canonical_sha256
 from catalog_pipeline.errors import IntegrityError, StoreError
-from catalog_pipeline.records import Features, Palette
+from catalog_pipeline.records import Features, Palette, memory_part
 from catalog_pipeline.safetensors_header import read_metadata
 
 MEMORY_SCHEMA_VERSION = 1
+ENCODER = "mobilenet_v2"
+"""Whose features a memory holds."""
 _TENSOR = "features"
 _PALETTE = "palette"
 
@@ -91,6 +95,12 @@ def decode_memory(data: bytes) -> MemoryEntry:
             f"{MEMORY_SCHEMA_VERSION}: upgrade catalog-pipeline"
         )
     return entry
+
+
+def memory_version(parts: Mapping[str, str]) -> str:
+    """Names the long-term memory of a version with ``parts``: a hash over its entries."""
+    kind = memory_part("")
+    return canonical_sha256({k: v for k, v in parts.items() if k.startswith(kind)})[:16]
 
 
 def _shares(sku: str, palette: Palette) -> Palette:

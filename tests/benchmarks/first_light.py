@@ -97,7 +97,11 @@ def report(kinds: dict[str, str], seconds: float, note: str) -> None:
     from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
     from catalog_pipeline.workflows.home import open_home
     from catalog_pipeline.workflows.learn.fidelity_gate import render_samples
-    from catalog_pipeline.workflows.learn.learning_inputs import open_tools
+    from catalog_pipeline.workflows.learn.learning_inputs import (
+        StoredCollection,
+        open_method,
+        open_tools,
+    )
 
     settings = load_settings()
     opened = open_home(settings)
@@ -106,17 +110,16 @@ def report(kinds: dict[str, str], seconds: float, note: str) -> None:
     version = store.current()
     assert version is not None
     tools = open_tools(settings)
-    from catalog_pipeline.diffusion.parts import install_part
+    method = open_method(tools, settings.learning, opened.objects)
+    method.open(StoredCollection(store, version, learned=""))
     from catalog_pipeline.evaluation.retention import cosine_to_photos
     from catalog_pipeline.stores.memory import decode_memory
 
     results: list[dict[str, Any]] = []
     sheet: list[list[np.ndarray]] = []
     for concept in sorted(version.concepts, key=lambda c: c.task):
-        data = store.read_part(version.parts[f"concept/{concept.sku}"])
-        install_part(tools.engine, data, slot=concept.sku, tokens=concept.placeholder_tokens)
         count, seed = settings.learning.gate_images, settings.learning.seed
-        samples = render_samples(tools, concept, concept.sku, count, seed)
+        samples = render_samples(tools, method, concept, count, seed)
         memory = decode_memory(store.read_part(version.parts[f"memory/{concept.sku}"]))
         final = float(cosine_to_photos(tools.encoder.encode(samples), memory.features))
         photos = validate_photo_set(open_home(settings), concept.sku).photos

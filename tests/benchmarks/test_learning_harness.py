@@ -14,8 +14,10 @@ from PIL import Image
 
 from catalog_pipeline.diffusion.base import hash_model_folder
 from catalog_pipeline.errors import ConfigurationError, IntegrityError
-from catalog_pipeline.learning.baselines.method import LifelongMethod, NewConcept, Workshop
-from catalog_pipeline.learning.baselines.registry import METHODS
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext, LifelongMethod
+from catalog_pipeline.learning.methods.registry import METHODS
+from catalog_pipeline.learning.task import LearningTask
 from catalog_pipeline.records import Features, Pixels
 from catalog_pipeline.settings import BaseModelSettings
 from tests.benchmarks.learning.cells import Cell, Choice, choose_cells, in_order
@@ -106,19 +108,19 @@ def figures_of(bench: Bench, cell: Cell) -> list[dict[str, object]]:
     return read
 
 
-def killed_before_task(make: Callable[[Workshop], LifelongMethod], task: int):
+def killed_before_task(make: Callable[[LearningContext], LifelongMethod], task: int):
     """``make``, but the method dies when task number ``task`` begins."""
 
-    def made(workshop: Workshop) -> LifelongMethod:
-        method = make(workshop)
-        learn = method.learn
+    def made(context: LearningContext) -> LifelongMethod:
+        method = make(context)
+        make_task = method.task
 
-        def learn_or_die(new: NewConcept) -> None:
+        def make_or_die(new: NewConcept) -> LearningTask:
             if new.concept.task == task:
                 raise Killed
-            learn(new)
+            return make_task(new)
 
-        method.learn = learn_or_die  # type: ignore[method-assign]
+        method.task = make_or_die  # type: ignore[method-assign]
         return method
 
     return made

@@ -48,7 +48,7 @@ def test_framed_photos_keep_the_whole_product():
         assert view.weight[is_red(view.pixels)].mean() > 0.9
         assert view.weight.min() < 0.2
         assert view.backdrop_prompt is None
-        assert "{concept}" in view.prompt
+        assert "{concept}" in view.instance_prompt
 
 
 def test_a_product_longer_than_the_short_side_still_gives_views():
@@ -63,7 +63,7 @@ def test_placed_cutouts_stand_inside_a_named_scene():
         assert 0.4 * SIDE < np.ptp(rows) + 1 < 0.9 * SIDE
         assert columns.min() > 0
         assert columns.max() < SIDE - 1
-        assert view.prompt.endswith("in the snow")
+        assert view.instance_prompt.endswith("in the snow")
         # The base knows its own scene: the product counts for most of the loss.
         assert view.weight[is_red(view.pixels)].min() > 0.9
         assert view.weight[0].max() == np.float32(0.2)
@@ -90,7 +90,7 @@ def test_views_are_seeded_and_fall_back_without_masks_or_scenes():
         views = make_views(
             photos, drops, side_px=SIDE, views_per_photo=5, rng=np.random.default_rng(3)
         )
-        return [view.prompt for view in views], views
+        return [view.instance_prompt for view in views], views
 
     first, views = texts([photo()], [DROP])
     assert first == texts([photo()], [DROP])[0]

@@ -21,6 +21,7 @@ from catalog_pipeline.learning.memory import (
 from tests.builders import make_concept
 
 PLAN = SamplingPlan(steps=2, guidance=2.0, width=16, height=16)
+HOW = {"slot": "shared", "plan": PLAN, "seed": 5}
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -88,7 +89,7 @@ def remember(engine, sku: str, features: np.ndarray) -> RememberedConcept:
     tokens = placeholder_tokens(sku, 1)
     engine.text.table.add(tokens[0], torch.randn(16, generator=torch.Generator().manual_seed(1)))
     concept = make_concept(sku, 1, placeholder_tokens=tokens)
-    return RememberedConcept(concept, "shared", ("a photo of a {concept}",), features)
+    return RememberedConcept(concept, ("a photo of a {concept}",), features)
 
 
 def test_short_term_bank_is_the_students_own_and_repeatable(engine):
@@ -96,8 +97,7 @@ def test_short_term_bank_is_the_students_own_and_repeatable(engine):
     features = unit(np.eye(3))
     items = [remember(engine, "A", features), remember(engine, "B", features)]
     banks = [
-        recall_exemplars(engine, items, encode, candidates=3, exemplars=2, plan=PLAN, seed=5)
-        for _ in range(2)
+        recall_exemplars(engine, items, encode, candidates=3, exemplars=2, **HOW) for _ in range(2)
     ]
     assert len(banks[0]) == 4
     assert banks[0].latents.shape == (4, 4, 4, 4)
@@ -105,7 +105,7 @@ def test_short_term_bank_is_the_students_own_and_repeatable(engine):
     assert banks[0].concepts == ("A", "A", "B", "B")
     assert torch.equal(banks[0].latents, banks[1].latents)
     with pytest.raises(ValueError, match="no remembered"):
-        recall_exemplars(engine, [], encode, candidates=1, exemplars=1, plan=PLAN, seed=0)
+        recall_exemplars(engine, [], encode, candidates=1, exemplars=1, **HOW)
 
 
 def recalled(engine, items, selection: str, **changes):
@@ -116,9 +116,7 @@ def recalled(engine, items, selection: str, **changes):
         return encode(images)
 
     counts = {"candidates": 4, "exemplars": 2, **changes}
-    bank = recall_exemplars(
-        engine, items, watching, plan=PLAN, seed=5, selection=selection, **counts
-    )
+    bank = recall_exemplars(engine, items, watching, selection=selection, **counts, **HOW)
     return bank, asked
 
 

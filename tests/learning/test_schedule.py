@@ -16,7 +16,7 @@ from catalog_pipeline.settings import (
     EarlyStopSettings,
     LearningSettings,
 )
-from tests.builders import make_photos
+from tests.builders import make_concept, make_photos
 from tests.learning.checkpoints import Killed, MemoryCheckpoint
 from tests.tiny_model import open_tiny_engine
 
@@ -136,7 +136,8 @@ SETTINGS = LearningSettings(
 
 
 def a_task() -> LearningTask:
-    subject = Subject("mug", make_photos(3, 24), "A", ("<A:0>", "<A:1>"))
+    concept = make_concept("A", 1, placeholder_tokens=("<A:0>", "<A:1>"))
+    subject = Subject(concept, make_photos(3, 24), "A")
     return LearningTask((subject,), (), "fingerprint", 3)
 
 
@@ -158,7 +159,7 @@ def learn(
         ConceptTrainer(engine, settings).train(a_task(), checkpoint, on_step)
     except Killed:
         return steps, b""
-    tokens = token_part(engine, a_task().subjects[0].placeholder_tokens)
+    tokens = token_part(engine, a_task().subjects[0].concept.placeholder_tokens)
     return steps, encode_part(slot_part(engine, "A") | tokens)
 
 

@@ -28,7 +28,7 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt,
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.trainer import ConceptTrainer
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
-from tests.builders import make_photos
+from tests.builders import make_concept, make_photos
 
 NEEDED_BYTES = 12e9
 SIDE = 256
@@ -114,7 +114,8 @@ def digest(module: nn.Module) -> str:
 
 
 def a_task() -> LearningTask:
-    subject = Subject("mug", make_photos(3, (320, 280)), "A", ("<A:0>", "<A:1>"))
+    concept = make_concept("A", 1, placeholder_tokens=("<A:0>", "<A:1>"))
+    subject = Subject(concept, make_photos(3, (320, 280)), "A")
     return LearningTask((subject,), (), "f", 0)
 
 

@@ -12,33 +12,36 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.augmentation import Backdrop
 from catalog_pipeline.learning.memory import LatentBank, render_prior
-from catalog_pipeline.learning.pool import training_pool
+from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import LearningTask, Subject
-from catalog_pipeline.learning.terms import HeldOut, LossTerms
 from catalog_pipeline.learning.trainer import ConceptTrainer
+from catalog_pipeline.learning.training_step import TrainingStep
+from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import (
     EarlyStopSettings,
     LearningSettings,
 )
-from tests.builders import make_photos
+from tests.builders import make_concept, make_photos
 from tests.learning.checkpoints import Killed, MemoryCheckpoint
 from tests.tiny_model import open_tiny_engine, write_tiny_model
 
 SETTINGS = LearningSettings(steps=12, checkpoint_every=5, latent_views=5, batch_size=2)
 
 
-def make_task(slot: str = "A", **changes) -> LearningTask:
-    subject = {
-        "class_noun": "mug",
-        "photos": make_photos(3, 24, masked=True),
-        "slot": slot,
-        "placeholder_tokens": ("<A:0>", "<A:1>"),
-        "fresh_slot": True,
-    }
-    subject |= {name: changes.pop(name) for name in list(changes) if name in subject}
+def named(noun: str, *tokens: str) -> Concept:
+    return make_concept(noun, 1, class_noun=noun, placeholder_tokens=tokens)
+
+
+def make_task(
+    slot: str = "A",
+    tokens: tuple[str, ...] = ("<A:0>", "<A:1>"),
+    fresh_slot: bool = True,
+    **changes,
+) -> LearningTask:
+    photos = make_photos(3, 24, masked=True)
     task = {
-        "subjects": (Subject(**subject),),
+        "subjects": (Subject(named("mug", *tokens), photos, slot, fresh_slot),),
         "backdrops": (Backdrop(np.zeros((16, 16, 3), np.uint8), "in the snow"),),
         "fingerprint": "f",
         "seed": 3,
@@ -48,7 +51,7 @@ def make_task(slot: str = "A", **changes) -> LearningTask:
 
 def learned_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
     (subject,) = task.subjects
-    tokens = token_part(engine, subject.placeholder_tokens)
+    tokens = token_part(engine, subject.concept.placeholder_tokens)
     return encode_part(slot_part(engine, subject.slot) | tokens)
 
 
@@ -93,12 +96,12 @@ def test_a_checkpoint_of_another_task_or_broken_bytes_start_afresh(tiny_model_fo
 
 
 def test_training_lowers_the_loss_and_leaves_base_and_neighbours_alone(engine):
-    run(engine, make_task("B", placeholder_tokens=("<B:0>",)))
-    neighbour = learned_bytes(engine, make_task("B", placeholder_tokens=("<B:0>",)))
+    run(engine, make_task("B", tokens=("<B:0>",)))
+    neighbour = learned_bytes(engine, make_task("B", tokens=("<B:0>",)))
     base = [p.clone() for p in engine.base.text_encoder.parameters() if p.shape[0] > 100]
     curve = run(engine, settings=LearningSettings(steps=120, latent_views=5, adapter_lr=1e-2))
     assert np.mean([loss for _, loss in curve[-3:]]) < np.mean([loss for _, loss in curve[:3]])
-    assert learned_bytes(engine, make_task("B", placeholder_tokens=("<B:0>",))) == neighbour
+    assert learned_bytes(engine, make_task("B", tokens=("<B:0>",))) == neighbour
     after = [p for p in engine.base.text_encoder.parameters() if p.shape[0] > 100]
     assert all(torch.equal(a, b) for a, b in zip(base, after, strict=True))
     assert not any(p.requires_grad for p in engine.adapter.parameters_of("A"))
@@ -111,18 +114,18 @@ def test_a_shared_slot_goes_on_from_the_last_task_and_replays(engine, monkeypatc
     prior = render_prior(engine, ["a mug", "a hat"], plan, 0)
     exemplars = LatentBank(prior.latents, ("a <A:0> mug",) * 2, ("A",) * 2)
     task = make_task(
-        "shared", placeholder_tokens=("<C:0>",), fresh_slot=False, prior=prior, exemplars=exemplars
+        "shared", tokens=("<C:0>",), fresh_slot=False, prior=prior, exemplars=exemplars
     )
     names: set[str] = set()
-    original = LossTerms.of_step
+    original = TrainingStep.__call__
 
     def spy(*args):
-        found = original(*args)
-        names.update(found)
-        return found
+        loss, terms = original(*args)
+        names.update(terms)
+        return loss, terms
 
-    monkeypatch.setattr(LossTerms, "of_step", spy)
-    ConceptTrainer(engine, SETTINGS).train(task, MemoryCheckpoint(), lambda *_: None)
+    monkeypatch.setattr(TrainingStep, "__call__", spy)
+    ConceptTrainer(engine, SETTINGS).train(task)
     assert names == {"concept", "prior", "replay", "distillation"}
     after = slot_part(engine, "shared")
     assert any(not torch.equal(before[k], after[k]) for k in before)
@@ -154,7 +157,7 @@ def test_epsilon_models_learn_too(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_task(engine):
     huge = SETTINGS.model_copy(update={"adapter_lr": 1e30})
     with pytest.raises(LearningError, match="adapter_lr"):
-        ConceptTrainer(engine, huge).train(make_task(), MemoryCheckpoint(), lambda *_: None)
+        ConceptTrainer(engine, huge).train(make_task())
 
 
 def test_learning_rate_warms_up_stays_and_falls():
@@ -175,14 +178,14 @@ SHORT = LearningSettings(steps=7, checkpoint_every=5, latent_views=2, batch_size
 
 def two_subjects(slots: tuple[str, str] = ("A", "B"), **changes) -> LearningTask:
     """A mug and a hat; the second goes on with the first's slot where they share it."""
-    first = make_task(slots[0], placeholder_tokens=("<A:0>",)).subjects[0]
+    first = make_task(slots[0], tokens=("<A:0>",)).subjects[0]
     photos = make_photos(3, 24, seed=9, sku="hat-")
-    second = Subject("hat", photos, slots[1], ("<B:0>",), fresh_slot=slots[0] != slots[1])
+    second = Subject(named("hat", "<B:0>"), photos, slots[1], fresh_slot=slots[0] != slots[1])
     return replace(make_task(), subjects=(first, second), **changes)
 
 
 def all_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
-    tensors = token_part(engine, [t for s in task.subjects for t in s.placeholder_tokens])
+    tensors = token_part(engine, [t for s in task.subjects for t in s.concept.placeholder_tokens])
     for slot in task.slots:
         tensors |= {f"{slot}/{name}": value for name, value in slot_part(engine, slot).items()}
     return encode_part(tensors)
@@ -190,13 +193,14 @@ def all_bytes(engine: DiffusionEngine, task: LearningTask) -> bytes:
 
 def test_subjects_take_turns_step_by_step(engine, monkeypatch):
     turns = []
-    original = LossTerms._concept_loss
+    original, group = TrainingStep.instance_prompts, TrainingPool.group
 
-    def spy(self, subject, pool, turn, generator):
-        turns.append((subject.slot, turn))
-        return original(self, subject, pool, turn, generator)
+    def spy(self, subject, pool, views):
+        turns[-1] = (subject.slot, turns[-1])
+        return original(self, subject, pool, views)
 
-    monkeypatch.setattr(LossTerms, "_concept_loss", spy)
+    monkeypatch.setattr(TrainingPool, "group", lambda p, turn: turns.append(turn) or group(p, turn))
+    monkeypatch.setattr(TrainingStep, "instance_prompts", spy)
     curve = run(engine, two_subjects(), settings=SHORT)
     assert turns == [(slot, turn) for turn in range(7) for slot in "AB"]
     assert curve[-1][0] == 14
@@ -205,11 +209,9 @@ def test_subjects_take_turns_step_by_step(engine, monkeypatch):
 def heldout_losses(engine: DiffusionEngine, task: LearningTask) -> list[float]:
     """The loss of each subject on views that are not trained on, noise and timesteps fixed."""
     pools = tuple(training_pool(engine, s.photos, (), 1, 3) for s in task.subjects)
-    terms = LossTerms(engine, SHORT, task, pools)
-    return [
-        HeldOut(terms, (subject,), (pool,)).loss()
-        for subject, pool in zip(task.subjects, pools, strict=True)
-    ]
+    step = TrainingStep(engine, SHORT, task, pools)
+    pairs = zip(task.subjects, pools, strict=True)
+    return [step.heldout_loss(subject, pool) for subject, pool in pairs]
 
 
 def test_two_subjects_are_both_learned_in_slots_of_their_own(engine):
@@ -220,8 +222,10 @@ def test_two_subjects_are_both_learned_in_slots_of_their_own(engine):
     run(engine, task, settings=settings.model_copy(update={"steps": 40}))
     assert all(b < a for a, b in zip(before, heldout_losses(engine, task), strict=True))
     for subject in task.subjects:
-        start = engine.text.initial_vector(subject.class_noun)
-        assert not torch.equal(engine.text.table.parameter_of(subject.placeholder_tokens[0]), start)
+        start = engine.text.initial_vector(subject.concept.class_noun)
+        assert not torch.equal(
+            engine.text.table.parameter_of(subject.concept.placeholder_tokens[0]), start
+        )
     first, second = (slot_part(engine, slot) for slot in task.slots)
     assert not any(torch.equal(first[name], second[name]) for name in first)
 
@@ -252,9 +256,9 @@ def test_a_task_of_two_subjects_is_deterministic_and_resumes_to_the_same_bytes(t
 
 
 def test_a_first_step_is_that_of_the_subject_alone(tiny_model_folder):
-    """Given a seed for each step, since a second subject draws initial values too."""
+    """Each step has a seed of its own, although a second subject draws initial values too."""
     alone, both = open_tiny_engine(tiny_model_folder), open_tiny_engine(tiny_model_folder)
-    task = two_subjects(seed_each_step=True)
+    task = two_subjects()
     first = replace(task, subjects=task.subjects[:1])
     once = SHORT.model_copy(update={"steps": 1})
     run(alone, first, settings=once)
@@ -271,8 +275,8 @@ def test_two_subjects_share_a_slot_that_is_trained_once_a_step(engine):
     ups = [v for n, v in slot_part(engine, "shared").items() if n.endswith(".up")]
     assert all(bool(up.any()) for up in ups)
     for subject in task.subjects:
-        start = engine.text.initial_vector(subject.class_noun)
-        row = engine.text.table.parameter_of(subject.placeholder_tokens[0])
+        start = engine.text.initial_vector(subject.concept.class_noun)
+        row = engine.text.table.parameter_of(subject.concept.placeholder_tokens[0])
         assert not torch.equal(row, start)
     before = slot_part(engine, "shared")
     again = replace(task, subjects=tuple(replace(s, fresh_slot=False) for s in task.subjects))
@@ -287,8 +291,8 @@ def test_two_subjects_replay_what_was_learned_before_them(engine):
     remembered = LatentBank(bank.latents, bank.prompts, ("A", "B"))
     task = two_subjects(("shared", "shared"), exemplars=remembered)
     renamed = tuple(
-        replace(s, fresh_slot=False, placeholder_tokens=(f"<{s.class_noun}-2:0>",))
-        for s in task.subjects
+        replace(s, fresh_slot=False, concept=named(s.concept.class_noun, f"<{s.slot}-{i}:0>"))
+        for i, s in enumerate(task.subjects)
     )
     old = token_part(engine, ("<A:0>", "<B:0>"))
     assert run(engine, replace(task, subjects=renamed), settings=SHORT) is not None

@@ -21,7 +21,6 @@ from tests.stores import (
     test_leases,
     test_objects,
 )
-from tests.stores.test_adapter_store import store  # noqa: F401
 from tests.stores.test_archive import archive  # noqa: F401
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from catalog_pipeline.catalog import photo_set
 from catalog_pipeline.catalog import s3 as photos_in_s3
 from catalog_pipeline.cli import app
+from catalog_pipeline.s3_client import open_s3_client
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores import s3 as objects_in_s3
 from catalog_pipeline.workflows.home import Home
@@ -81,7 +82,7 @@ def bucket(
 
 
 def put_photos(bucket: Bucket, folder: Path, make_photo: Callable[..., Path]) -> None:
-    client = photos_in_s3._open_client(bucket.s3)
+    client = open_s3_client(bucket.s3, "the test", retries={"mode": "standard"})
     for sku in SKUS:
         for n in range(PHOTOS):
             data = make_photo(folder / f"{sku}-{n}.png", seed=n + len(sku)).read_bytes()
@@ -111,13 +112,12 @@ def count(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos_in_s3.S3PhotoSource, "_open", download)
     monkeypatch.setattr(photo_set, "decode_photo", decode)
     for name, module in (("photos", photos_in_s3), ("objects", objects_in_s3)):
-        true_open = module._open_client
 
-        def open_client(s3: S3Settings, name: str = name, true_open: Any = true_open) -> Any:
+        def open_client(*arguments: Any, name: str = name, **options: Any) -> Any:
             bucket.clients[name] += 1
-            return true_open(s3)
+            return open_s3_client(*arguments, **options)
 
-        monkeypatch.setattr(module, "_open_client", open_client)
+        monkeypatch.setattr(module, "open_s3_client", open_client)
 
 
 def test_a_command_opens_one_home_and_reads_each_photo_once(bucket: Bucket) -> None:

@@ -13,10 +13,10 @@ from datetime import UTC, date, datetime
 
 from catalog_pipeline import __version__
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
-from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
+from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus, part_owner
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.stores.memory import memory_version
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.learn.learning_inputs import memory_version
 from catalog_pipeline.workflows.night.plan_night import decode_plan, plan_key, plan_night
 
 LEASE_WAIT_SECONDS = 600.0
@@ -178,7 +178,7 @@ def _forgotten(row: IndexRow) -> IndexRow:
 def _without(parent: AdapterVersion, sku: str) -> AdapterVersion:
     """The version after ``parent`` that no longer knows ``sku``."""
     concepts = tuple(concept for concept in parent.concepts if concept.sku != sku)
-    parts = {name: sha for name, sha in parent.parts.items() if name.partition("/")[2] != sku}
+    parts = {name: sha for name, sha in parent.parts.items() if part_owner(name) != sku}
     draft = replace(
         parent,
         version="",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.stores.loss_curves import read_curve
 from catalog_pipeline.workflows.evaluate.base_only import rendering_settings
 from catalog_pipeline.workflows.evaluate.history import (
     PastEvaluation,
@@ -21,7 +22,6 @@ from catalog_pipeline.workflows.evaluate.history import (
 )
 from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, FeatureExtractor, VersionFeatures
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.learn.loss_curves import read_curve
 from catalog_pipeline.workflows.models import check_base_model
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 from catalog_pipeline.workflows.report_pages import each_with_photos, write_page

@@ -12,12 +12,17 @@ import numpy as np
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.layouts import split_layout
-from catalog_pipeline.records import AdapterVersion, Concept, Features, RenderJob
-from catalog_pipeline.stores.memory import decode_memory
+from catalog_pipeline.records import (
+    SHARED,
+    AdapterVersion,
+    Concept,
+    Features,
+    RenderJob,
+    memory_part,
+)
+from catalog_pipeline.stores.memory import ENCODER, decode_memory
 from catalog_pipeline.workflows.evaluate.base_only import BasePictures
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.learn.learn_concepts import ENCODER
-from catalog_pipeline.workflows.learn.learning_inputs import SHARED
 from catalog_pipeline.workflows.models import check_same_base, open_engine, read_named_part
 from catalog_pipeline.workflows.progress import ProgressSink
 from catalog_pipeline.workflows.report_pages import each_with_photos
@@ -189,7 +194,7 @@ class FeatureExtractor:
 
     def _remembered(self, sku: str) -> Features:
         store = self.home.adapters(self.version.collection)
-        return decode_memory(read_named_part(store, self.version, f"memory/{sku}")).features
+        return decode_memory(read_named_part(store, self.version, memory_part(sku))).features
 
 
 class _BaseFeatures:

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.records import Concept, Features, Photo, Pixels
+from catalog_pipeline.canonical_json import canonical_sha256
+from catalog_pipeline.records import Concept, Pixels
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.objects import ObjectStore
-from catalog_pipeline.workflows.learn.learning_inputs import (
-    LearningTools,
-    digest,
-    identifier_prompts,
-)
+from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
 
 if TYPE_CHECKING:
-    from catalog_pipeline.diffusion.sampling import SamplingPlan
+    from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan
+    from catalog_pipeline.learning.methods.collection import NewConcept
+    from catalog_pipeline.learning.methods.method import LifelongMethod
 
 GATE_PROMPTS = (
     "a photo of a {concept}",
@@ -46,35 +45,39 @@ class FidelityReport:
 
 def render_samples(
     tools: LearningTools,
+    method: LifelongMethod,
     concept: Concept,
-    slot: str,
     count: int,
     seed: int,
     plan: SamplingPlan | None = None,
 ) -> list[Pixels]:
     """``count`` pictures of ``concept`` by the gate's prompts at fixed seeds.
 
-    ``plan`` is that of ``tools`` where none is given.
+    ``plan`` is that of ``tools`` by default.
     """
-    prompts = identifier_prompts(
-        concept, [GATE_PROMPTS[i % len(GATE_PROMPTS)] for i in range(count)]
-    )
-    return _render(tools, prompts, slot, _seeds(seed, "gate", count), plan or tools.plan)
+    templates = [GATE_PROMPTS[i % len(GATE_PROMPTS)] for i in range(count)]
+    prompts = [method.regional_prompt(template, concept) for template in templates]
+    return _render(tools, prompts, _seeds(seed, "gate", count), plan or tools.plan)
 
 
 def render_base_only(
     tools: LearningTools,
     settings: LearningSettings,
     count: int,
-    slot: str | None,
+    method: LifelongMethod | None,
     plan: SamplingPlan,
 ) -> tuple[Pixels, ...]:
-    """``count`` pictures of prompts that name no learned product, through ``slot``.
+    """``count`` pictures of prompts that name no learned product, as ``method`` routes them.
 
     ``None`` is the bare base, at any time: no task changes it.
     """
-    seeds = _seeds(settings.seed, "gate prior", count)
-    return tuple(_render(tools, base_only_prompts(settings, count), slot, seeds, plan))
+    from catalog_pipeline.diffusion.sampling import RegionalPrompt
+
+    prompts = [
+        method.regional_prompt(prompt, None) if method else RegionalPrompt((prompt,), (None,))
+        for prompt in base_only_prompts(settings, count)
+    ]
+    return tuple(_render(tools, prompts, _seeds(settings.seed, "gate prior", count), plan))
 
 
 def base_only_prompts(settings: LearningSettings, count: int) -> list[str]:
@@ -95,7 +98,7 @@ def cached_base_only(
         return ()
     prompts = base_only_prompts(settings, count)
     kind = {"seed": settings.seed, "plan": repr(tools.plan), "dtype": str(base.dtype)}
-    asked = digest({"prompts": prompts, **kind})
+    asked = canonical_sha256({"prompts": prompts, **kind})
     key = f"base/{base.content_hash[:16]}/prior-{asked[:16]}.safetensors"
     if objects.exists(key):
         return tuple(found.pixels for found in decode_backdrops(objects.read(key).data))
@@ -113,28 +116,19 @@ def _seeds(seed: int, name: str, count: int) -> list[int]:
 
 def _render(
     tools: LearningTools,
-    prompts: Sequence[str],
-    slot: str | None,
+    prompts: Sequence[RegionalPrompt],
     seeds: Sequence[int],
     plan: SamplingPlan,
 ) -> list[Pixels]:
-    from catalog_pipeline.diffusion.sampling import RegionalPrompt
-
     pictures: list[Pixels] = []
     for start in range(0, len(prompts), _BATCH):
         chunk = slice(start, start + _BATCH)
-        batch = [RegionalPrompt((prompt,), (slot,)) for prompt in prompts[chunk]]
-        pictures += tools.engine.decode(tools.engine.sample(batch, seeds[chunk], plan))
+        pictures += tools.engine.decode(tools.engine.sample(prompts[chunk], seeds[chunk], plan))
     return pictures
 
 
 def judge_new_concept(
-    tools: LearningTools,
-    concept: Concept,
-    slot: str,
-    photo_features: Features,
-    settings: LearningSettings,
-    ceiling_images: Sequence[Photo],
+    tools: LearningTools, method: LifelongMethod, new: NewConcept, settings: LearningSettings
 ) -> FidelityReport:
     """Render the candidate and compare it with its own photos.
 
@@ -147,21 +141,21 @@ def judge_new_concept(
         photo_ceiling,
     )
 
-    samples = render_samples(tools, concept, slot, settings.gate_images, settings.seed)
-    fidelity = float(cosine_to_photos(tools.encoder.encode(samples), photo_features))
-    ceiling = float(photo_ceiling(photo_features))
+    samples = render_samples(tools, method, new.concept, settings.gate_images, settings.seed)
+    fidelity = float(cosine_to_photos(tools.encoder.encode(samples), new.features))
+    ceiling = float(photo_ceiling(new.features))
     metrics = {
         "fidelity": fidelity,
         "ceiling": ceiling,
         "fidelity_share": float(fidelity_share(fidelity, ceiling)),
-        "photos": float(len(ceiling_images)),
+        "photos": float(len(new.photos)),
     }
     return FidelityReport(metrics, samples)
 
 
-def fidelity_complaint(result: FidelityReport, settings: LearningSettings) -> str:
+def fidelity_complaint(report: FidelityReport, settings: LearningSettings) -> str:
     """What was got and expected when the candidate does not look like its photos, else ``""``."""
-    share = result.metrics["fidelity_share"]
+    share = report.metrics["fidelity_share"]
     if share >= settings.gate_min_fidelity_share:
         return ""
     return (

@@ -26,29 +26,30 @@ from catalog_pipeline.records import (
     LearnOutcome,
     PhotoSet,
     SkuStatus,
+    curve_part,
+    memory_part,
 )
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
-from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+from catalog_pipeline.stores.loss_curves import encode_curve
+from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, encode_memory, memory_version
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
 from catalog_pipeline.workflows.learn.learning_inputs import (
-    SHARED,
     LearningTools,
     concept_config_hash,
-    memory_version,
+    open_method,
     open_tools,
     photos_hash,
 )
-from catalog_pipeline.workflows.learn.loss_curves import curve_part, encode_curve
 from catalog_pipeline.workflows.models import base_model_hash, check_base_model
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 if TYPE_CHECKING:
+    from catalog_pipeline.learning.methods.method import LifelongMethod
     from catalog_pipeline.workflows.learn.task_runner import LearnedPart
 
 LEASE_WAIT_SECONDS = 3600.0
-ENCODER = "mobilenet_v2"
 
 
 def learn_concepts(
@@ -115,6 +116,7 @@ class _LearningRun:
     progress: ProgressSink
     on_photo_set: Callable[[PhotoSet], None] | None
     tools: LearningTools | None = None
+    method: LifelongMethod | None = None
 
     def learn(self, row: IndexRow) -> LearnOutcome:
         """One SKU from photos to promoted version; failures of the SKU become an outcome."""
@@ -154,11 +156,9 @@ class _LearningRun:
             learned = self._train(store, parent, photo_set)
             parts = dict(parent.parts) if parent else {}
             sku = photo_set.sku.sku
-            parts[f"concept/{sku}"] = store.write_part(learned.concept_data)
-            if learned.shared_data is not None:
-                parts[SHARED] = store.write_part(learned.shared_data)
+            parts |= {name: store.write_part(data) for name, data in learned.parts.items()}
             entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
-            parts[f"memory/{sku}"] = store.write_part(encode_memory(entry))
+            parts[memory_part(sku)] = store.write_part(encode_memory(entry))
             parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
             require_untouched_parts(parent, parts, sku)
             version = self._publish(store, parent, learned.concept, parts, lease.fence)
@@ -185,9 +185,11 @@ class _LearningRun:
     ) -> LearnedPart:
         from catalog_pipeline.workflows.learn.task_runner import TaskRunner
 
-        if self.tools is None:
-            self.tools = open_tools(self.home.settings)
-        runner = TaskRunner(self.home.settings, self.home.objects, store, self.tools, self.progress)
+        settings, objects = self.home.settings, self.home.objects
+        if self.tools is None or self.method is None:
+            self.tools = open_tools(settings)
+            self.method = open_method(self.tools, settings.learning, objects)
+        runner = TaskRunner(settings, objects, store, self.tools, self.method, self.progress)
         return runner.run(parent, photo_set, photos_hash(photo_set), self._config())
 
     def _publish(

@@ -1,9 +1,8 @@
-"""RefusedCandidate candidates, kept for a person to look at.
+"""Refused candidates, kept for a person to look at.
 
 ``collections/<collection>/quarantine/<sku>-<fingerprint>/``::
 
-    concept.safetensors    what would have become the part concept/<sku>
-    shared.safetensors     what would have become the part shared (slots: shared only)
+    <kind>.safetensors     what would have become the part concept/<sku>, or shared
     pictures.png           why: before and after, or photos and samples
     report.json            figures of every try, tolerances, hashes
 
@@ -45,8 +44,7 @@ class RefusedCandidate:
     concept: Concept
     parent: AdapterVersion | None
     fingerprint: str
-    concept_data: bytes
-    shared_data: bytes | None
+    parts: Mapping[str, bytes]
     picture_png: bytes
     complaint: str
     advice: str
@@ -54,15 +52,14 @@ class RefusedCandidate:
     tries: tuple[dict[str, Any], ...]
 
 
-def quarantine(
+def keep_refused(
     objects: ObjectStore, store: AdapterStore, refused: RefusedCandidate, settings: LearningSettings
 ) -> QualityGateError:
     """Keep the candidate, its pictures and its figures; returns the error to raise."""
     sku = refused.concept.sku
     folder = f"collections/{store.collection}/quarantine/{sku}-{refused.fingerprint[:16]}/"
-    files = {"concept.safetensors": refused.concept_data, "pictures.png": refused.picture_png}
-    if refused.shared_data is not None:
-        files["shared.safetensors"] = refused.shared_data
+    files = {f"{n.partition('/')[0]}.safetensors": data for n, data in refused.parts.items()}
+    files["pictures.png"] = refused.picture_png
     for name, data in sorted(files.items()):
         objects.put(folder + name, data)
     report = _report(store.collection, refused, settings)
@@ -84,13 +81,13 @@ def quarantine(
     )
 
 
-def before_after_sheet(verdict: ForgettingReport) -> bytes:
+def before_after_sheet(report: ForgettingReport) -> bytes:
     """PNG: two rows, before and after, for what fell; the worst SKUs first, then the base."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 
-    shown = [*verdict.fallen[:_SKUS_SHOWN]]
-    if verdict.prior is not None and verdict.prior_fell:
-        shown.append(verdict.prior)
+    shown = [*report.fallen[:_SKUS_SHOWN]]
+    if report.prior is not None and report.prior_fell:
+        shown.append(report.prior)
     rows: list[list[Pixels]] = []
     captions: list[str] = []
     for found in shown:

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from catalog_pipeline.settings import LearningSettings, LossSettings
+from catalog_pipeline.canonical_json import canonical_sha256
+from catalog_pipeline.settings import LossSettings
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.workflows.learn.learning_inputs import digest
 
 if TYPE_CHECKING:
     from catalog_pipeline.learning.task import LearningTask
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Try:
-    """One training of a task: its settings, and the figures of the tries refused before it."""
+    """One training of a task, and the figures of the tries refused before it."""
 
     sku: str
     task: LearningTask
-    settings: LearningSettings
     refused: tuple[dict[str, Any], ...] = field(default=())
 
     @property
@@ -38,40 +37,38 @@ class Try:
         """Where its state is staged; every try has its own, as it has its own fingerprint."""
         return f"{self.sku}-{self.task.fingerprint[:16]}.safetensors"
 
-    def figures(self, verdict: ForgettingReport | None) -> dict[str, Any]:
+    def figures(self, report: ForgettingReport | None) -> dict[str, Any]:
         """What this try trained with and what the gate measured of it, ready for JSON."""
-        measured = {} if verdict is None else verdict.figures()
-        return {"try": self.number, "losses": self.settings.losses.model_dump(), **measured}
+        measured = {} if report is None else report.figures()
+        return {"try": self.number, "losses": self.task.losses.model_dump(), **measured}
 
 
-def second_try(refused: Try, verdict: ForgettingReport) -> Try | None:
+def second_try(refused: Try, report: ForgettingReport, factor: float) -> Try | None:
     """The task again, with what holds the fallen things weighed more.
 
-    Replay (alpha) and distillation (gamma) are raised by ``gate_second_try_factor``, and
+    Replay (alpha) and distillation (gamma) are multiplied by ``factor``, and
     the prior (lambda) where base-only pictures drifted. ``None`` where that would train
     the same again: no such term acts, or the factor is 0 or 1, or it was the second.
     """
-    if refused.number > 1 or verdict.exact:
+    if refused.number > 1 or report.exact:
         return None
-    task, settings = refused.task, refused.settings
-    losses, factor = settings.losses, settings.gate_second_try_factor or 1.0
+    task, losses, factor = refused.task, refused.task.losses, factor or 1.0
     changes = {}
-    if task.exemplars is not None and settings.replay_batch_size:
+    if task.exemplars is not None:
         changes["replay_weight"] = losses.replay_weight * factor
         changes["distillation_weight"] = losses.distillation_weight * factor
-    if task.prior is not None and settings.prior_batch_size and verdict.prior_fell:
+    if task.prior is not None and report.prior_fell:
         changes["prior_weight"] = losses.prior_weight * factor
     raised = losses.model_copy(update=changes)
-    return None if raised == losses else _with_losses(refused, raised, verdict.figures())
+    return None if raised == losses else _with_losses(refused, raised, report.figures())
 
 
 def _with_losses(first: Try, losses: LossSettings, measured: dict[str, Any]) -> Try:
     weights = losses.model_dump()
-    fingerprint = digest({"first": first.task.fingerprint, "losses": weights})
+    fingerprint = canonical_sha256({"first": first.task.fingerprint, "losses": weights})
     return Try(
         first.sku,
-        replace(first.task, fingerprint=fingerprint),
-        first.settings.model_copy(update={"losses": losses}),
+        replace(first.task, fingerprint=fingerprint, losses=losses),
         (first.figures(None) | measured,),
     )
 
@@ -80,7 +77,7 @@ def _with_losses(first: Try, losses: LossSettings, measured: dict[str, Any]) -> 
 class RefusalNote:
     """Remembers in staging that the first try of a task was refused, and by what gate.
 
-    ``gate`` hashes everything that the verdict depends on besides the candidate: a
+    ``gate`` hashes everything that the report depends on besides the candidate: a
     note of another gate is not read.
     """
 
@@ -96,7 +93,7 @@ class RefusalNote:
     def write(self, following: Try) -> None:
         """Note that ``following`` is to be trained; the first try's checkpoint is dropped."""
         (measured,) = following.refused
-        losses = following.settings.losses.model_dump()
+        losses = following.task.losses.model_dump()
         content = {"gate": self.gate, "losses": losses, "measured": measured}
         self.store.write_staging(self.name, json.dumps(content, sort_keys=True).encode())
         self.store.delete_staging(self.first.checkpoint_name)

@@ -1,12 +1,14 @@
-"""One SKU's training run: inputs, trainer, quality gates, and the bytes to publish."""
+"""One SKU's training run: inputs, training, quality gates, and the bytes to publish."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from catalog_pipeline.canonical_json import canonical_sha256
 from catalog_pipeline.errors import QualityGateError
 from catalog_pipeline.records import AdapterVersion, Concept, Features, Palette, PhotoSet, Pixels
 from catalog_pipeline.settings import Settings
@@ -21,24 +23,23 @@ from catalog_pipeline.workflows.learn.fidelity_gate import (
 from catalog_pipeline.workflows.learn.forgetting_gate import open_gate
 from catalog_pipeline.workflows.learn.forgetting_report import ForgettingReport
 from catalog_pipeline.workflows.learn.learning_inputs import (
-    SHARED,
     LearningTools,
-    digest,
+    StoredCollection,
     draft_concept,
-    install_shared,
-    make_task,
+    with_masks,
 )
 from catalog_pipeline.workflows.learn.refused_candidates import (
     RefusedCandidate,
     before_after_sheet,
-    quarantine,
+    keep_refused,
 )
 from catalog_pipeline.workflows.learn.second_try import RefusalNote, Try, second_try
 from catalog_pipeline.workflows.models import check_same_base
 from catalog_pipeline.workflows.progress import ProgressSink
 
 if TYPE_CHECKING:
-    from catalog_pipeline.learning.task import Subject
+    from catalog_pipeline.learning.methods.collection import NewConcept
+    from catalog_pipeline.learning.methods.method import LearnedTask, LifelongMethod
 
 
 SHARED_ADVICE = (
@@ -57,8 +58,7 @@ class LearnedPart:
     """What one finished task gives to the store; ``staged`` names what it no longer needs."""
 
     concept: Concept
-    concept_data: bytes
-    shared_data: bytes | None
+    parts: Mapping[str, bytes]
     features: Features
     palette: Palette | None
     prompts: tuple[str, ...]
@@ -80,23 +80,11 @@ class _StagedCheckpoint:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What the tries of one task have in common."""
-
-    parent: AdapterVersion | None
-    concept: Concept
-    subject: Subject
-    features: Features
-
-
-@dataclass(frozen=True)
 class _Candidate:
     """What one try gave, as it would be stored, and how it looks."""
 
-    concept_data: bytes
-    shared_data: bytes | None
-    curve: list[tuple[int, float]]
-    result: FidelityReport
+    learned: LearnedTask
+    fidelity: FidelityReport
 
 
 @dataclass(frozen=True)
@@ -107,11 +95,8 @@ class TaskRunner:
     objects: ObjectStore
     store: AdapterStore
     tools: LearningTools
+    method: LifelongMethod
     progress: ProgressSink
-
-    @property
-    def _shared(self) -> bool:
-        return self.settings.learning.adapter.slots == "shared"
 
     def run(
         self, parent: AdapterVersion | None, photo_set: PhotoSet, photos: str, config: str
@@ -128,130 +113,114 @@ class TaskRunner:
         """
         if parent is not None:
             check_same_base(parent, self.tools.engine.base.content_hash)
-        learning = self.settings.learning
+        tools, method, learning = self.tools, self.method, self.settings.learning
         count = learning.adapter.tokens_per_concept
         concept = draft_concept(parent, photo_set.sku, count, photos, config)
-        task = make_task(self.tools, self.objects, self.store, learning, parent, concept, photo_set)
-        gate = open_gate(self.tools, self.objects, self.store, parent, concept, learning)
-        (subject,) = task.subjects
-        features = self.tools.encoder.encode([photo.pixels for photo in subject.photos])
-        job = _Job(parent, concept, subject, features)
-        first = Try(concept.sku, task, learning)
+        new = self._new_concept(concept, photo_set)
+        collection = StoredCollection(self.store, parent, concept.sku)
+        method.open(collection)
+        gate = open_gate(tools, method, concept, learning, self.objects)
+        first = Try(concept.sku, method.task(new))
         note = RefusalNote(self.store, first, self._gate_hash(parent))
         attempt = note.read() or first
         while True:
-            candidate = self._train(job, attempt)
-            complaint = fidelity_complaint(candidate.result, learning)
+            candidate = self._train(new, attempt)
+            complaint = fidelity_complaint(candidate.fidelity, learning)
             if complaint:
-                sheet = _sheet(subject, candidate.result)
-                raise self._refused(job, note, attempt, candidate, None, complaint, sheet)
-            verdict = gate.judge()
-            if verdict.passed:
-                return self._learned(job, note, attempt, candidate, verdict)
-            following = second_try(attempt, verdict)
+                sheet = _sheet(new, candidate.fidelity)
+                raise self._refused(parent, new, note, attempt, candidate, None, complaint, sheet)
+            report = gate.judge()
+            if report.passed:
+                return self._learned(new, note, attempt, candidate, report)
+            following = second_try(attempt, report, learning.gate_second_try_factor)
             if following is None:
-                sheet = before_after_sheet(verdict)
-                complaint = verdict.complaint()
-                raise self._refused(job, note, attempt, candidate, verdict, complaint, sheet)
+                sheet, complaint = before_after_sheet(report), report.complaint()
+                raise self._refused(parent, new, note, attempt, candidate, report, complaint, sheet)
             note.write(following)
-            install_shared(self.tools, self.store, parent)
+            method.open(collection)
             attempt = following
 
-    def _train(self, job: _Job, attempt: Try) -> _Candidate:
-        from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
-        from catalog_pipeline.learning.trainer import ConceptTrainer
+    def _new_concept(self, concept: Concept, photo_set: PhotoSet) -> NewConcept:
+        from catalog_pipeline.learning.methods.collection import NewConcept
 
-        engine, settings, subject = self.tools.engine, attempt.settings, job.subject
+        photos = with_masks(photo_set.photos, self.tools.masker)
+        features = self.tools.encoder.encode([photo.pixels for photo in photos])
+        return NewConcept(concept, photos, features)
+
+    def _train(self, new: NewConcept, attempt: Try) -> _Candidate:
+        learning = self.settings.learning
         label = f"learn {attempt.sku}" + (", second try" if attempt.number > 1 else "")
-        self.progress.start(label, settings.steps)
-        curve = ConceptTrainer(engine, settings).train(
+        self.progress.start(label, learning.steps)
+        learned = self.method.train(
             attempt.task,
             _StagedCheckpoint(self.store, attempt.checkpoint_name),
             lambda step, loss: self.progress.advance(label, 1, f"loss {loss:.3f}"),
         )
         self.progress.finish(label)
-        data = self._concept_bytes(job.concept, subject.slot)
-        shared_data = encode_part(slot_part(engine, SHARED)) if self._shared else None
-        # Judged is what will be stored, not what happens to be in memory.
-        slot = None if self._shared else subject.slot
-        install_part(engine, data, slot=slot, tokens=job.concept.placeholder_tokens)
-        result = judge_new_concept(
-            self.tools, job.concept, subject.slot, job.features, settings, subject.photos
-        )
-        return _Candidate(data, shared_data, curve, result)
+        return _Candidate(learned, judge_new_concept(self.tools, self.method, new, learning))
 
     def _learned(
         self,
-        job: _Job,
+        new: NewConcept,
         note: RefusalNote,
         attempt: Try,
         candidate: _Candidate,
-        verdict: ForgettingReport,
+        report: ForgettingReport,
     ) -> LearnedPart:
         from catalog_pipeline.evaluation.palettes import palette_of_photos
         from catalog_pipeline.learning.memory import MEMORY_PROMPTS
 
-        made = {"final_loss": candidate.curve[-1][1], "tries": float(attempt.number)}
+        curve = candidate.learned.loss_curve
+        made = {"final_loss": curve[-1][1], "tries": float(attempt.number)}
+        metrics = candidate.fidelity.metrics | report.metrics | made
         return LearnedPart(
-            concept=_with_metrics(job.concept, candidate.result.metrics | verdict.metrics | made),
-            concept_data=candidate.concept_data,
-            shared_data=candidate.shared_data,
-            features=job.features,
-            palette=palette_of_photos(job.subject.photos),
+            concept=_with_metrics(new.concept, metrics),
+            parts=candidate.learned.parts,
+            features=new.features,
+            palette=palette_of_photos(new.photos),
             prompts=MEMORY_PROMPTS,
-            loss_curve=candidate.curve,
-            contact_sheet_png=_sheet(job.subject, candidate.result),
+            loss_curve=curve,
+            contact_sheet_png=_sheet(new, candidate.fidelity),
             staged=_staged(note, attempt),
         )
 
     def _refused(
         self,
-        job: _Job,
+        parent: AdapterVersion | None,
+        new: NewConcept,
         note: RefusalNote,
         attempt: Try,
         candidate: _Candidate,
-        verdict: ForgettingReport | None,
+        report: ForgettingReport | None,
         complaint: str,
         sheet: bytes,
     ) -> QualityGateError:
-        """Puts the candidate in quarantine; a later run of the task starts from its first step."""
+        """Keeps the candidate apart; a later run of the task starts from its first step."""
         advice = FIDELITY_ADVICE
-        if verdict is not None:
-            advice = EXACT_ADVICE if verdict.exact else SHARED_ADVICE
+        if report is not None:
+            advice = EXACT_ADVICE if report.exact else SHARED_ADVICE
         refused = RefusedCandidate(
-            concept=job.concept,
-            parent=job.parent,
+            concept=new.concept,
+            parent=parent,
             fingerprint=attempt.task.fingerprint,
-            concept_data=candidate.concept_data,
-            shared_data=candidate.shared_data,
+            parts=candidate.learned.parts,
             picture_png=sheet,
             complaint=complaint,
             advice=advice,
-            metrics=candidate.result.metrics | (verdict.metrics if verdict else {}),
-            tries=(*attempt.refused, attempt.figures(verdict)),
+            metrics=candidate.fidelity.metrics | (report.metrics if report else {}),
+            tries=(*attempt.refused, attempt.figures(report)),
         )
-        error = quarantine(self.objects, self.store, refused, self.settings.learning)
+        error = keep_refused(self.objects, self.store, refused, self.settings.learning)
         for name in _staged(note, attempt):
             self.store.delete_staging(name)
         return error
 
     def _gate_hash(self, parent: AdapterVersion | None) -> str:
-        """Over what a verdict depends on besides the candidate's own inputs."""
+        """Over what a report depends on besides the candidate's own inputs."""
         ours = self.settings.learning.model_dump(mode="json")
         gates = {name: value for name, value in ours.items() if name.startswith("gate_")}
         version = parent.version if parent else ""
-        return digest({"gates": gates, "parent": version, "plan": repr(self.tools.plan)})
-
-    def _concept_bytes(self, concept: Concept, slot: str) -> bytes:
-        import torch
-
-        from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
-
-        engine = self.tools.engine
-        # A concept's own slot is final, so half precision costs nothing that bf16 sampling
-        # would see; the shared slot is trained again and keeps full precision.
-        slot_tensors = {} if self._shared else slot_part(engine, slot, torch.float16)
-        return encode_part(slot_tensors | token_part(engine, concept.placeholder_tokens))
+        return canonical_sha256({"gates": gates, "parent": version, "plan": repr(self.tools.plan)})
 
 
 def _with_metrics(concept: Concept, metrics: dict[str, float]) -> Concept:
@@ -263,11 +232,11 @@ def _staged(note: RefusalNote, attempt: Try) -> tuple[str, ...]:
     return (note.first.checkpoint_name, attempt.checkpoint_name, note.name)
 
 
-def _sheet(subject: Subject, result: FidelityReport) -> bytes:
+def _sheet(new: NewConcept, report: FidelityReport) -> bytes:
     """Photos above, samples below."""
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
 
-    columns = max(1, min(8, len(result.samples)))
-    photos: list[Pixels] = [np.asarray(photo.pixels) for photo in subject.photos[:columns]]
-    rows = [photos, result.samples[:columns]]
+    columns = max(1, min(8, len(report.samples)))
+    photos: list[Pixels] = [np.asarray(photo.pixels) for photo in new.photos[:columns]]
+    rows = [photos, report.samples[:columns]]
     return encode_png(contact_sheet(rows, cell_px=96), max_bytes=90_000)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from catalog_pipeline.errors import IntegrityError
-from catalog_pipeline.records import AdapterVersion, Concept, SkuStatus
+from catalog_pipeline.records import SHARED, AdapterVersion, Concept, SkuStatus, concept_part
 from catalog_pipeline.settings import GenerationSettings
 from catalog_pipeline.workflows.home import Home
 
@@ -97,9 +97,9 @@ def hash_concepts(version: AdapterVersion) -> dict[str, str]:
     """SKU -> hash of the weights that draw it: the base, the shared part, its own part."""
     hashes = {}
     for concept in version.concepts:
-        part = version.parts.get(f"concept/{concept.sku}")
+        part = version.parts.get(concept_part(concept.sku))
         if part is not None:
-            weights = [version.base_model_hash, version.parts.get("shared", ""), part]
+            weights = [version.base_model_hash, version.parts.get(SHARED, ""), part]
             hashes[concept.sku] = hashlib.sha256(json.dumps(weights).encode()).hexdigest()
     return hashes
 

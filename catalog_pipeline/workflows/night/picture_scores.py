@@ -16,6 +16,7 @@ from catalog_pipeline.records import (
     Pixels,
     Region,
     RenderJob,
+    memory_part,
 )
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
@@ -176,7 +177,7 @@ class PictureScorer:
 
     def _remember(self, sku: str) -> MemoryEntry | None:
         if sku not in self._memory:
-            part = self._version.parts.get(f"memory/{sku}")
+            part = self._version.parts.get(memory_part(sku))
             data = None if part is None else self._store.read_part(part)
             self._memory[sku] = None if data is None else decode_memory(data)
         return self._memory[sku]

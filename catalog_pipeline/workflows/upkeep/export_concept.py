@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
-from catalog_pipeline.records import AdapterVersion, Concept
+from catalog_pipeline.records import SHARED, AdapterVersion, Concept, concept_part
 from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.learn.learning_inputs import SHARED
 from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ def _read(
     from catalog_pipeline.diffusion.parts import stored_slot, stored_tokens
 
     concepts = tuple(found for sku in skus if (found := version.concept(sku)) is not None)
-    parts = {c.sku: read_named_part(store, version, f"concept/{c.sku}") for c in concepts}
+    parts = {c.sku: read_named_part(store, version, concept_part(c.sku)) for c in concepts}
     slots = {sku: stored_slot(data) for sku, data in parts.items()}
     own = [sku for sku, slot in slots.items() if slot]
     if own and len(skus) > 1:

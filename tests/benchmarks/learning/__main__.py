@@ -77,7 +77,7 @@ def measure_again(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from catalog_pipeline.evaluation.features import PACKAGED_ENCODERS, open_encoder
-    from catalog_pipeline.learning.baselines.registry import METHODS
+    from catalog_pipeline.learning.methods.registry import METHODS
     from catalog_pipeline.settings import BaseModelSettings
     from catalog_pipeline.workflows.models import base_model_hash
     from tests.benchmarks.learning.cells import Choice, choose_cells

@@ -14,8 +14,8 @@ from catalog_pipeline.evaluation.confusion import ConfusionMatrix
 from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.evaluation.retention import cosine_to_photos, prior_drift
 from catalog_pipeline.evaluation.text_following import SceneRecogniser, scene_part
-from catalog_pipeline.learning.baselines.method import LifelongMethod
 from catalog_pipeline.learning.memory import derive_seed
+from catalog_pipeline.learning.methods.method import LifelongMethod
 from catalog_pipeline.records import Concept, Features, Pixels
 from catalog_pipeline.workflows.learn.fidelity_gate import GATE_PROMPTS
 from tests.benchmarks.learning.products import Product

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from catalog_pipeline import __version__
@@ -24,8 +25,10 @@ from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.evaluation.retention import photo_ceiling
-from catalog_pipeline.learning.baselines.method import LifelongMethod, NewConcept, Workshop
-from catalog_pipeline.records import Concept, Features
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext, LifelongMethod
+from catalog_pipeline.learning.methods.sequence import TaskSequence
+from catalog_pipeline.records import Concept, Features, part_owner
 from catalog_pipeline.settings import BaseModelSettings, LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools, load_backdrops
@@ -45,14 +48,6 @@ from tests.benchmarks.learning.suites import TRAINED_ALIKE
 log = logging.getLogger("bench")
 
 
-@runtime_checkable
-class LearnsTogether(Protocol):
-    """A method that is given all concepts at once: an upper bound, not lifelong."""
-
-    def learn_all(self, news: Sequence[NewConcept]) -> None:
-        """Learn every concept of ``news`` in one task."""
-
-
 @dataclass(frozen=True)
 class Bench:
     """What all cells of a process share; the first encoder is also the methods' own."""
@@ -61,7 +56,7 @@ class Bench:
     base: BaseModelSettings
     encoders: Mapping[str, FeatureEncoder]
     shelf: ProductShelf
-    methods: Mapping[str, Callable[[Workshop], LifelongMethod]]
+    methods: Mapping[str, Callable[[LearningContext], LifelongMethod]]
 
     @property
     def objects(self) -> LocalObjectStore:
@@ -119,16 +114,10 @@ class CellRun:
         self._main_encoder = next(iter(bench.encoders))
         log.info("%s: opening; what the bare base renders is cached in the home", cell.folder)
         tools = LearningTools(engine, encode, bench.shelf.masker(), plan)
-        self._method = bench.methods[cell.variant.method](
-            Workshop(
-                engine=engine,
-                settings=self._learning,
-                encode=encode.encode,
-                backdrops=load_backdrops(tools, self._learning, bench.objects),
-                plan=plan,
-                seed=cell.seed,
-            )
-        )
+        backdrops = load_backdrops(tools, self._learning, bench.objects)
+        context = LearningContext(engine, self._learning, encode.encode, backdrops, plan)
+        self._method = bench.methods[cell.variant.method](context)
+        self._sequence = TaskSequence(self._method)
         references = load_references(engine, plan, bench.encoders, bench.objects)
         self._judge = Judge(engine, bench.encoders, references, plan, sizes.images)
         self._products = [bench.shelf.load(cell.source, name) for name in cell.products]
@@ -140,11 +129,10 @@ class CellRun:
         self._progress.write_cell(self._facts())
         first = self._progress.finished_tasks() + 1
         if first > 1:
-            learned = tuple(self._without_photos(index) for index in range(first - 1))
-            self._method.restore(self._progress.read_state(first - 1), learned)
+            self._restore(self._progress, first - 1, first - 1)
             log.info("%s: going on at task %d", self._cell.folder, first)
-        if isinstance(self._method, LearnsTogether):
-            self._run_together(self._method)
+        if self._method.at_once:
+            self._run_at_once()
             return
         for task in range(first, self._progress.tasks + 1):
             started = time.monotonic()
@@ -158,23 +146,39 @@ class CellRun:
         donor = self._donor
         if donor is None:
             with measured() as cost:
-                self._method.learn(self._new(task - 1))
+                self._sequence.learn(self._new(task - 1))
             return cost
-        learned = tuple(self._without_photos(index) for index in range(task))
-        self._method.restore(donor.read_state(donor.tasks), learned)
+        self._restore(donor, donor.tasks, task)
         return Cost(**{f.name: donor.read_task(task)["cost"][f.name] for f in fields(Cost)})
 
-    def _run_together(self, method: LearnsTogether) -> None:
+    def _restore(self, progress: CellProgress, task: int, learned: int) -> None:
+        """The state of ``progress`` after ``task``, of the first ``learned`` concepts."""
+        news = [self._without_photos(index) for index in range(learned)]
+        owners = {"", *(new.concept.sku for new in news)}
+        parts = {
+            name: data.numpy().tobytes()
+            for name, data in progress.read_state(task).items()
+            if part_owner(name) in owners
+        }
+        self._sequence.restore(parts, news)
+
+    def _run_at_once(self) -> None:
         """All concepts in one task, which counts as the last one."""
         tasks = self._progress.tasks
         with measured() as cost:
-            method.learn_all([self._new(index) for index in range(tasks)])
+            self._sequence.learn(*(self._new(index) for index in range(tasks)))
         self._finish_task(tasks, cost)
         self._log_task(tasks, cost, ())
 
     def _finish_task(self, task: int, cost: Cost) -> None:
         """Encode the state, measure, write."""
-        state = encode_part({name: t.clone() for name, t in self._method.state().items()})
+        # Every part byte for byte, as the product line stores it.
+        state = encode_part(
+            {
+                name: torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                for name, data in self._sequence.state().items()
+            }
+        )
         started = time.monotonic()
         figures = self._measure(task)
         costs = asdict(cost) | {"measuring_wall_seconds": time.monotonic() - started}

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from catalog_pipeline.learning.baselines.method import NewConcept
-from catalog_pipeline.learning.baselines.ours import Ours
-from catalog_pipeline.learning.task import Subject
+from catalog_pipeline.learning.methods.own_slots import OwnSlots
 
 
-class Together(Ours):
+class Together(OwnSlots):
     """As ``ours``, but the concepts take turns step by step within one task.
 
     ``n`` concepts train for ``n * settings.steps`` steps: as many each as one by one.
     """
 
     name = "together"
-
-    def learn_all(self, news: Sequence[NewConcept]) -> None:
-        """Train a fresh slot for each of ``news``."""
-        for new in news:
-            self._check(new)
-        subjects = [
-            Subject(
-                class_noun=new.concept.class_noun,
-                photos=new.photos,
-                slot=new.concept.sku,
-                placeholder_tokens=new.concept.placeholder_tokens,
-            )
-            for new in news
-        ]
-        self._train(subjects, self._seed(news[0].concept.sku))
-        for new in news:
-            self._remember(new)
+    at_once = True

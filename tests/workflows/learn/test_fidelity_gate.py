@@ -9,6 +9,9 @@ import torch
 from catalog_pipeline.diffusion.sampling import SamplingPlan
 from catalog_pipeline.evaluation.features import open_encoder
 from catalog_pipeline.evaluation.product_mask import ProductMasker
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.l2dm import L2dm
+from catalog_pipeline.learning.methods.method import LearningContext
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.fidelity_gate import (
@@ -29,17 +32,27 @@ CONCEPT = make_concept("A", 1, placeholder_tokens=("<A:0>",))
 
 @pytest.fixture
 def tools(engine) -> LearningTools:
-    engine.adapter.add_slot("shared", torch.Generator().manual_seed(0))
-    engine.text.table.add("<A:0>", torch.ones(16))
-    plan = SamplingPlan(2, 2.0, 16, 16)
-    return LearningTools(engine, open_encoder(), ProductMasker(), plan)
+    return LearningTools(engine, open_encoder(), ProductMasker(), SamplingPlan(2, 2.0, 16, 16))
 
 
-def test_fidelity_is_measured_against_the_photos(tools):
-    samples = render_samples(tools, CONCEPT, "shared", 2, SETTINGS.seed)
+@pytest.fixture
+def method(tools) -> L2dm:
+    """A shared slot that has learned one concept."""
+    encode = tools.encoder.encode
+    method = L2dm(LearningContext(tools.engine, SETTINGS, encode, (), tools.plan))
+    tools.engine.adapter.add_slot("shared", torch.Generator().manual_seed(0))
+    tools.engine.text.table.add("<A:0>", torch.ones(16))
+    method.learned.append(CONCEPT)
+    return method
+
+
+def test_fidelity_is_measured_against_the_photos(tools, method):
+    samples = render_samples(tools, method, CONCEPT, 2, SETTINGS.seed)
     same = tools.encoder.encode(samples)
-    alike = judge_new_concept(tools, CONCEPT, "shared", same, SETTINGS, ())
-    other = judge_new_concept(tools, CONCEPT, "shared", -same, SETTINGS, ())
+    alike, other = (
+        judge_new_concept(tools, method, NewConcept(CONCEPT, (), features), SETTINGS)
+        for features in (same, -same)
+    )
     assert alike.metrics["fidelity"] == pytest.approx(-other.metrics["fidelity"], abs=1e-5)
     assert alike.metrics["fidelity"] > 0.5
     assert all(np.array_equal(a, b) for a, b in zip(alike.samples, samples, strict=True))

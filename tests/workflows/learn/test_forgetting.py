@@ -16,14 +16,13 @@ import torch
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.learning.trainer import ConceptTrainer
-from catalog_pipeline.records import SkuStatus
+from catalog_pipeline.records import SHARED, SkuStatus
 from catalog_pipeline.settings import AdapterSettings, Settings
+from catalog_pipeline.stores.loss_curves import decode_curve, encode_curve, read_curve
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.learn.forgetting_gate import SharedSlotGate
+from catalog_pipeline.workflows.learn.forgetting_gate import ForgettingGate
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
-from catalog_pipeline.workflows.learn.learning_inputs import SHARED
-from catalog_pipeline.workflows.learn.loss_curves import decode_curve, encode_curve, read_curve
 from catalog_pipeline.workflows.progress import SilentProgress
 from tests.workflows.tiny_catalog import (
     elsewhere,
@@ -57,7 +56,7 @@ class Trainings:
         def seen_train(trainer, task, checkpoint, on_step):
             adapter = trainer._engine.adapter
             start = adapter.slot_tensors(SHARED) if SHARED in adapter.slots else {}
-            losses = trainer._settings.losses.model_dump()
+            losses = task.losses.model_dump()
             self.seen.append((losses, task.fingerprint, start))
             return train(trainer, task, checkpoint, on_step)
 
@@ -160,16 +159,16 @@ def test_a_refused_sku_is_learned_once_the_gate_lets_it(shared):
 def test_a_second_try_that_holds_is_promoted(shared, monkeypatch):
     for seed, sku in enumerate("AB"):
         write_photos(shared, sku, seed)
-    judge = SharedSlotGate.judge
+    judge = ForgettingGate.judge
     judged = []
 
     def strict_at_first(gate):
-        verdict = judge(gate)
-        judged.append(verdict)
+        report = judge(gate)
+        judged.append(report)
         # The second judgement is the first try of B: A was the first.
-        return verdict if len(judged) != 2 else replace(verdict, max_forgetting=-1.0)
+        return report if len(judged) != 2 else replace(report, max_forgetting=-1.0)
 
-    monkeypatch.setattr(SharedSlotGate, "judge", strict_at_first)
+    monkeypatch.setattr(ForgettingGate, "judge", strict_at_first)
     trainings = Trainings(monkeypatch)
     outcomes = learn_all(shared)
     assert [o.status for o in outcomes.values()] == ["learned"] * 2

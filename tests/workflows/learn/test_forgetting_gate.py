@@ -1,4 +1,4 @@
-"""Before and after a task: verdicts, and the two gates on a tiny real model."""
+"""Before and after a task: reports, and the gate of both kinds of slots on a tiny real model."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import pytest
 import torch
 
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
-from catalog_pipeline.diffusion.sampling import SamplingPlan
+from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import QualityGateError
 from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.evaluation.features import open_encoder
 from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.learning.memory import refreshed
+from catalog_pipeline.learning.methods.method import LearningContext
+from catalog_pipeline.learning.methods.registry import shipped_method
 from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import AdapterSettings, LearningSettings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
-from catalog_pipeline.workflows.learn.fidelity_gate import render_samples
 from catalog_pipeline.workflows.learn.forgetting_gate import open_gate, require_untouched_parts
 from catalog_pipeline.workflows.learn.forgetting_report import (
     BASE_ONLY,
     Comparison,
     ForgettingReport,
 )
-from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
+from catalog_pipeline.workflows.learn.learning_inputs import LearningTools, StoredCollection
 from catalog_pipeline.workflows.learn.refused_candidates import before_after_sheet
 from tests.builders import make_adapter_version, make_concept
 
@@ -57,6 +58,13 @@ def tools(engine) -> LearningTools:
     return LearningTools(engine, open_encoder(), ProductMasker(), SamplingPlan(2, 2.0, 16, 16))
 
 
+def method_on(tools: LearningTools, settings: LearningSettings, collection):
+    context = LearningContext(tools.engine, settings, tools.encoder.encode, (), tools.plan)
+    method = shipped_method(context)
+    method.open(collection)
+    return method
+
+
 class Collection:
     """Two learned concepts in a scratch store, and the engine that holds their weights."""
 
@@ -78,14 +86,16 @@ class Collection:
             parts["shared"] = self.store.write_part(encode_part(slot_part(engine, "shared")))
         for sku in "AB":
             slot = "shared" if shared else sku
-            pictures = render_samples(tools, named(sku), slot, 2, OWN.seed)
+            prompts = [RegionalPrompt((f"a photo of a <{sku}:0> mug",), (slot,))] * 2
+            pictures = engine.decode(engine.sample(prompts, (0, 1), tools.plan))
             entry = MemoryEntry(sku, ("a {concept}",), tools.encoder.encode(pictures))
             parts[f"memory/{sku}"] = self.store.write_part(encode_memory(entry))
         version = make_adapter_version(named("A", 1), named("B", 2), parts=parts)
         self.version = replace(version, version="v")
 
     def gate(self, tools: LearningTools, settings: LearningSettings):
-        return open_gate(tools, self.objects, self.store, self.version, NEW, settings)
+        method = method_on(tools, settings, StoredCollection(self.store, self.version, "NEW"))
+        return open_gate(tools, method, NEW, settings, self.objects)
 
 
 @pytest.fixture
@@ -105,29 +115,27 @@ def change(tools: LearningTools, slot: str) -> None:
     tools.engine.adapter.parameters_changed()
 
 
-def test_a_verdict_names_what_fell_the_worst_first():
+def test_a_report_names_what_fell_the_worst_first():
     falls = (compared("A", 0.5, 0.4), compared("B", 0.5, 0.47), compared("C", 0.5, 0.2))
-    verdict = ForgettingReport(falls, compared(BASE_ONLY, 1, 0.93), 0.05, 0.05)
-    assert [c.subject for c in verdict.fallen] == ["C", "A"]
-    assert verdict.metrics == pytest.approx({"forgetting": 0.3, "prior_drift": 0.07})
-    text = verdict.complaint()
+    report = ForgettingReport(falls, compared(BASE_ONLY, 1, 0.93), 0.05, 0.05)
+    assert [c.subject for c in report.fallen] == ["C", "A"]
+    assert report.metrics == pytest.approx({"forgetting": 0.3, "prior_drift": 0.07})
+    text = report.complaint()
     assert "forgets C (-0.300, 0.500 to 0.200), A (-0.100, 0.500 to 0.400)" in text
     assert "expected a fall of at most 0.05 and base-only pictures drift by 0.070" in text
-    assert verdict.figures()["fallen"] == ["C", "A"]
+    assert report.figures()["fallen"] == ["C", "A"]
 
 
 def test_within_the_tolerance_all_is_well():
-    verdict = ForgettingReport(
-        (compared("A", 0.5, 0.46),), compared(BASE_ONLY, 1, 0.96), 0.05, 0.05
-    )
-    assert verdict.passed
-    assert verdict.complaint() == ""
+    report = ForgettingReport((compared("A", 0.5, 0.46),), compared(BASE_ONLY, 1, 0.96), 0.05, 0.05)
+    assert report.passed
+    assert report.complaint() == ""
     nothing = ForgettingReport((), None, 0.05, 0.05)
     assert nothing.passed
     assert nothing.metrics == {"forgetting": 0.0}
 
 
-def test_an_exact_verdict_forgives_no_bit_and_a_tolerant_one_refuses_a_tolerance_below_zero():
+def test_an_exact_report_forgives_no_bit_and_a_tolerant_one_refuses_a_tolerance_below_zero():
     better = (compared("A", 0.5, 0.6),)
     assert not ForgettingReport(better, None, 9.0, 9.0, exact=True).passed
     same = (compared("A", 0.5, 0.5, same=True),)
@@ -147,65 +155,69 @@ def test_the_sheet_shows_two_rows_for_each_thing_that_fell():
 
 
 def test_a_shared_slot_that_did_not_change_has_lost_nothing(tools, shared):
-    verdict = shared.gate(tools, SHARED).judge()
-    assert [c.subject for c in verdict.skus] == ["A", "B"]
-    assert all(c.identical and c.fall == 0.0 for c in verdict.skus)
+    report = shared.gate(tools, SHARED).judge()
+    assert [c.subject for c in report.skus] == ["A", "B"]
+    assert all(c.identical and c.fall == 0.0 for c in report.skus)
     # The base-only pictures go through the slot, which was random from the start.
-    assert verdict.metrics["prior_drift"] > 0.0
+    assert report.metrics["prior_drift"] > 0.0
 
 
 def test_a_shared_slot_that_changed_is_measured_against_how_it_was(tools, shared):
     gate = shared.gate(tools, SHARED)
     change(tools, "shared")
-    verdict = gate.judge()
-    assert not any(c.identical for c in verdict.skus)
-    assert all(c.fall == c.before - c.after for c in verdict.skus)
-    assert verdict.metrics["forgetting"] == max(c.fall for c in verdict.skus) > 0.0
-    assert verdict.passed == (verdict.metrics["forgetting"] <= 0.05 and not verdict.prior_fell)
+    report = gate.judge()
+    assert not any(c.identical for c in report.skus)
+    assert all(c.fall == c.before - c.after for c in report.skus)
+    assert report.metrics["forgetting"] == max(c.fall for c in report.skus) > 0.0
+    assert report.passed == (report.metrics["forgetting"] <= 0.05 and not report.prior_fell)
 
 
 def test_without_earlier_concepts_only_the_prior_is_compared(tools, shared):
-    gate = open_gate(tools, shared.objects, shared.store, None, NEW, SHARED)
-    verdict = gate.judge()
-    assert verdict.skus == ()
-    assert verdict.prior is not None
+    method = method_on(tools, SHARED, StoredCollection(shared.store, None, "NEW"))
+    gate = open_gate(tools, method, NEW, SHARED, shared.objects)
+    tools.engine.adapter.add_slot("shared", torch.Generator().manual_seed(0))
+    report = gate.judge()
+    assert report.skus == ()
+    assert report.prior is not None
     none = SHARED.model_copy(update={"gate_prior_images": 0, "gate_retention_concepts": 0})
     nothing = shared.gate(tools, none).judge()
     assert (nothing.skus, nothing.prior) == ((), None)
 
 
 def test_own_slots_are_the_same_bit_by_bit(tools, own):
-    before = set(tools.engine.adapter.slots)
     gate = own.gate(tools, OWN)
     tools.engine.adapter.add_slot("NEW", torch.Generator().manual_seed(7))
     change(tools, "NEW")
-    verdict = gate.judge()
-    (probe,) = verdict.skus
-    assert verdict.passed
-    assert verdict.exact
-    assert verdict.metrics == {"forgetting": 0.0, "prior_drift": 0.0}
-    # One picture an earlier concept, whatever the settings say of tolerances.
+    report = gate.judge()
+    (probe,) = report.skus
+    assert report.passed
+    assert report.exact
+    assert report.metrics == {"forgetting": 0.0, "prior_drift": 0.0}
+    # One picture an earlier concept, whatever the settings say of tolerances, and no other slot
+    # than its own; the next task starts without it.
     assert len(probe.pictures_after) == 1
-    assert tools.engine.adapter.slots == (before | {"NEW"}) - {probe.subject}
+    assert tools.engine.adapter.slots == {"NEW", probe.subject}
+    gate.method.open(gate.method.collection)
+    assert tools.engine.adapter.slots == set()
 
 
 def test_an_own_slot_that_somebody_touched_is_found(tools, own):
     gate = own.gate(tools, OWN)
-    for slot in "AB":
+    for slot in tools.engine.adapter.slots:
         change(tools, slot)
-    verdict = gate.judge()
-    assert not verdict.passed
-    assert "expected a fall of none" in verdict.complaint()
-    assert not verdict.prior_fell
+    report = gate.judge()
+    assert not report.passed
+    assert "expected a fall of none" in report.complaint()
+    assert not report.prior_fell
 
 
 def test_a_base_that_somebody_touched_is_found(tools, own):
     gate = own.gate(tools, OWN)
     with torch.no_grad():
         tools.engine.base.unet.conv_in.bias += 0.1
-    verdict = gate.judge()
-    assert verdict.prior_fell
-    assert BASE_ONLY in verdict.complaint()
+    report = gate.judge()
+    assert report.prior_fell
+    assert BASE_ONLY in report.complaint()
 
 
 def test_a_concept_of_another_adapter_cannot_be_probed_and_is_left_out(tools, own):

@@ -15,11 +15,11 @@ from catalog_pipeline.evaluation.palettes import PALETTE_BINS
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.loss_curves import read_curve
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
-from catalog_pipeline.workflows.learn.loss_curves import read_curve
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.tiny_catalog import (
     elsewhere,

@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from catalog_pipeline.diffusion.adapter import whole_image
-from catalog_pipeline.learning.baselines.c_lora import SUM, CLora, CLoraPenalty, past_deltas
-from catalog_pipeline.learning.baselines.ewc import Ewc, EwcPenalty, diagonal_fisher
-from catalog_pipeline.learning.baselines.lwf import Lwf, LwfPenalty
+from catalog_pipeline.learning.methods.c_lora import SUM, CLora, CLoraPenalty, past_deltas
+from catalog_pipeline.learning.methods.ewc import Ewc, EwcPenalty, diagonal_fisher
+from catalog_pipeline.learning.methods.lwf import Lwf, LwfPenalty
+from catalog_pipeline.learning.methods.sequence import TaskSequence
 from catalog_pipeline.learning.objective import noise_loss
 from catalog_pipeline.learning.pool import training_pool
 from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
-from catalog_pipeline.learning.terms import LossTerms
+from catalog_pipeline.learning.training_step import TrainingStep
 from catalog_pipeline.settings import LearningSettings
+from tests.learning.methods.conftest import tensors_of
 from tests.tiny_model import fill_slot
 
 
@@ -52,24 +54,27 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_views(engine, news):
     for token in tokens:
         engine.text.table.add(token, engine.text.initial_vector("mug"))
     settings = LearningSettings()
-    subject = Subject("mug", news[0].photos, "shared", tokens)
+    subject = Subject(concept, news[0].photos, "shared")
     task = LearningTask((subject,), (), "f", 0)
     pool = training_pool(engine, news[0].photos, (), 0, 2)
     found = diagonal_fisher(engine, settings, task, pool, 3, 5)
     parameters = engine.adapter.parameters_of("shared")
     assert not any(p.requires_grad for p in parameters)
 
-    terms = LossTerms(engine, settings, task, (pool,))
+    step = TrainingStep(engine, settings, task, (pool,))
     generator = torch.Generator().manual_seed(5)
     want = [torch.zeros_like(p) for p in parameters]
     for parameter in parameters:
         parameter.requires_grad_(True)
     for _ in range(3):
         chosen = torch.randint(4, (1,), generator=generator)
-        noisy, target, times = terms.noised(pool.latents[chosen], generator)
-        hidden = engine.text.encode([pool.prompts[int(chosen)].format(concept=subject.identifier)])
-        pred = engine.predict(noisy, times, hidden[:, None], None, whole_image(["shared"]))
-        noise_loss(pred, target, pool.weights[chosen]).mean().backward()
+        noise, timesteps = step.draw(pool.latents[chosen], generator)
+        noisy = engine.base.add_noise(pool.latents[chosen], noise, timesteps)
+        target = engine.base.target(pool.latents[chosen], noise, timesteps)
+        prompt = pool.instance_prompts[int(chosen)].format(concept=concept.identifier)
+        text = engine.text.encode([prompt])[:, None]
+        model_pred = engine.predict(noisy, timesteps, text, None, whole_image(["shared"]))
+        noise_loss(model_pred, target, pool.weights[chosen]).mean().backward()
         for total, parameter in zip(want, parameters, strict=True):
             total += parameter.grad**2 / 3
             parameter.grad = None
@@ -78,15 +83,15 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_views(engine, news):
     assert sum(float(f.sum()) for f in found) > 0
 
 
-def test_online_ewc_adds_fishers_and_holds_the_weights(news, open_workshop):
+def test_online_ewc_adds_fishers_and_holds_the_weights(news, open_context):
     moved = {}
     for weight in (0.0, 1e9):
-        method = Ewc(open_workshop(), weight=weight, decay=0.5)
+        method = TaskSequence(Ewc(open_context(), weight=weight, decay=0.5))
         method.learn(news[0])
-        first = dict(method.state())
+        first = tensors_of(method.state())
         method.learn(news[1])
-        second = dict(method.state())
-        slot = [key for key in first if key.startswith("slot/")]
+        second = tensors_of(method.state())
+        slot = [key for key in first if key.startswith("shared/slot/")]
         moved[weight] = sum(float((first[key] - second[key]).abs().sum()) for key in slot)
         fishers = [key for key in first if key.startswith("fisher/")]
         assert len(fishers) == len(slot)
@@ -133,13 +138,14 @@ def test_c_lora_penalty_is_zero_where_the_supports_are_disjoint(engine):
     assert torch.autograd.grad(loss.sum(), engine.adapter.parameters_of("A"))[0].any()
 
 
-def test_c_lora_keeps_earlier_slots_and_shows_the_sum_to_every_prompt(news, open_workshop):
-    method = CLora(open_workshop())
-    method.learn(news[0])
-    before = dict(method.state())
-    method.learn(news[1])
-    after = dict(method.state())
-    assert all(torch.equal(before[key], after[key]) for key in before)
+def test_c_lora_keeps_earlier_slots_and_shows_the_sum_to_every_prompt(news, open_context):
+    sequence = TaskSequence(CLora(open_context()))
+    method = sequence.method
+    sequence.learn(news[0])
+    before = sequence.state()
+    sequence.learn(news[1])
+    after = sequence.state()
+    assert before == {key: after[key] for key in before}
     assert method.regional_prompt("a photo of a mug", None).slots == (SUM,)
     assert method.regional_prompt("a {concept}", news[0].concept).slots == (SUM,)
 
@@ -177,12 +183,12 @@ def test_lwf_penalty_is_zero_for_the_teacher_itself_and_trains_the_student_alone
     assert torch.autograd.grad(loss.sum(), engine.adapter.parameters_of("shared"))[0].any()
 
 
-def test_lwf_teaches_from_the_slot_before_the_task(news, open_workshop):
-    workshop = open_workshop()
-    method = Lwf(workshop)
-    method.learn(news[0])
-    assert TEACHER_SLOT not in workshop.engine.adapter.slots
-    before = workshop.engine.adapter.slot_tensors("shared")
-    method.learn(news[1])
-    teacher = workshop.engine.adapter.slot_tensors(TEACHER_SLOT)
+def test_lwf_teaches_from_the_slot_before_the_task(news, open_context):
+    sequence = TaskSequence(Lwf(open_context()))
+    adapter = sequence.method.engine.adapter
+    sequence.learn(news[0])
+    assert TEACHER_SLOT not in adapter.slots
+    before = adapter.slot_tensors("shared")
+    sequence.learn(news[1])
+    teacher = adapter.slot_tensors(TEACHER_SLOT)
     assert all(torch.equal(before[key], teacher[key]) for key in before)

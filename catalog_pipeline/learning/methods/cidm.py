@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from catalog_pipeline.learning.baselines.method import Workshop
-from catalog_pipeline.learning.baselines.ours import Ours
+from catalog_pipeline.learning.methods.method import LearningContext
+from catalog_pipeline.learning.methods.own_slots import OwnSlots
 from catalog_pipeline.records import Concept
 
 CIDM_TEMPERATURE = 20.0
 """Ours: with it a named product of eight gets at least 0.96 of the merge (measured as below)."""
 
 
-class Cidm(Ours):
-    """Slots of one concept each, trained as :class:`Ours` trains them, merged at inference::
+class Cidm(OwnSlots):
+    """Slots of one concept each, trained as :class:`OwnSlots` trains them, merged at inference::
 
         delta W(c) = sum_i softmax_i(temperature * s_i(c)) U_i D_i
         s_i(c)     = mean_q max_p cos(e_p(c), v_iq)
@@ -34,38 +34,45 @@ class Cidm(Ours):
     """
 
     name = "cidm"
+    exact = False
 
-    def __init__(self, workshop: Workshop, temperature: float = CIDM_TEMPERATURE) -> None:
-        super().__init__(workshop)
+    def __init__(self, context: LearningContext, temperature: float = CIDM_TEMPERATURE) -> None:
+        super().__init__(context)
         self._temperature = temperature
+
+    def install_foundation(self) -> None:
+        """Every slot: all of them act on every prompt."""
+        for concept in self.learned:
+            self.install(concept)
 
     @torch.no_grad()
     def weights(self, prompt: str) -> dict[str, float]:
         """The share of each learned SKU in the merge for ``prompt``; they sum to 1."""
         words = self._words(prompt)
         similarity = []
-        for item in self._learned:
-            rows = self._rows(item.concept)
+        for concept in self.learned:
+            rows = self._rows(concept)
             similarity.append((words @ rows.T).amax(0).mean())
         shares = torch.softmax(self._temperature * torch.stack(similarity), 0).tolist()
-        return dict(zip(self._slots(), shares, strict=True))
+        return dict(zip([concept.sku for concept in self.learned], shares, strict=True))
 
-    def _slot_of(self, prompt: str, concept: Concept | None) -> str | None:
-        if not self._learned:
+    def slot_of(self, prompt: str, concept: Concept | None) -> str | None:
+        """The merge for ``prompt``, whoever it names."""
+        if not self.learned:
             return None
         merged = f"merge|{prompt}"
-        self._engine.adapter.compose(merged, self.weights(prompt))
+        self.engine.adapter.compose(merged, self.weights(prompt))
         return merged
 
     def _rows(self, concept: Concept) -> Tensor:
         """Unit rows of the placeholders, ``(placeholders, width)``."""
-        table = self._engine.text.table
+        table = self.engine.text.table
         rows = torch.stack([table.parameter_of(token) for token in concept.placeholder_tokens])
         return normalize(rows.float(), dim=1)
 
     def _words(self, prompt: str) -> Tensor:
         """Unit input embeddings ``(words + 1, width)``: from the first word to the end mark."""
-        text = self._engine.text
+        text = self.engine.text
         ids = text.input_ids([prompt])
         end = ids[0].tolist().index(text.tokenizer.eos_token_id)
         return normalize(text.table(ids)[0, 1 : end + 1].float(), dim=1)

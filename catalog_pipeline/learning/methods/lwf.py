@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import whole_image
-from catalog_pipeline.learning.baselines.finetune import SHARED, Finetune
-from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext
+from catalog_pipeline.learning.methods.shared_slot import SharedSlot
 from catalog_pipeline.learning.objective import distillation_loss
 from catalog_pipeline.learning.regulariser import Regulariser, StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT
+from catalog_pipeline.records import SHARED
 
 LWF_WEIGHT = 1.0
 """lambda_o of arXiv:1606.09282, Eq. (1), which sets 1 for most of its experiments."""
@@ -47,16 +49,16 @@ class LwfPenalty:
 
     def loss(self, context: StepContext) -> Tensor:
         """``(rows,)``."""
-        noisy = context.noisy_latents[: self._rows]
-        times = context.timesteps[: self._rows]
-        prompts = [self._prompt(context.generator) for _ in range(len(noisy))]
-        engine = context.engine
+        engine, noisy_latents = context.engine, context.noisy_latents[: self._rows]
+        timesteps, rows = context.timesteps[: self._rows], len(noisy_latents)
+        prompts = [self._prompt(context.generator) for _ in range(rows)]
         with torch.no_grad():
-            hidden = engine.text.encode(prompts)[:, None]  # (rows, 1, tokens, width)
-            route = whole_image([self._teacher] * len(noisy))
-            teacher = engine.predict(noisy, times, hidden, None, route)
-        route = whole_image([self._slot] * len(noisy))
-        return distillation_loss(engine.predict(noisy, times, hidden, None, route), teacher)
+            text = engine.text.encode(prompts)[:, None]  # (rows, 1, tokens, width)
+            route = whole_image([self._teacher] * rows)
+            teacher_pred = engine.predict(noisy_latents, timesteps, text, None, route)
+        route = whole_image([self._slot] * rows)
+        model_pred = engine.predict(noisy_latents, timesteps, text, None, route)
+        return distillation_loss(model_pred, teacher_pred)
 
     def _prompt(self, generator: torch.Generator) -> str:
         sides = torch.randint(2, (1,), generator=generator).item()
@@ -66,7 +68,7 @@ class LwfPenalty:
         return _TEMPLATE.format(name=self._earlier[index])
 
 
-class Lwf(Finetune):
+class Lwf(SharedSlot):
     """The shared slot under learning without forgetting, arXiv:1606.09282.
 
     **Differs from the paper:** the answers are noise predictions under earlier prompts
@@ -77,21 +79,22 @@ class Lwf(Finetune):
 
     name = "lwf"
 
-    def __init__(self, workshop: Workshop, weight: float = LWF_WEIGHT) -> None:
-        super().__init__(workshop)
+    def __init__(self, context: LearningContext, weight: float = LWF_WEIGHT) -> None:
+        super().__init__(context)
         self._weight = weight
 
-    def _regularisers(self, new: NewConcept) -> tuple[Regulariser, ...]:
+    def regularisers(self, news: Sequence[NewConcept]) -> tuple[Regulariser, ...]:
+        """The distance to the slot before the task, or to the bare base in the first one."""
         teacher = None
-        if self._learned:
-            self._engine.adapter.copy_slot(SHARED, TEACHER_SLOT)
+        if self.learned:
+            self.engine.adapter.copy_slot(SHARED, TEACHER_SLOT)
             teacher = TEACHER_SLOT
         penalty = LwfPenalty(
             SHARED,
             teacher,
-            [item.concept.identifier for item in self._learned],
-            new.concept.class_noun,
-            max(1, self._settings.replay_batch_size),
+            [concept.identifier for concept in self.learned],
+            news[0].concept.class_noun,
+            max(1, self.settings.replay_batch_size),
             self._weight,
         )
         return (penalty,)

@@ -1,19 +1,22 @@
-"""Two-photo concepts and a workshop over the tiny model."""
+"""Two-photo concepts, and what methods share over the tiny model."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load
 
 from catalog_pipeline.diffusion.base import BaseModel, load_base_model
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.learning.augmentation import Backdrop
-from catalog_pipeline.learning.baselines import ewc
-from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
+from catalog_pipeline.learning.methods import ewc
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext
 from catalog_pipeline.records import Features, Pixels
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, LearningSettings
 from tests.builders import make_concept, make_photos
@@ -26,6 +29,7 @@ SETTINGS = LearningSettings(
     replay_candidates=2,
     replay_exemplars=1,
     scenes=("in the snow",),
+    seed=7,
 )
 
 
@@ -39,6 +43,11 @@ def new_concept(sku: str, noun: str, seed: int) -> NewConcept:
     photos = make_photos(2, 16, seed=seed, masked=True)
     concept = make_concept(sku, seed, class_noun=noun, photos_hash=str(seed))
     return NewConcept(concept, photos, encode([photo.pixels for photo in photos]))
+
+
+def tensors_of(state: Mapping[str, bytes]) -> dict[str, torch.Tensor]:
+    """``<part>/<tensor>`` of every stored part."""
+    return {f"{part}/{n}": t for part, data in state.items() for n, t in load(data).items()}
 
 
 @pytest.fixture(autouse=True)
@@ -62,14 +71,14 @@ def untouched_base(tiny_model_folder: Path) -> BaseModel:
 
 
 @pytest.fixture
-def open_workshop(untouched_base: BaseModel) -> Callable[..., Workshop]:
-    """``open_workshop(**changed settings)``: a workshop over a fresh engine."""
+def open_context(untouched_base: BaseModel) -> Callable[..., LearningContext]:
+    """``open_context(**changed settings)``: a fresh engine and the rest."""
 
-    def make(**changes: object) -> Workshop:
+    def make(**changes: object) -> LearningContext:
         settings = LearningSettings.model_validate({**SETTINGS.model_dump(), **changes})
         # An engine installs itself into its base; a copy is far cheaper than loading again.
         engine = DiffusionEngine(copy.deepcopy(untouched_base), AdapterSettings(rank=2))
         backdrops = (Backdrop(np.zeros((16, 16, 3), np.uint8), "in the snow"),)
-        return Workshop(engine, settings, encode, backdrops, SamplingPlan(2, 2.0, 16, 16), 7)
+        return LearningContext(engine, settings, encode, backdrops, SamplingPlan(2, 2.0, 16, 16))
 
     return make

@@ -13,15 +13,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from catalog_pipeline.errors import IntegrityError
-from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.records import AdapterVersion, curve_part
 from catalog_pipeline.stores.adapters import AdapterStore
 
 LossCurve = list[tuple[int, float]]
-
-
-def curve_part(sku: str) -> str:
-    """The name of the part that holds the curve of ``sku``."""
-    return f"curve/{sku}"
 
 
 def encode_curve(curve: Sequence[tuple[int, float]]) -> bytes:

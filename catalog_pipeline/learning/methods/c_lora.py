@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import ConceptAdapter
-from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
-from catalog_pipeline.learning.baselines.sequence import TaskSequence
-from catalog_pipeline.learning.regulariser import StepContext
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext
+from catalog_pipeline.learning.methods.own_slots import OwnSlots
+from catalog_pipeline.learning.regulariser import Regulariser, StepContext
 from catalog_pipeline.learning.task import Subject
-from catalog_pipeline.records import Concept
+from catalog_pipeline.records import Concept, concept_part
 
 SUM = "sum"
 """The compound slot of all tasks' deltas."""
@@ -42,7 +43,7 @@ class CLoraPenalty:
         return torch.stack(overlaps).sum()[None]
 
 
-class CLora(TaskSequence):
+class CLora(OwnSlots):
     """A new slot for each task; every prompt, base-only ones too, reads the sum of all.
 
     **Differs from the paper:** prompts keep the class noun, and tokens start from it
@@ -52,45 +53,44 @@ class CLora(TaskSequence):
     """
 
     name = "c_lora"
+    exact = False
 
-    def __init__(self, workshop: Workshop, weight: float = C_LORA_WEIGHT) -> None:
-        super().__init__(workshop)
+    def __init__(self, context: LearningContext, weight: float = C_LORA_WEIGHT) -> None:
+        super().__init__(context)
         self._weight = weight
 
-    def learn(self, new: NewConcept) -> None:
-        """Train the task's own deltas, seen through the sum of all."""
-        self._check(new)
-        concept, adapter = new.concept, self._engine.adapter
-        seed = self._seed(concept.sku)
-        penalties = []
-        if self._learned:
-            penalties.append(CLoraPenalty(concept.sku, past_deltas(adapter), self._weight))
+    def subjects(self, news: Sequence[NewConcept]) -> tuple[Subject, ...]:
+        """The task's own deltas, seen through the sum of all."""
+        (new,) = news
+        sku = new.concept.sku
         # The sum must name the new slot before the task starts.
-        adapter.add_slot(concept.sku, torch.Generator().manual_seed(seed))
-        self._compose([*self._slots(), concept.sku])
-        subject = Subject(
-            class_noun=concept.class_noun,
-            photos=new.photos,
-            slot=concept.sku,
-            placeholder_tokens=concept.placeholder_tokens,
-            fresh_slot=False,
-            routed_slot=SUM,
-        )
-        self._train([subject], seed, regularisers=tuple(penalties))
-        self._remember(new)
+        self.engine.adapter.add_slot(sku, torch.Generator().manual_seed(self.seed(sku)))
+        self._compose([*self.learned, new.concept])
+        return (Subject(new.concept, new.photos, sku, fresh_slot=False, routed_slot=SUM),)
 
-    def _compose(self, slots: Sequence[str]) -> None:
-        self._engine.adapter.compose(SUM, dict.fromkeys(slots, 1.0))
+    def regularisers(self, news: Sequence[NewConcept]) -> tuple[Regulariser, ...]:
+        """The overlap with the sum of the earlier deltas."""
+        if not self.learned:
+            return ()
+        return (CLoraPenalty(news[0].concept.sku, past_deltas(self.engine.adapter), self._weight),)
 
-    def _slots(self) -> Sequence[str]:
-        return [item.concept.sku for item in self._learned]
+    def slot_of(self, prompt: str, concept: Concept | None) -> str | None:
+        """The sum, from the first task on."""
+        return SUM if self.learned else None
 
-    def _slot_of(self, prompt: str, concept: Concept | None) -> str | None:
-        return SUM if self._learned else None
+    def foundation(self) -> Sequence[str]:
+        """Every earlier slot."""
+        return [concept_part(concept.sku) for concept in self.learned]
 
-    def _restore_extra(self, state: Mapping[str, Tensor]) -> None:
-        if self._learned:
-            self._compose(self._slots())
+    def install_foundation(self) -> None:
+        """Every slot, and their sum."""
+        for concept in self.learned:
+            self.install(concept)
+        if self.learned:
+            self._compose(self.learned)
+
+    def _compose(self, concepts: Sequence[Concept]) -> None:
+        self.engine.adapter.compose(SUM, dict.fromkeys([c.sku for c in concepts], 1.0))
 
 
 @torch.no_grad()

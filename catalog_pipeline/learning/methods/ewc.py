@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
+from catalog_pipeline.diffusion.parts import encode_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
-from catalog_pipeline.learning.baselines.finetune import SHARED, Finetune
-from catalog_pipeline.learning.baselines.method import NewConcept, Workshop
-from catalog_pipeline.learning.objective import noise_loss
+from catalog_pipeline.learning.methods.collection import NewConcept
+from catalog_pipeline.learning.methods.method import LearningContext
+from catalog_pipeline.learning.methods.shared_slot import SharedSlot
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.regulariser import Regulariser, StepContext
 from catalog_pipeline.learning.task import LearningTask
-from catalog_pipeline.learning.terms import LossTerms
+from catalog_pipeline.learning.training_step import TrainingStep
+from catalog_pipeline.records import SHARED
 from catalog_pipeline.settings import LearningSettings
 
 EWC_WEIGHT = 1e4
@@ -23,6 +26,8 @@ EWC_WEIGHT = 1e4
 0.440, 1e3: 0.369 and 0.440, 1e4: 0.357 and 0.442, 1e5: 0.351 and 0.448."""
 EWC_DECAY = 1.0
 """gamma of online EWC; 1 forgets no task (arXiv:1805.06370 leaves it to choice)."""
+_FISHER = "fisher"
+"""The stored part."""
 FISHER_SAMPLES = 32
 """Noised views that the Fisher of a task is estimated on; one gradient each."""
 
@@ -54,7 +59,7 @@ class EwcPenalty:
         return 0.5 * torch.stack(moved).sum()[None]
 
 
-class Ewc(Finetune):
+class Ewc(SharedSlot):
     """The shared slot under online EWC: one Fisher and one anchor for all earlier tasks.
 
     After task ``k``: ``F = decay * F + F_k`` and ``theta* = theta`` (the gamma form,
@@ -68,34 +73,35 @@ class Ewc(Finetune):
     name = "ewc"
 
     def __init__(
-        self, workshop: Workshop, weight: float = EWC_WEIGHT, decay: float = EWC_DECAY
+        self, context: LearningContext, weight: float = EWC_WEIGHT, decay: float = EWC_DECAY
     ) -> None:
-        super().__init__(workshop)
+        super().__init__(context)
         self._weight = weight
         self._decay = decay
-        self._fisher: list[Tensor] = []
 
-    def _regularisers(self, new: NewConcept) -> tuple[Regulariser, ...]:
-        if not self._fisher:
+    def regularisers(self, news: Sequence[NewConcept]) -> tuple[Regulariser, ...]:
+        """The distance to where the last task left the slot, from the second task on."""
+        fisher = self._fisher()
+        if not fisher:
             return ()
-        anchor = [p.detach().clone() for p in self._engine.adapter.parameters_of(SHARED)]
-        return (EwcPenalty(SHARED, self._fisher, anchor, self._weight),)
+        anchor = [p.detach().clone() for p in self.engine.adapter.parameters_of(SHARED)]
+        return (EwcPenalty(SHARED, fisher, anchor, self._weight),)
 
-    def _after(self, new: NewConcept, task: LearningTask) -> None:
-        views = self._settings.latent_views
-        pool = training_pool(self._engine, new.photos, task.backdrops, task.seed, views)
-        seed = self._seed(new.concept.sku, purpose=1)
-        found = diagonal_fisher(self._engine, self._settings, task, pool, FISHER_SAMPLES, seed)
-        before = self._fisher or [torch.zeros_like(value) for value in found]
-        self._fisher = [self._decay * a + b for a, b in zip(before, found, strict=True)]
+    def parts(self, task: LearningTask) -> dict[str, bytes]:
+        """Those of the shared slot, and ``fisher``."""
+        (subject,), views = task.subjects, self.settings.latent_views
+        pool = training_pool(self.engine, subject.photos, task.backdrops, task.seed, views)
+        seed = self.seed(subject.concept.sku, purpose=1)
+        found = diagonal_fisher(self.engine, self.settings, task, pool, FISHER_SAMPLES, seed)
+        before = self._fisher() or [torch.zeros_like(value) for value in found]
+        total = [self._decay * a + b for a, b in zip(before, found, strict=True)]
+        data = encode_part({str(index): value for index, value in enumerate(total)})
+        return super().parts(task) | {_FISHER: data}
 
-    def _extra_state(self) -> dict[str, Tensor]:
-        return {f"fisher/{i}": value.cpu().clone() for i, value in enumerate(self._fisher)}
-
-    def _restore_extra(self, state: Mapping[str, Tensor]) -> None:
-        count = sum(name.startswith("fisher/") for name in state)
-        device = self._engine.base.device
-        self._fisher = [state[f"fisher/{i}"].to(device).clone() for i in range(count)]
+    def _fisher(self) -> list[Tensor]:
+        data = self.collection.part(_FISHER)
+        stored = {} if data is None else load(data)
+        return [stored[str(index)].to(self.engine.base.device) for index in range(len(stored))]
 
 
 def diagonal_fisher(
@@ -115,17 +121,16 @@ def diagonal_fisher(
         One tensor for each parameter of the first subject's slot.
     """
     subject = task.subjects[0]
-    terms = LossTerms(engine, settings, task, (pool,))
+    step = TrainingStep(engine, settings, task, (pool,))
     parameters = engine.adapter.parameters_of(subject.slot)
     generator = torch.Generator().manual_seed(seed)
     total = [torch.zeros_like(p) for p in parameters]
     for parameter in parameters:
         parameter.requires_grad_(True)
     for _ in range(samples):
-        chosen = torch.randint(len(pool.prompts), (1,), generator=generator)
-        noisy, target, times = terms.noised(pool.latents[chosen], generator)
-        pred = terms.predict(subject, pool, chosen, noisy, times)
-        loss = noise_loss(pred, target, pool.weights[chosen]).sum()
+        view = torch.randint(len(pool.instance_prompts), (1,), generator=generator)
+        noise, timesteps = step.draw(pool.latents[view], generator)
+        loss = step.loss_of_views(subject, pool, view, noise, timesteps).sum()
         for sum_, grad in zip(total, torch.autograd.grad(loss, parameters), strict=True):
             sum_ += grad**2
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""The terms of one step, Eqs. (3), (4), (6) and (7) of arXiv:2309.04430, image by image.
+"""One training step, Eqs. (3), (4), (6) and (7) of arXiv:2309.04430, image by image.
 
 The reference draws the same random numbers and asks the network one image at a time.
 """
@@ -13,16 +13,16 @@ from torch import Tensor
 from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.memory import LatentBank
-from catalog_pipeline.learning.objective import total_loss
 from catalog_pipeline.learning.pool import TrainingPool
 from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
-from catalog_pipeline.learning.terms import LossTerms
+from catalog_pipeline.learning.training_step import TrainingStep
+from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import LearningSettings, LossSettings
 from tests.tiny_model import fill_slot
 
 LOSSES = LossSettings(prior_weight=0.5, replay_weight=0.25, distillation_weight=2.0, elasticity=1.0)
-SETTINGS = LearningSettings(batch_size=3, prior_batch_size=2, replay_batch_size=2, losses=LOSSES)
+SETTINGS = LearningSettings(batch_size=3, prior_batch_size=2, replay_batch_size=2)
 
 
 def latents(count: int, seed: int) -> Tensor:
@@ -40,6 +40,9 @@ def _shared(engine: DiffusionEngine) -> DiffusionEngine:
     return engine
 
 
+BACKDROPS = ("a photo in the snow", "a photo on a table")
+
+
 def a_pool() -> TrainingPool:
     """Two views of a whole picture and two with a backdrop region."""
     weights = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(5)) + 0.1
@@ -49,14 +52,15 @@ def a_pool() -> TrainingPool:
         latents=latents(4, 1),
         weights=weights,
         regions=regions,
-        prompts=("a photo of a {concept}",) * 4,
-        backdrop_prompts=(None, None, "a photo in the snow", "a photo on a table"),
+        instance_prompts=("a photo of a {concept}",) * 4,
+        backdrop_prompts=(None, None, *BACKDROPS),
         whole=torch.tensor([0, 1]),
         split=torch.tensor([2, 3]),
     )
 
 
-SUBJECT = Subject("mug", (), "shared", ("<N:0>",), fresh_slot=False)
+CONCEPT = Concept("N", "N", "mug", "", ("<N:0>",), "hash", 3)
+SUBJECT = Subject(CONCEPT, (), "shared", fresh_slot=False)
 PRIOR = LatentBank(latents(3, 2), ("a mug", "a hat", "a photo in the snow"), (None,) * 3)
 EXEMPLARS = LatentBank(
     latents(4, 3),
@@ -65,9 +69,9 @@ EXEMPLARS = LatentBank(
 )
 
 
-def a_task(**banks: LatentBank | None) -> LearningTask:
+def a_task(losses: LossSettings = LOSSES, **banks: LatentBank | None) -> LearningTask:
     banks = {"prior": PRIOR, "exemplars": EXEMPLARS, **banks}
-    return LearningTask((SUBJECT,), (), "f", 0, **banks)
+    return LearningTask((SUBJECT,), (), "f", 0, losses, **banks)
 
 
 class Reference:
@@ -125,10 +129,10 @@ def slow_error(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> fl
 @pytest.mark.parametrize("step", [0, 4])  # every fifth step has a backdrop region
 def test_a_step_equals_a_slow_loop_eqs_3_4_6_7(shared: DiffusionEngine, step: int) -> None:
     pool, reference = a_pool(), Reference(shared, 7)
-    terms = LossTerms(shared, SETTINGS, a_task(), (pool,))
+    training_step = TrainingStep(shared, SETTINGS, a_task(), (pool,))
     for concept, drift in (("A", 3.0), ("B", 1.0)):  # so that the elastic weights are not 1
-        terms.elastic.weigh([concept], torch.tensor([drift]))
-    got = terms.of_step(step, torch.Generator().manual_seed(7))
+        training_step.elastic.weigh([concept], torch.tensor([drift]))
+    loss, got = training_step(step, torch.Generator().manual_seed(7))
 
     group = [2, 3] if step == 4 else [0, 1]
     chosen = reference.choose(group, 3)
@@ -166,12 +170,20 @@ def test_a_step_equals_a_slow_loop_eqs_3_4_6_7(shared: DiffusionEngine, step: in
         )
     mean = {name: sum(values) / len(values) for name, values in want.items()}
     total = mean["concept"] + 0.5 * mean["prior"] + 0.25 * mean["replay"] + 2 * mean["distillation"]
-    assert total_loss(got, LOSSES).item() == pytest.approx(total, rel=1e-3)
+    assert loss.item() == pytest.approx(total, rel=1e-3)
+
+
+def one_step(
+    engine: DiffusionEngine, task: LearningTask | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The first step: its loss and its terms."""
+    step = TrainingStep(engine, SETTINGS, task or a_task(), (a_pool(),))
+    return step(0, torch.Generator().manual_seed(1))
 
 
 def test_gradients_reach_the_student_and_new_tokens_only(shared: DiffusionEngine) -> None:
-    terms = LossTerms(shared, SETTINGS, a_task(), (a_pool(),))
-    total_loss(terms.of_step(0, torch.Generator().manual_seed(1)), LOSSES).backward()
+    loss, _ = one_step(shared)
+    loss.backward()
     assert all(p.grad is not None for p in shared.adapter.parameters_of("shared"))
     assert all(p.grad is None for p in shared.adapter.parameters_of(TEACHER_SLOT))
     rows = {name: shared.text.table.parameter_of(f"<{name}:0>").grad for name in "NAB"}
@@ -181,8 +193,7 @@ def test_gradients_reach_the_student_and_new_tokens_only(shared: DiffusionEngine
 
 def test_a_student_like_its_teacher_has_nothing_to_distil(shared: DiffusionEngine) -> None:
     shared.adapter.copy_slot("shared", TEACHER_SLOT)
-    terms = LossTerms(shared, SETTINGS, a_task(), (a_pool(),))
-    found = terms.of_step(0, torch.Generator().manual_seed(1))
+    _, found = one_step(shared)
     assert torch.equal(found["distillation"], torch.zeros(2))
     assert bool((found["replay"] > 0).all())
 
@@ -198,14 +209,13 @@ def test_a_student_like_its_teacher_has_nothing_to_distil(shared: DiffusionEngin
 def test_a_weight_of_zero_switches_its_term_off(
     shared: DiffusionEngine, changes: dict[str, float], left: set[str]
 ) -> None:
-    settings = SETTINGS.model_copy(update={"losses": LOSSES.model_copy(update=changes)})
-    terms = LossTerms(shared, settings, a_task(), (a_pool(),))
-    assert set(terms.of_step(0, torch.Generator().manual_seed(1))) == left
+    _, found = one_step(shared, a_task(LOSSES.model_copy(update=changes)))
+    assert set(found) == left
 
 
 def test_a_first_task_has_the_losses_of_eq_3_alone(shared: DiffusionEngine) -> None:
-    terms = LossTerms(shared, SETTINGS, a_task(exemplars=None), (a_pool(),))
-    assert set(terms.of_step(0, torch.Generator().manual_seed(1))) == {"concept", "prior"}
+    _, found = one_step(shared, a_task(exemplars=None))
+    assert set(found) == {"concept", "prior"}
 
 
 class Drift:
@@ -219,9 +229,7 @@ class Drift:
 
 def test_a_regulariser_comes_weighed_and_counts_as_it_is(shared: DiffusionEngine) -> None:
     task = LearningTask((SUBJECT,), (), "f", 0, regularisers=(Drift(),))
-    found = LossTerms(shared, SETTINGS, task, (a_pool(),)).of_step(
-        0, torch.Generator().manual_seed(1)
-    )
+    loss, found = one_step(shared, task)
     assert set(found) == {"concept", "regulariser/0"}
     pool, reference = a_pool(), Reference(shared, 1)
     chosen = reference.choose([0, 1], 3)
@@ -232,4 +240,17 @@ def test_a_regulariser_comes_weighed_and_counts_as_it_is(shared: DiffusionEngine
     got = found["regulariser/0"].detach()
     torch.testing.assert_close(got, torch.tensor(want), atol=1e-4, rtol=1e-3)
     total = (found["concept"].mean() + got.mean()).item()
-    assert total_loss(found, LOSSES).item() == pytest.approx(total)
+    assert loss.item() == pytest.approx(total)
+
+
+def test_a_text_that_is_not_trained_is_encoded_once(shared: DiffusionEngine, monkeypatch) -> None:
+    encoded: list[str] = []
+    encode = shared.text.encode
+    monkeypatch.setattr(shared.text, "encode", lambda p: encoded.extend(p) or encode(p))
+    step = TrainingStep(shared, SETTINGS, a_task(), (a_pool(),))
+    for number in range(10):
+        step(number, torch.Generator().manual_seed(number))
+    trained = [prompt for prompt in encoded if "<N:0>" in prompt]
+    assert len(trained) == 10 * SETTINGS.batch_size
+    frozen = [prompt for prompt in encoded if "<N:0>" not in prompt]
+    assert sorted(frozen) == sorted({*PRIOR.prompts, *EXEMPLARS.prompts, *BACKDROPS})
