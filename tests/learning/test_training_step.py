@@ -89,7 +89,9 @@ class Reference:
     def noised(self, rows: Tensor) -> list[tuple[Tensor, Tensor, int]]:
         """``sqrt(a) z + sqrt(1 - a) eps``, the velocity, and ``t`` of each image."""
         noise = torch.randn(rows.shape, generator=self.generator)
-        times = torch.randint(1000, (len(rows),), generator=self.generator)
+        parts = torch.arange(len(rows)) + torch.rand(len(rows), generator=self.generator)
+        order = torch.randperm(len(rows), generator=self.generator)
+        times = (parts[order] / len(rows) * 1000).long()
         found = []
         for z, eps, t in zip(rows, noise, times.tolist(), strict=True):
             a = float(self.scheduler.alphas_cumprod[t])

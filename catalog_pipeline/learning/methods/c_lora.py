@@ -37,7 +37,7 @@ class CLoraPenalty:
         """``(1,)``."""
         adapter = context.engine.adapter
         overlaps = []
-        for name, layer in adapter.layers.items():
+        for name, layer in adapter.layers_of(self._slot).items():
             down, up = adapter.factors(layer, self._slot)
             overlaps.append(((self._past[name] * (up @ down)) ** 2).sum())
         return torch.stack(overlaps).sum()[None]
@@ -97,7 +97,7 @@ class CLora(OwnSlots):
 def past_deltas(adapter: ConceptAdapter, slot: str = SUM) -> dict[str, Tensor]:
     """``|U D|`` ``(out, in)`` of ``slot`` at each layer."""
     deltas = {}
-    for name, layer in adapter.layers.items():
+    for name, layer in adapter.layers_of(slot).items():
         down, up = adapter.factors(layer, slot)
         deltas[name] = (up @ down).abs()
     return deltas

@@ -168,7 +168,7 @@ def test_a_shared_slot_that_changed_is_measured_against_how_it_was(tools, shared
     report = gate.judge()
     assert not any(c.identical for c in report.skus)
     assert all(c.fall == c.before - c.after for c in report.skus)
-    assert report.metrics["forgetting"] == max(c.fall for c in report.skus) > 0.0
+    assert report.metrics["forgetting"] == max(c.fall for c in report.skus) != 0.0
     assert report.passed == (report.metrics["forgetting"] <= 0.05 and not report.prior_fell)
 
 

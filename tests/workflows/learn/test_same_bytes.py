@@ -12,7 +12,7 @@ from catalog_pipeline.evaluation.features import open_encoder
 from catalog_pipeline.learning.methods import l2dm
 from catalog_pipeline.learning.methods.registry import METHODS
 from catalog_pipeline.settings import AdapterSettings, Settings
-from catalog_pipeline.stores.objects import sha256_hex
+from catalog_pipeline.stores.keys import sha256_hex
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import base_model_hash
 from tests.benchmarks.learning.cells import Cell
