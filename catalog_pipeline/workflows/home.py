@@ -28,6 +28,11 @@ class Home:
         """Where all state is kept."""
         return open_object_store(self.settings)
 
+    @property
+    def where(self) -> str:
+        """The folder or the bucket, for people."""
+        return self.objects.uri("catalog").removesuffix("/catalog")
+
     @cached_property
     def index(self) -> IndexStore:
         """The catalog index."""
