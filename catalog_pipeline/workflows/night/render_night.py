@@ -65,7 +65,7 @@ def render_night(
         home: its settings say batch size, model and quality gate.
         day: the night.
         retry_quarantined: make further attempts at the pictures that are held back.
-        progress: told of every batch.
+        progress: advanced with every batch.
         open_sampler: opens the model; default ``workflows.models.open_sampler``.
         encoder: measures the pictures; default the shipped image encoder.
         open_judge: judges the pictures; default the shipped reflection score.
