@@ -17,8 +17,8 @@ from catalog_pipeline.learning.pool import TrainingPool
 from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.learning.training_step import TrainingStep
-from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import LearningSettings, LossSettings
+from tests.builders import make_concept
 from tests.tiny_model import fill_slot
 
 LOSSES = LossSettings(prior_weight=0.5, replay_weight=0.25, distillation_weight=2.0, elasticity=1.0)
@@ -59,7 +59,7 @@ def a_pool() -> TrainingPool:
     )
 
 
-CONCEPT = Concept("N", "N", "mug", "", ("<N:0>",), "hash", 3)
+CONCEPT = make_concept("N", 3, placeholder_tokens=("<N:0>",))
 SUBJECT = Subject(CONCEPT, (), "shared", fresh_slot=False)
 PRIOR = LatentBank(latents(3, 2), ("a mug", "a hat", "a photo in the snow"), (None,) * 3)
 EXEMPLARS = LatentBank(

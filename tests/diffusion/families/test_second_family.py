@@ -27,12 +27,11 @@ from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import TextConditioner, add_tokens, placeholder_tokens
-from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_engine
 from catalog_pipeline.workflows.upkeep.export_concept import export_concept
-from tests.builders import make_adapter_version, promote
+from tests.builders import make_adapter_version, make_concept, promote
 from tests.tiny_model import write_tiny_xl
 
 PLAN = SamplingPlan(steps=3, guidance=1.0, width=16, height=16)
@@ -176,7 +175,7 @@ def train(engine: DiffusionEngine, steps: int = 1) -> list[float]:
 def publish(settings: Settings, engine: DiffusionEngine) -> None:
     store = open_home(settings).adapters("default")
     data = encode_part(slot_part(engine, "mug") | token_part(engine, TOKENS))
-    concept = Concept("mug", "mug", "mug", "", TOKENS, "photos", 1)
+    concept = make_concept("mug", 1, placeholder_tokens=TOKENS)
     parts = {"concept/mug": store.write_part(data)}
     base = engine.base.content_hash
     promote(store, make_adapter_version(concept, parts=parts, base_model_hash=base))

@@ -21,6 +21,7 @@ from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.status import collect_status
+from tests import builders
 
 GOLDEN = Path(__file__).resolve().parents[2] / "stores" / "golden" / "schema_1"
 NIGHT = date(2026, 3, 1)
@@ -52,10 +53,7 @@ def promote(home: Home, **changes: Any) -> None:
     head = store.current()
     assert head is not None
     draft = replace(head, version="", parent=head.version, **changes)
-    version = replace(draft, version=version_hash(draft))
-    store.publish(version)
-    with store.lease(timeout_seconds=5) as lease:
-        store.promote(version.version, expected=head.version, fence=lease.fence)
+    builders.promote(store, replace(draft, version=version_hash(draft)))
 
 
 def problems(settings: Settings) -> list[CheckResult]:
