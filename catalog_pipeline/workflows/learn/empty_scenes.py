@@ -63,17 +63,18 @@ def _phrases(settings: LearningSettings) -> list[str]:
 def ship(config: Path) -> Path:
     """Render the scenes of ``config`` into the package, in place of those that it has."""
     from catalog_pipeline.learning.memory import encode_backdrops
-    from catalog_pipeline.workflows.learn.learning_inputs import open_tools
+    from catalog_pipeline.workflows.models import base_size_plan, open_engine
 
     settings = load_settings(config)
     base = settings.base_model.model_copy(update={"dtype": "float32"})
-    tools = open_tools(settings.model_copy(update={"base_model": base}))
+    engine = open_engine(settings.model_copy(update={"base_model": base}))
+    plan = base_size_plan(engine, settings.generation)
     for old in EMPTY_SCENES.rglob("*.safetensors"):
         old.unlink()
-    key = backdrops_key(tools.engine.base.content_hash, tools.plan, settings.learning)
+    key = backdrops_key(engine.base.content_hash, plan, settings.learning)
     target = EMPTY_SCENES / key
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(encode_backdrops(render(tools.engine, tools.plan, settings.learning)))
+    target.write_bytes(encode_backdrops(render(engine, plan, settings.learning)))
     return target
 
 

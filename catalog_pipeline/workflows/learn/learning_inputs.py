@@ -42,14 +42,12 @@ class LearningTools:
 
 def open_tools(settings: Settings) -> LearningTools:
     """Load base, encoder and mask model; seconds on a CPU, so once a run."""
-    from catalog_pipeline.diffusion.sampling import SamplingPlan
     from catalog_pipeline.evaluation.features import open_encoder
     from catalog_pipeline.evaluation.product_mask import ProductMasker
-    from catalog_pipeline.workflows.models import open_engine
+    from catalog_pipeline.workflows.models import base_size_plan, open_engine
 
     engine = open_engine(settings)
-    side, generation = engine.base.sample_size_px, settings.generation
-    plan = SamplingPlan(generation.steps, generation.guidance, side, side, generation.sampler)
+    plan = base_size_plan(engine, settings.generation)
     return LearningTools(engine, open_encoder(), ProductMasker(), plan)
 
 
