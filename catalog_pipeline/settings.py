@@ -341,7 +341,7 @@ class PolicySettings(_Strict):
     coverage: CoverageSettings = CoverageSettings()
 
     @model_validator(mode="after")
-    def _new_can_be_told(self) -> PolicySettings:
+    def _best_sellers_need_earlier_nights(self) -> PolicySettings:
         if self.best_sellers.items and self.coverage.nights < 2:
             raise ValueError(
                 "best_sellers needs coverage.nights of at least 2: a product is new while no "

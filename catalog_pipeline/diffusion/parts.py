@@ -1,8 +1,8 @@
 """A concept on disk: safetensors bytes of its slot and its token rows.
 
-Tensors: ``slot/<layer>.down (rank, in)``, ``slot/<layer>.up (out, rank)`` and
-``token/<index> (width,)``. A concept of a shared slot holds token rows only; the
-slot itself is the part ``shared``.
+Tensors: ``slot/<layer>.<tensor>`` as the parametrisation has them (of ``low_rank``:
+``down (rank, in)`` and ``up (out, rank)``) and ``token/<index> (width,)``. A concept of a
+shared slot holds token rows only; the slot itself is the part ``shared``.
 """
 
 from __future__ import annotations

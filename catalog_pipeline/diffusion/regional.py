@@ -40,7 +40,7 @@ class RegionalContext:
 
     ``encoder_hidden_states`` is ``(batch, regions, tokens, width)``, ``masks``
     ``(batch, regions, height, width)``; both ``None`` outside :meth:`reading`.
-    ``observer`` is asked at every cross-attention, where there is one.
+    ``observer`` is called at every cross-attention, where there is one.
     """
 
     def __init__(self) -> None:

@@ -107,8 +107,9 @@ class MapRecorder:
         """
         if not self._sums:
             raise ValueError(
-                f"no cross-attention of at most {self._max_pixels} pixels was seen; raise "
-                "generation.yaml: attention.max_side to a resolution of this UNet's attention"
+                f"no cross-attention of at most {self._max_pixels} pixels was seen, as "
+                "this base has finer ones only; set generation.yaml: attention.method to reweight "
+                "or none"
             )
         finest = max(self._sums)
         rows = round((finest * aspect) ** 0.5)

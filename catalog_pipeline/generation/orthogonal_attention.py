@@ -1,6 +1,6 @@
 """Orthogonal attention of L2DM, section 4.4 of arXiv:2309.04430.
 
-Concepts look at different places, and the words of one concept at the same place. The
+Concepts attend to different places, and the words of one concept to the same place. The
 paper's formulas are not public; both losses are **our reconstruction**.
 
 ``maps`` is ``(batch, concepts, groups, h, w)``, attention in [0, 1], its groups as
@@ -44,7 +44,7 @@ def orthogonal_loss(maps: Tensor) -> Tensor:
 
 
 def binding_loss(maps: Tensor) -> Tensor:
-    """How far the words of a concept look at different places than its noun.
+    """How far the words of a concept attend to other places than its noun.
 
     With ``p_i, q_i`` the attribute and the noun map of concept ``i`` as distributions
     over pixels and ``JS`` the Jensen-Shannon divergence in units of ln 2::

@@ -66,8 +66,8 @@ def draw_slots(
     wishes += found
     beside, still_more = _draw_best_sellers(by_sku, policies, draw, shown, collection, elsewhere)
     wishes += beside
-    asked = Counter(chain.from_iterable(group for group, _ in wishes))
-    wishes += _draw_top_up(by_sku, policies, draw, shown, asked)
+    wished = Counter(chain.from_iterable(group for group, _ in wishes))
+    wishes += _draw_top_up(by_sku, policies, draw, shown, wished)
     notes += more + still_more
     if not wishes:
         notes.append("nothing planned: the policies ask for no pictures of these products")
@@ -211,7 +211,7 @@ def _draw_top_up(
     policies: PolicySettings,
     draw: str,
     shown: Mapping[str, int],
-    asked: Mapping[str, int],
+    wished: Mapping[str, int],
 ) -> list[tuple[Group, str]]:
     """More pictures of the products that all else leaves below ``coverage.images``.
 
@@ -220,9 +220,9 @@ def _draw_top_up(
     """
     coverage = policies.coverage
     lacking = {
-        sku: coverage.images - shown.get(sku, 0) - asked.get(sku, 0)
+        sku: coverage.images - shown.get(sku, 0) - wished.get(sku, 0)
         for sku in by_sku
-        if coverage.images > shown.get(sku, 0) + asked.get(sku, 0)
+        if coverage.images > shown.get(sku, 0) + wished.get(sku, 0)
     }
     groups: list[Group] = []
     for turn in range(max(lacking.values(), default=0)):

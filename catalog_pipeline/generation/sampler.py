@@ -168,6 +168,12 @@ class SceneSampler:
                 slot=slot if slot == sku else None,
                 tokens=concepts[sku].placeholder_tokens,
             )
+            if slot not in self._engine.adapter.slots:
+                raise ValueError(
+                    "its part holds token rows only, as with learning.yaml: adapter.slots: shared; "
+                    "expected deltas of its own; set adapter.slots back, or learn it anew under "
+                    "another home"
+                )
         except ValueError as error:
             raise GenerationError(f"the adapter of {sku} does not fit: {error}") from error
         self._resident[sku] = concepts[sku]

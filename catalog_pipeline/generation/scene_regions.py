@@ -116,7 +116,7 @@ def region_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:
 
     Every region knows the whole scene, so the base places all products and keeps
     one background; only its own region names a product's placeholder tokens, so
-    no region is asked for a neighbour's looks.
+    no region renders a neighbour's appearance.
     """
     prompts = []
     for own in range(len(concepts)):

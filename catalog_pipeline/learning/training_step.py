@@ -120,13 +120,13 @@ class TrainingStep:
 
     @torch.no_grad()
     def heldout_loss(self, subject: Subject, pool: TrainingPool) -> float:
-        """A fixed question: the mean loss on the whole views of ``pool``, never trained on.
+        """The mean concept loss on the whole-image views of ``pool``, which is never trained on.
 
-        Noise and timesteps are fixed, so that two answers differ by the weights alone.
+        Noise and timesteps are fixed, so that two values differ by the weights alone.
         """
         latents = pool.latents[pool.whole]
         noise, _ = self.draw(latents, torch.Generator().manual_seed(0))
-        # The middles of equal parts of the schedule, so that every noise level is asked.
+        # The middles of equal parts of the schedule, so that every noise level is covered.
         shares = (torch.arange(len(latents)) + 0.5) / len(latents)
         timesteps = self._engine.base.timesteps_at(shares).to(latents.device)
         return float(self.loss_of_views(subject, pool, pool.whole, noise, timesteps).mean())

@@ -39,6 +39,7 @@ from catalog_pipeline.stores.manifest import (
     check_days,
     check_pictures,
     merged_rows,
+    newest_rows,
     rows_by_image_id,
     state_as_of,
 )
@@ -89,12 +90,7 @@ class ImageArchive:
 
     def staged(self, day: date) -> list[ArchiveRow]:
         """Every staged row, sorted by image id; of two for one picture the newer."""
-        newest: dict[str, ArchiveRow] = {}
-        for rows in self._shards(day).values():
-            for row in rows:
-                known = newest.get(row.image_id)
-                if known is None or known.created_utc <= row.created_utc:
-                    newest[row.image_id] = row
+        newest = newest_rows(chain(*self._shards(day).values()))
         return [newest[image_id] for image_id in sorted(newest)]
 
     def clear_staging(self, day: date) -> None:

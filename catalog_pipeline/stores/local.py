@@ -178,7 +178,11 @@ class LocalObjectStore(ObjectStore):
 
     def uri(self, key: str) -> str:
         """See :class:`ObjectStore`: the absolute path."""
-        return str(self._path(key).absolute())
+        return str(self.path(key))
+
+    def path(self, key: str) -> Path:
+        """See :class:`ObjectStore`."""
+        return self._path(key).absolute()
 
     def lock_path(self, name: str) -> Path:
         """Where the lock file ``name`` belongs; makes the folder."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -46,6 +46,16 @@ def _description(row: ArchiveRow) -> tuple[ArchiveRow, list[tuple[str, str]]]:
     """All of a row but when it was made; scores as text, so that NaN equals itself."""
     scores = sorted((name, repr(float(score))) for name, score in row.scores.items())
     return replace(row, created_utc=_EPOCH, superseded=False, scores={}), scores
+
+
+def newest_rows(rows: Iterable[ArchiveRow]) -> dict[str, ArchiveRow]:
+    """The rows by image id; of two for one picture the one made later, of one time the last."""
+    newest: dict[str, ArchiveRow] = {}
+    for row in rows:
+        known = newest.get(row.image_id)
+        if known is None or known.created_utc <= row.created_utc:
+            newest[row.image_id] = row
+    return newest
 
 
 def rows_by_image_id(rows: Sequence[ArchiveRow]) -> dict[str, ArchiveRow]:

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from catalog_pipeline.errors import ConflictError, IntegrityError, ObjectNotFoundError
+from catalog_pipeline.stores.keys import check_key
 from catalog_pipeline.stores.leases import LeaseObject
 
 _Item = TypeVar("_Item")
@@ -112,6 +114,14 @@ class ObjectStore(ABC):
 
         ``*`` is allowed, for globs.
         """
+
+    def path(self, key: str) -> Path | None:
+        """The file that holds ``key``, where objects are files that any program may read in place.
+
+        ``None`` where they are not; need not exist.
+        """
+        check_key(key)
+        return None
 
     def exists(self, key: str) -> bool:
         """Whether an object is stored under ``key``."""

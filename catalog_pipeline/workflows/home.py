@@ -31,6 +31,11 @@ class Home:
         bucket = self.settings.archive.s3
         return LocalObjectStore(self.settings.home) if bucket is None else S3ObjectStore(bucket)
 
+    @property
+    def where(self) -> str:
+        """The folder or the bucket, for people."""
+        return self.objects.uri("catalog").removesuffix("/catalog")
+
     @cached_property
     def index(self) -> IndexStore:
         """The catalog index."""

@@ -59,23 +59,34 @@ def open_sampler(
     Raises:
         GenerationError: nothing learned yet, or the version was learned on another base.
     """
+    store = home.adapters(collection)
+    found = served_version(home, collection) if version is None else store.read(version)
+    engine = open_engine(home.settings)
+    check_same_base(found, engine.base.content_hash)
+    return sampler_on(engine, home, found), found
+
+
+def sampler_on(engine: DiffusionEngine, home: Home, version: AdapterVersion) -> SceneSampler:
+    """A sampler for ``version``, which must be of the base of ``engine``."""
     from catalog_pipeline.generation.sampler import SceneSampler
 
-    settings, store = home.settings, home.adapters(collection)
-    current = store.current() if version is None else store.read(version)
-    if current is None:
+    store, settings = home.adapters(version.collection), home.settings
+    return SceneSampler(
+        engine,
+        settings.learning.adapter,
+        lambda name: read_named_part(store, version, name),
+        settings.generation.batch_size,
+    )
+
+
+def served_version(home: Home, collection: str) -> AdapterVersion:
+    """The head of ``collection``; ``GenerationError`` when it has learned nothing."""
+    version = home.adapters(collection).current()
+    if version is None:
         raise GenerationError(
             f"collection '{collection}' has learned nothing yet; run `catalog-pipeline learn`"
         )
-    engine = open_engine(settings)
-    check_same_base(current, engine.base.content_hash)
-    sampler = SceneSampler(
-        engine,
-        settings.learning.adapter,
-        lambda name: read_named_part(store, current, name),
-        settings.generation.batch_size,
-    )
-    return sampler, current
+    return version
 
 
 def check_same_base(version: AdapterVersion, base_hash: str) -> None:

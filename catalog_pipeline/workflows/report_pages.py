@@ -13,15 +13,15 @@ from catalog_pipeline.workflows.home import Home
 
 
 def write_page(home: Home, name: str, data: bytes) -> Path:
-    """Put ``reports/<name>`` under the local home, and in the bucket where there is one.
+    """Put ``reports/<name>`` under the local home, and in the store where that is another place.
 
     Atomic; replaces an earlier page of that name.
     """
-    key, settings = f"reports/{name}", home.settings
-    LocalObjectStore(settings.home).put(key, data)
-    if settings.archive.s3 is not None:
+    key, local = f"reports/{name}", LocalObjectStore(home.settings.home)
+    local.put(key, data)
+    if home.objects.path(key) != local.path(key):
         home.objects.put(key, data)
-    return settings.home / key
+    return home.settings.home / key
 
 
 def each_with_photos(

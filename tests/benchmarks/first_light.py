@@ -113,6 +113,7 @@ def report(kinds: dict[str, str], seconds: float, note: str) -> None:
     method = open_method(tools, settings.learning, opened.objects)
     method.open(StoredCollection(store, version, learned=""))
     from catalog_pipeline.evaluation.retention import cosine_to_photos
+    from catalog_pipeline.records import memory_part
     from catalog_pipeline.stores.memory import decode_memory
 
     results: list[dict[str, Any]] = []
@@ -120,7 +121,7 @@ def report(kinds: dict[str, str], seconds: float, note: str) -> None:
     for concept in sorted(version.concepts, key=lambda c: c.task):
         count, seed = settings.learning.gate_images, settings.learning.seed
         samples = render_samples(tools, method, concept, count, seed)
-        memory = decode_memory(store.read_part(version.parts[f"memory/{concept.sku}"]))
+        memory = decode_memory(store.read_part(version.parts[memory_part(concept.sku)]))
         final = float(cosine_to_photos(tools.encoder.encode(samples), memory.features))
         photos = validate_photo_set(open_home(settings), concept.sku).photos
         sheet.append([*(p.pixels for p in photos[:3]), *samples[:4]])

@@ -95,6 +95,8 @@ def test_unlearned_mixed_and_misfitting_jobs_are_refused(engine, parts):
     two = {"A": replace(CONCEPTS["A"], placeholder_tokens=("<A:0>", "<A:1>"))}
     with pytest.raises(GenerationError, match="does not fit"):
         broken.render([job(("A",))], two)
+    with pytest.raises(GenerationError, match="token rows only"):
+        broken.render([job(("A",))], CONCEPTS)
 
 
 def test_every_region_knows_the_scene_but_only_its_own_product():

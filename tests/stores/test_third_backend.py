@@ -8,12 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import signature
+from pathlib import Path
 
 import pytest
 
 from catalog_pipeline.errors import ConflictError, ObjectNotFoundError
+from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.keys import check_digest, check_key, check_prefix, sha256_hex
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore, StoredObject
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.report_pages import write_page
+from catalog_pipeline.workflows.upkeep.archive_summary import query_archive
+from tests.builders import NIGHT, make_archive_row
 from tests.stores import (
     test_adapter_store,
     test_archive,
@@ -111,3 +117,15 @@ def contracts() -> Iterator[tuple[str, Callable[..., None]]]:
 
 
 globals().update(contracts())
+
+
+def test_workflows_ask_the_store_where_its_objects_are(tmp_path: Path) -> None:
+    home = Home(Settings(config_dir=tmp_path, home=tmp_path / "home"))
+    home.objects = MemoryObjectStore()
+    assert home.objects.path("reports/a.html") is None
+    key, digest = home.archive.put_image(b"\x89PNG")
+    row = make_archive_row("a", path=key, sha256=digest)
+    home.archive.publish_day(NIGHT, [row], ["a"])
+    assert [night["rows"] for night in query_archive(home).per_day] == [1]
+    page = write_page(home, "a.html", b"<p>")
+    assert page.read_bytes() == home.objects.read("reports/a.html").data == b"<p>"

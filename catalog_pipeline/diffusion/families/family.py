@@ -172,7 +172,7 @@ class BaseModel(ABC):
         """``(count,)`` timesteps of training, drawn on the CPU: uniform and stratified.
 
         One from each of ``count`` equal parts of the schedule, in random order: every batch
-        asks about much and about little noise, so its loss varies less than with
+        covers high and low noise levels, so its loss varies less than with
         independent draws (compare section I.1 of arXiv:2107.00630).
         """
         shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count

@@ -75,7 +75,7 @@ class Reflection:
     Attributes:
         findings: one a named product with a memory, in the order of the names.
         count_error: salient pieces less named products.
-        color_swap: two products wear each other's colours; only ever true where the
+        color_swap: two products have each other's colours; only ever true where the
             judge has the palettes of both.
         sharpness: variance of the Laplacian of the luminance, 0..255 scale.
         blank: nothing is on the picture.

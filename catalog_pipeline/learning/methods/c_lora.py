@@ -47,7 +47,7 @@ class CLora(OwnSlots):
     """A new slot for each task; every prompt, base-only ones too, reads the sum of all.
 
     **Differs from the paper:** prompts keep the class noun, and tokens start from it
-    rather than at random, so that all methods are asked the same; the deltas sit
+    rather than at random, so that all methods get the same prompts; the deltas sit
     where ``learning.yaml: adapter`` puts them, not on cross-attention keys and values
     alone.
     """

@@ -1,4 +1,4 @@
-"""Learning without forgetting: the old model's answers on the new data stay as they were."""
+"""Learning without forgetting: the old model's predictions on the new data are kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LwfPenalty:
 
     Args:
         teacher: the slot of the model before the task, ``None`` for the bare base.
-        rows: how many of the batch's latents are asked.
+        rows: how many of the batch's latents are distilled on.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class LwfPenalty:
 class Lwf(SharedSlot):
     """The shared slot under learning without forgetting, arXiv:1606.09282.
 
-    **Differs from the paper:** the answers are noise predictions under earlier prompts
+    **Differs from the paper:** the outputs are noise predictions under earlier prompts
     and their distance is squared, where the paper has class scores and a
-    cross-entropy; as many latents are asked as L2DM replays (``replay_batch_size``).
+    cross-entropy; as many latents are distilled on as L2DM replays (``replay_batch_size``).
     The teacher of the first task is the bare base.
     """
 

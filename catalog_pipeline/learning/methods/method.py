@@ -131,7 +131,7 @@ class LifelongMethod(ABC):
         return LearningTask(
             subjects=self.subjects(news),
             backdrops=self.context.backdrops,
-            fingerprint=self._fingerprint(news),
+            fingerprint=self._fingerprint(news, exemplars),
             seed=seed,
             losses=self.losses,
             prior=prior,
@@ -197,7 +197,7 @@ class LifelongMethod(ABC):
                 raise LearningError(f"'{new.concept.sku}' has no photos; expected at least one")
             known.add(new.concept.sku)
 
-    def _fingerprint(self, news: Sequence[NewConcept]) -> str:
+    def _fingerprint(self, news: Sequence[NewConcept], exemplars: LatentBank | None) -> str:
         parts = {name: self.collection.part(name) or b"" for name in self.foundation()}
         concepts = [(c.sku, c.photos_hash, c.config_hash) for c in (new.concept for new in news)]
         return canonical_sha256(
@@ -205,6 +205,8 @@ class LifelongMethod(ABC):
                 "method": self.name,
                 "seed": self.settings.seed,
                 "concepts": concepts,
+                # A retired concept leaves the bank, while the shared slot stays as it was.
+                "remembered": exemplars.concepts if exemplars is not None else (),
                 "foundation": {k: hashlib.sha256(data).hexdigest() for k, data in parts.items()},
             }
         )

@@ -16,7 +16,7 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.stores.objects import ObjectStore
 
 FIRST_SEEN_KEY = "catalog/first_sight.json"
-"""SKU -> content hash and time of first sight, of the sets that were last dated ahead."""
+"""SKU -> content hash and when it was first seen, of the sets that were last dated ahead."""
 
 
 def date_by_first_seen(
@@ -64,8 +64,9 @@ def _read(objects: ObjectStore) -> dict[str, tuple[str, datetime]]:
         }
     except (ValueError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"{objects.uri(FIRST_SEEN_KEY)} does not hold times of first sight ({error!r}); "
-            "expected the JSON that a refresh writes; delete it, the next refresh writes it anew"
+            f"{objects.uri(FIRST_SEEN_KEY)} does not say when sets were first seen "
+            f"({error!r}); expected the JSON that a refresh writes; delete it, the next refresh "
+            "writes it anew"
         ) from error
 
 

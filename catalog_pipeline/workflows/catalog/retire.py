@@ -15,13 +15,17 @@ from catalog_pipeline import __version__
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
 from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus, part_owner
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.stores.keys import days_of
 from catalog_pipeline.stores.memory import memory_version
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.night.plan_night import decode_plan, plan_key, plan_night
+from catalog_pipeline.workflows.night.plan_night import (
+    PLANS_PREFIX,
+    decode_plan,
+    plan_key,
+    plan_night,
+)
 
 LEASE_WAIT_SECONDS = 600.0
-
-_PLANS = "plans/dt="
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,8 @@ class _Retirement:
         return any(row.status is SkuStatus.RETIRED for row in rows)
 
     def _plans(self, today: date) -> list[date]:
-        names = (key.removeprefix(_PLANS)[:10] for key in self.home.objects.list(_PLANS))
-        return sorted(day for day in map(date.fromisoformat, names) if day >= today)
+        keys = self.home.objects.list(PLANS_PREFIX)
+        return [day for day in days_of(keys, PLANS_PREFIX) if day >= today]
 
     def _planned(self, day: date) -> set[str]:
         key = plan_key(day)

@@ -22,7 +22,7 @@ from catalog_pipeline.workflows.evaluate.history import (
 )
 from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, FeatureExtractor, VersionFeatures
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_base_model
+from catalog_pipeline.workflows.models import check_base_model, served_version
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
 
@@ -108,17 +108,8 @@ def evaluate(
     names = served if collection is None else [collection]
     sink = progress or SilentProgress()
     return EvaluationReport(
-        tuple(_Evaluation(home, images, sink, _head(home, name)).run() for name in names)
+        tuple(_Evaluation(home, images, sink, served_version(home, name)).run() for name in names)
     )
-
-
-def _head(home: Home, collection: str) -> AdapterVersion:
-    version = home.adapters(collection).current()
-    if version is None:
-        raise GenerationError(
-            f"collection '{collection}' has learned nothing yet; run `catalog-pipeline learn`"
-        )
-    return version
 
 
 def _record(score: CollectionScore, retention: RetentionMatrix) -> dict[str, Any]:

@@ -23,7 +23,12 @@ from catalog_pipeline.records import (
 from catalog_pipeline.stores.memory import ENCODER, decode_memory
 from catalog_pipeline.workflows.evaluate.base_only import BasePictures
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_same_base, open_engine, read_named_part
+from catalog_pipeline.workflows.models import (
+    check_same_base,
+    open_engine,
+    read_named_part,
+    sampler_on,
+)
 from catalog_pipeline.workflows.progress import ProgressSink
 from catalog_pipeline.workflows.report_pages import each_with_photos
 
@@ -115,15 +120,8 @@ class FeatureExtractor:
         """Features of the pictures and of their surroundings; SKU -> its pictures to show."""
         from catalog_pipeline.evaluation.html_pages import picture_uri
         from catalog_pipeline.evaluation.text_following import surroundings
-        from catalog_pipeline.generation.sampler import SceneSampler
 
-        store = self.home.adapters(self.version.collection)
-        sampler = SceneSampler(
-            engine,
-            self.home.settings.learning.adapter,
-            lambda name: read_named_part(store, self.version, name),
-            self.home.settings.generation.batch_size,
-        )
+        sampler = sampler_on(engine, self.home, self.version)
         concepts = {concept.sku: concept for concept in self.version.concepts}
         features: _BySku = {name: {} for name in self.encoders}
         around: _BySku = {name: {} for name in self.encoders}

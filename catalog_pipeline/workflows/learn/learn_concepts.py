@@ -59,7 +59,7 @@ def learn_concepts(
     progress: ProgressSink | None = None,
     on_photo_set: Callable[[PhotoSet], None] | None = None,
 ) -> Iterator[LearnOutcome]:
-    """Learn ``skus``, or every new, changed and failed one, in order of first sight.
+    """Learn ``skus``, or every new, changed and failed one, first seen first.
 
     Yields an outcome as soon as its SKU is committed. A SKU that fails is
     yielded with status ``failed`` and the rest go on. Same photos and settings
@@ -69,7 +69,7 @@ def learn_concepts(
     Args:
         home: where photos, index and versions are.
         skus: which; default every one that waits.
-        progress: told of every step.
+        progress: advanced at every step.
         on_photo_set: gets the photos of each SKU as they were read, once, before it is learned.
 
     Raises:
@@ -85,7 +85,7 @@ def learn_concepts(
 
 
 def choose_rows(index: Sequence[IndexRow], skus: Sequence[str] | None) -> list[IndexRow]:
-    """The index rows to learn, in order of first sight.
+    """The index rows to learn, first seen first.
 
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.

@@ -35,6 +35,7 @@ from catalog_pipeline.workflows.night.night_inputs import (
     read_inputs,
 )
 
+PLANS_PREFIX = "plans/dt="
 PLAN_SCHEMA_VERSION = 2
 """Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``."""
 
@@ -105,7 +106,7 @@ def find_plan(home: Home, day: date) -> NightPlan | None:
 
 def plan_key(day: date) -> str:
     """``plans/dt=YYYY-MM-DD/plan.json``."""
-    return f"plans/dt={day.isoformat()}/plan.json"
+    return f"{PLANS_PREFIX}{day.isoformat()}/plan.json"
 
 
 def encode_plan(plan: NightPlan, inputs_hash: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import ArchiveRow, RenderJob, RenderReport
 from catalog_pipeline.settings import GenerationSettings, QualitySettings
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.manifest import newest_rows
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import check_base_model
@@ -64,7 +65,7 @@ def render_night(
         home: its settings say batch size, model and quality gate.
         day: the night.
         retry_quarantined: make further attempts at the pictures that are held back.
-        progress: told of every batch.
+        progress: advanced with every batch.
         open_sampler: opens the model; default ``workflows.models.open_sampler``.
         encoder: measures the pictures; default the shipped image encoder.
         open_judge: judges the pictures; default the shipped reflection score.
@@ -105,7 +106,7 @@ def render_night(
     finally:
         sink.finish(name)
     staged = home.archive.staged(day)
-    known = _newest((*known.values(), *staged))
+    known = newest_rows((*known.values(), *staged))
     rows = [known[job.job_id] for job in jobs if job.job_id in known]
     rates = pass_rates(rows)
     shown = [row for row in rows if row.verdict != FAILED and row.image_id not in run.failures]
@@ -130,16 +131,7 @@ def render_night(
 def _known_rows(archive: ImageArchive, day: date) -> dict[str, ArchiveRow]:
     """Published, held back and staged rows; of two for one picture the newer."""
     held = archive.quarantine.read_day(day)
-    return _newest((*archive.read_day(day), *held, *archive.staged(day)))
-
-
-def _newest(rows: Iterable[ArchiveRow]) -> dict[str, ArchiveRow]:
-    newest: dict[str, ArchiveRow] = {}
-    for row in rows:
-        known = newest.get(row.image_id)
-        if known is None or known.created_utc <= row.created_utc:
-            newest[row.image_id] = row
-    return newest
+    return newest_rows((*archive.read_day(day), *held, *archive.staged(day)))
 
 
 def _missing(

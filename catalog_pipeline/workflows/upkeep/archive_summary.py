@@ -72,8 +72,8 @@ def repeated_image_ids(home: Home) -> list[dict[str, Any]]:
 def _manifests(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory database whose view ``manifest`` is every published row.
 
-    Local manifests are scanned where they lie; those of a bucket are fetched through
-    the object store, which needs no DuckDB extension.
+    Manifests that are files are scanned where they lie; those of another store are
+    fetched through it, which needs no DuckDB extension.
     """
     import duckdb
 
@@ -95,7 +95,7 @@ def _add_manifests(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
     from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
 
     keys = home.objects.list("manifest/")
-    if keys and home.settings.archive.s3 is None:
+    if keys and home.objects.path(keys[0]) is not None:
         # A view cannot hold a prepared parameter, so the path is quoted by hand.
         glob = home.archive.manifest_glob().replace("'", "''")
         connection.execute(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from catalog_pipeline.errors import StoreError
-from catalog_pipeline.records import SkuStatus
+from catalog_pipeline.records import SkuStatus, concept_part
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
 
@@ -71,9 +71,9 @@ def head_problems(adapters: AdapterStore) -> list[str]:
     except StoreError as error:
         return [str(error)]
     problems = [
-        f"{concept.sku} has no part concept/{concept.sku}"
+        f"{concept.sku} has no part {concept_part(concept.sku)}"
         for concept in current.concepts
-        if f"concept/{concept.sku}" not in current.parts
+        if concept_part(concept.sku) not in current.parts
     ]
     tokens = [token for concept in current.concepts for token in concept.placeholder_tokens]
     if len(tokens) != len(set(tokens)):

@@ -17,12 +17,10 @@ from catalog_pipeline.stores.garbage import (
     remove,
 )
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.night.plan_night import decode_plan
+from catalog_pipeline.workflows.night.plan_night import PLANS_PREFIX, decode_plan
 
 GRACE_HOURS = 72.0
 LEASE_WAIT_SECONDS = 5.0
-
-_PLANS = "plans/"
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class _CleanUp:
 
 def _versions_in_use(home: Home) -> Iterator[str]:
     """Adapter versions that a stored plan or a staged, held back or published row names."""
-    for key in home.objects.list(_PLANS):
+    for key in home.objects.list(PLANS_PREFIX):
         plan, _ = decode_plan(home.objects.read(key).data, home.objects.uri(key))
         yield from {job.adapter_version for job in plan.jobs}
     for day in home.archive.staged_days():

@@ -39,20 +39,19 @@ def check_home(home: Home) -> list[CheckResult]:
 
 def _home_is_writable(home: Home) -> Iterator[CheckResult]:
     key = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
-    where = home.objects.uri("catalog").removesuffix("/catalog")
     try:
         created = home.objects.put_if_absent(key, b"first")
         created_twice = home.objects.put_if_absent(key, b"second")
         if not created or created_twice or not _refuses_stale_writes(home, key):
             yield CheckResult(
                 "error",
-                f"home: {where} ignores conditional writes (If-None-Match, If-Match)",
+                f"home: {home.where} ignores conditional writes (If-None-Match, If-Match)",
                 "use a store that honours them; without them two runs overwrite each other",
             )
             return
     finally:
         home.objects.delete(key)
-    yield CheckResult("ok", f"home: {where} is writable, conditional writes hold", "")
+    yield CheckResult("ok", f"home: {home.where} is writable, conditional writes hold", "")
 
 
 def _refuses_stale_writes(home: Home, key: str) -> bool:

@@ -24,7 +24,7 @@ def collect_status(home: Home) -> dict[str, Any]:
     """
     days = sorted({*home.archive.days(), *home.archive.quarantine.days()})
     return {
-        "home": home.objects.uri("catalog").removesuffix("/catalog"),
+        "home": home.where,
         "index": _index(home),
         "collections": {name: _collection(home, name) for name in home.collections()},
         "nights": [_night(home, day) for day in reversed(days[-NIGHTS_SHOWN:])],

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from catalog_pipeline.diffusion.adapter import slot_of
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
@@ -16,12 +17,16 @@ from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.planner import choose_width, list_names
 from catalog_pipeline.generation.sampler import SceneSampler
 from catalog_pipeline.records import (
+    SHARED,
     AttentionControl,
     Concept,
     Features,
     Palette,
     Pixels,
     RenderJob,
+    concept_part,
+    memory_part,
+    part_owner,
 )
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
@@ -100,7 +105,7 @@ class Workbench:
         return {sku: entry.palette for sku, entry in memories if entry.palette is not None}
 
     def _memories(self) -> dict[str, MemoryEntry]:
-        names = {sku: self.version.parts[f"memory/{sku}"] for sku in self.learned}
+        names = {sku: self.version.parts[memory_part(sku)] for sku in self.learned}
         return {sku: decode_memory(self._store.read_part(name)) for sku, name in names.items()}
 
     def control(self, method: Method) -> AttentionControl:
@@ -163,12 +168,13 @@ class Workbench:
     def _fresh_engine(self, settings: Settings) -> DiffusionEngine:
         """An engine with every learned product installed."""
         engine = open_engine(settings)
-        shared = settings.learning.adapter.slots == "shared"
-        if shared:
-            install_part(engine, self._read_part("shared"), slot="shared")
+        slots = {sku: slot_of(sku, settings.learning.adapter) for sku in self.learned}
+        if SHARED in slots.values():
+            install_part(engine, self._read_part(SHARED), slot=SHARED)
         for sku, concept in self.learned.items():
-            data, tokens = self._read_part(f"concept/{sku}"), concept.placeholder_tokens
-            install_part(engine, data, slot=None if shared else sku, tokens=tokens)
+            data, tokens = self._read_part(concept_part(sku)), concept.placeholder_tokens
+            slot = sku if slots[sku] == sku else None
+            install_part(engine, data, slot=slot, tokens=tokens)
         return engine
 
     def _joint(self, engine: DiffusionEngine, scene: Scene) -> RegionalPrompt:
@@ -177,8 +183,8 @@ class Workbench:
         prompt = f"a photo of {list_names(phrases)} {scene.text}"
         learned = [name for name in scene.things if name in self.learned]
         slot: str | None = None
-        if learned and self.settings.learning.adapter.slots == "shared":
-            slot = "shared"
+        if learned and slot_of(learned[0], self.settings.learning.adapter) == SHARED:
+            slot = SHARED
         elif learned:
             slot = " + ".join(learned)
             engine.adapter.compose(slot, dict.fromkeys(learned, 1.0))
@@ -192,8 +198,7 @@ class Workbench:
         return Concept(name, name, noun, "", (attribute,), "", 0)
 
     def _read_part(self, name: str) -> bytes:
-        sku = name.removeprefix("concept/")
-        if name in self.version.parts or " " not in sku:
+        if name in self.version.parts or " " not in part_owner(name):
             return read_named_part(self._store, self.version, name)
         # A thing of the base alone: a slot that changes nothing. Its attribute is an ordinary
         # word, which the tokenizer reads as such, so the row that goes with it is never used.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from safetensors.numpy import load, save
 
 from catalog_pipeline.catalog.local import LocalPhotoSource
@@ -23,9 +21,9 @@ from catalog_pipeline.records import Features, Photo, PhotoSet
 from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.learning_inputs import photos_hash, with_masks
+from tests.benchmarks.harness.home import write_product
+from tests.benchmarks.harness.report import PHOTO_SUFFIXES
 from tests.benchmarks.learning.suites import Source, Suite
-
-_PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -155,13 +153,13 @@ class ProductShelf:
                 f"and an entry in meta.json, which has {', '.join(sorted(meta))}; pass the data "
                 "folder with --data"
             )
-        photos = sorted(p for p in source.iterdir() if p.suffix.lower() in _PHOTO_SUFFIXES)
-        _write_product(folder, photos, meta[name]["class_noun"])
+        photos = sorted(p for p in source.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+        write_product(folder, photos, meta[name]["class_noun"])
 
     def _copy_views(self, name: str, folder: Path) -> None:
         entry = self._household()[int(name.rpartition("-")[2])]
         views = [self._data / "household_catalog" / "views" / view for view in entry["views"]]
-        _write_product(folder, views, entry["name"].lower())
+        write_product(folder, views, entry["name"].lower())
 
     def _household(self) -> dict[int, dict[str, Any]]:
         return {int(entry["id"]): entry for entry in self._json("household_catalog/catalog.json")}
@@ -174,15 +172,3 @@ class ProductShelf:
                 "pass it with --data"
             )
         return json.loads(path.read_text("utf-8"))
-
-
-def _write_product(folder: Path, photos: Sequence[Path], noun: str) -> None:
-    """A product folder as a catalog has it: photos and a card."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for photo in photos:
-        if not (folder / photo.name).exists():
-            shutil.copyfile(photo, folder / photo.name)
-    words = " ".join("".join(c if c.isalpha() else " " for c in noun).split())
-    card = yaml.safe_dump({"name": noun, "class_noun": words})
-    if not (folder / "sku.yaml").exists():
-        (folder / "sku.yaml").write_text(card, "utf-8")

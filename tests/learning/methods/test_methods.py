@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from catalog_pipeline.errors import LearningError
+from catalog_pipeline.learning.methods.collection import HeldCollection
 from catalog_pipeline.learning.methods.registry import METHODS, shipped_method
 from catalog_pipeline.learning.methods.sequence import TaskSequence
 
@@ -107,3 +108,16 @@ def test_a_task_is_known_by_its_inputs_and_by_what_it_starts_from(news, open_con
     )
     assert len({first, *different}) == 5
     assert fingerprint("ours") == fingerprint("ours", news[0]), "no task reads an earlier slot"
+
+
+def test_a_task_after_a_retirement_does_not_go_on_from_the_checkpoint_before_it(news, open_context):
+    sequence = TaskSequence(METHODS["l2dm"](open_context(steps=1, prior_images=0)))
+    for new in news[:2]:
+        sequence.learn(new)
+    before = sequence.method.task(news[2])
+    left = HeldCollection()
+    left.add(news[:1], sequence.state())
+    sequence.method.open(left)
+    after = sequence.method.task(news[2])
+    assert before.exemplars.concepts != after.exemplars.concepts
+    assert before.fingerprint != after.fingerprint
