@@ -110,6 +110,10 @@ sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to
 base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)
 	$(BIN)/python -m catalog_pipeline.base_model.training --out base_model_run $(ARGS)
 
+.PHONY: empty-scenes
+empty-scenes: $(STAMP)  ## Render the empty scenes that ship with the embedded base anew (minutes)
+	$(BIN)/python -m catalog_pipeline.workflows.learn.empty_scenes
+
 .PHONY: bench-first-light
 bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/first-light.md
 	$(BIN)/python -m tests.benchmarks.first_light --data $(DATA)

@@ -4,3 +4,6 @@ from pathlib import Path
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
 """The diffusers folder that ``base_model: embedded`` opens."""
+
+EMPTY_SCENES = Path(__file__).parent / "empty_scenes"
+"""Backdrops that it rendered at the shipped settings, as a home caches them."""

@@ -1,7 +1,7 @@
 """The one object store that a run's state lives in: what it promises, and what it can do.
 
-A backend is one file with a subclass of :class:`ObjectStore`, and a line in
-:func:`open_object_store`. Callers never ask which one they have.
+A backend is one file with a subclass of :class:`ObjectStore`, and a line where a home
+chooses its own. Callers never ask which one they have.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from catalog_pipeline.errors import ConflictError, IntegrityError, ObjectNotFoundError
-from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.keys import check_key
 from catalog_pipeline.stores.leases import LeaseObject
 
@@ -195,22 +194,6 @@ class ObjectStore(ABC):
     def list(self, prefix: str) -> list[str]:
         """Every key that starts with ``prefix``, sorted."""
         return [found.key for found in self.scan(prefix)]
-
-
-def open_object_store(settings: Settings) -> ObjectStore:
-    """The bucket of ``archive.yaml: s3`` when it is set, else the folder ``settings.home``.
-
-    Opening touches neither; the first call does.
-
-    Raises:
-        ConfigurationError: a bucket is set and boto3 is not installed.
-    """
-    from catalog_pipeline.stores.local import LocalObjectStore
-    from catalog_pipeline.stores.s3 import S3ObjectStore
-
-    if settings.archive.s3 is not None:
-        return S3ObjectStore(settings.archive.s3)
-    return LocalObjectStore(settings.home)
 
 
 def until_won(attempt: Callable[[], _Result], what: str) -> _Result:

@@ -9,7 +9,9 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
-from catalog_pipeline.stores.objects import ObjectStore, open_object_store
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.s3 import S3ObjectStore
 
 
 class Home:
@@ -25,8 +27,9 @@ class Home:
 
     @cached_property
     def objects(self) -> ObjectStore:
-        """Where all state is kept."""
-        return open_object_store(self.settings)
+        """Where all state is kept: a bucket where one is set, else the folder of the home."""
+        bucket = self.settings.archive.s3
+        return LocalObjectStore(self.settings.home) if bucket is None else S3ObjectStore(bucket)
 
     @property
     def where(self) -> str:

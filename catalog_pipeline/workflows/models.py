@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import GenerationError, LearningError
 from catalog_pipeline.records import AdapterVersion
-from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, Settings
+from catalog_pipeline.settings import BaseModelSettings, GenerationSettings, Settings
 from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
-    from catalog_pipeline.diffusion.sampling import DiffusionEngine
+    from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
     from catalog_pipeline.generation.sampler import SceneSampler
     from catalog_pipeline.stores.adapters import AdapterStore
 
 
 def open_engine(settings: Settings) -> DiffusionEngine:
     """A fresh engine over the configured base; slots installed in it belong to the caller."""
-    return _fresh_engine(settings.base_model, settings.learning.adapter)
-
-
-def _fresh_engine(base: BaseModelSettings, adapter: AdapterSettings) -> DiffusionEngine:
     from catalog_pipeline.diffusion.base import load_base_model
     from catalog_pipeline.diffusion.sampling import DiffusionEngine
 
-    return DiffusionEngine(load_base_model(base), adapter)
+    return DiffusionEngine(load_base_model(settings.base_model), settings.learning.adapter)
+
+
+def base_size_plan(engine: DiffusionEngine, generation: GenerationSettings) -> SamplingPlan:
+    """The solver settings of a night, at the size that the base was trained at."""
+    from catalog_pipeline.diffusion.sampling import SamplingPlan
+
+    side = engine.base.sample_size_px
+    return SamplingPlan(generation.steps, generation.guidance, side, side, generation.sampler)
 
 
 def check_base_model(settings: Settings) -> None:

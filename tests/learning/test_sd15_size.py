@@ -163,7 +163,7 @@ def test_a_model_of_that_size_opens_learns_and_samples(
     assert all(np.isfinite(losses))
     learned = slot_part(engine, "A")
     ups = [name for name in learned if name.endswith(".up")]
-    assert len(ups) == 4 * 32, "q, k, v and out of 16 self- and 16 cross-attentions"
+    assert len(ups) == 10 * 10, "of 10 blocks: q, k, v, out of two attentions, two feed-forward"
     assert all(bool(learned[name].any()) for name in ups)
     assert all(not torch.equal(learned[name], fresh[name]) for name in fresh)
     assert (digest(base.unet), digest(base.text_encoder)) == before

@@ -14,8 +14,9 @@ from catalog_pipeline.errors import ConflictError, ObjectNotFoundError, StoreErr
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.keys import check_key
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.stores.objects import ObjectStore, open_object_store
+from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.workflows.home import open_home
 from tests.stores.store_processes import Location, Worker
 
 KEYS = [f"images/sha256={number:04d}.png" for number in range(60)]
@@ -183,13 +184,13 @@ def test_results_keep_the_order_and_errors_come_through(objects: ObjectStore) ->
 
 
 def test_the_settings_choose_the_store(settings: Settings, s3_settings: S3Settings) -> None:
-    local = open_object_store(settings)
+    local = open_home(settings).objects
     assert isinstance(local, LocalObjectStore)
     assert local.uri("manifest/x") == str(settings.home / "manifest" / "x")
     bucket = settings.model_copy(
         update={"archive": settings.archive.model_copy(update={"s3": s3_settings})}
     )
-    remote = open_object_store(bucket)
+    remote = open_home(bucket).objects
     assert isinstance(remote, S3ObjectStore)
     assert remote.uri("x").startswith(f"s3://{s3_settings.bucket}/{s3_settings.prefix}/")
 

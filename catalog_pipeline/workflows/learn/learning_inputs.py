@@ -19,13 +19,13 @@ from catalog_pipeline.settings import LearningSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.workflows.learn.empty_scenes import load_backdrops
 from catalog_pipeline.workflows.models import read_named_part
 
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
     from catalog_pipeline.evaluation.features import FeatureEncoder
     from catalog_pipeline.evaluation.product_mask import ProductMasker
-    from catalog_pipeline.learning.augmentation import Backdrop
     from catalog_pipeline.learning.memory import RememberedConcept
     from catalog_pipeline.learning.methods.method import LifelongMethod
 
@@ -42,14 +42,12 @@ class LearningTools:
 
 def open_tools(settings: Settings) -> LearningTools:
     """Load base, encoder and mask model; seconds on a CPU, so once a run."""
-    from catalog_pipeline.diffusion.sampling import SamplingPlan
     from catalog_pipeline.evaluation.features import open_encoder
     from catalog_pipeline.evaluation.product_mask import ProductMasker
-    from catalog_pipeline.workflows.models import open_engine
+    from catalog_pipeline.workflows.models import base_size_plan, open_engine
 
     engine = open_engine(settings)
-    side, generation = engine.base.sample_size_px, settings.generation
-    plan = SamplingPlan(generation.steps, generation.guidance, side, side, generation.sampler)
+    plan = base_size_plan(engine, settings.generation)
     return LearningTools(engine, open_encoder(), ProductMasker(), plan)
 
 
@@ -60,7 +58,7 @@ def open_method(
     from catalog_pipeline.learning.methods.method import LearningContext
     from catalog_pipeline.learning.methods.registry import shipped_method
 
-    backdrops = load_backdrops(tools, settings, objects)
+    backdrops = load_backdrops(tools.engine, tools.plan, settings, objects)
     return shipped_method(
         LearningContext(tools.engine, settings, tools.encoder.encode, backdrops, tools.plan)
     )
@@ -144,25 +142,3 @@ def with_masks(photos: Sequence[Photo], masker: ProductMasker) -> tuple[Photo, .
             photo = replace(photo, mask=found.mask if usable else None)
         masked.append(photo)
     return tuple(masked)
-
-
-def load_backdrops(
-    tools: LearningTools, settings: LearningSettings, objects: ObjectStore
-) -> tuple[Backdrop, ...]:
-    """Empty scenes of the base; rendered once for each base and list of scenes, then cached."""
-    from catalog_pipeline.learning.memory import (
-        decode_backdrops,
-        encode_backdrops,
-        render_backdrops,
-    )
-
-    phrases = [p for p in settings.scenes for _ in range(settings.backdrops_per_scene)]
-    if not phrases:
-        return ()
-    asked = canonical_sha256({"phrases": phrases, "seed": settings.seed, "plan": repr(tools.plan)})
-    key = f"base/{tools.engine.base.content_hash[:16]}/backdrops-{asked[:16]}.safetensors"
-    if objects.exists(key):
-        return decode_backdrops(objects.read(key).data)
-    backdrops = render_backdrops(tools.engine, phrases, tools.plan, settings.seed)
-    objects.put(key, encode_backdrops(backdrops))
-    return backdrops

@@ -31,7 +31,7 @@ from catalog_pipeline.learning.methods.sequence import TaskSequence
 from catalog_pipeline.records import Concept, Features, part_owner
 from catalog_pipeline.settings import BaseModelSettings, LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.workflows.learn.learning_inputs import LearningTools, load_backdrops
+from catalog_pipeline.workflows.learn.empty_scenes import load_backdrops
 from tests.benchmarks.harness.costs import Cost, measured
 from tests.benchmarks.learning.cells import Cell
 from tests.benchmarks.learning.measure import (
@@ -113,8 +113,7 @@ class CellRun:
         encode = next(iter(bench.encoders.values()))
         self._main_encoder = next(iter(bench.encoders))
         log.info("%s: opening; what the bare base renders is cached in the home", cell.folder)
-        tools = LearningTools(engine, encode, bench.shelf.masker(), plan)
-        backdrops = load_backdrops(tools, self._learning, bench.objects)
+        backdrops = load_backdrops(engine, plan, self._learning, bench.objects)
         context = LearningContext(engine, self._learning, encode.encode, backdrops, plan)
         self._method = bench.methods[cell.variant.method](context)
         self._sequence = TaskSequence(self._method)
