@@ -277,4 +277,9 @@ class ConceptAdapter:
 
 def slot_of(sku: str, settings: AdapterSettings) -> str:
     """The slot of ``sku``: its own, or the collection's shared one."""
-    return sku if settings.slots == "per_concept" else SHARED
+    return SHARED if shares_slot(settings) else sku
+
+
+def shares_slot(settings: AdapterSettings) -> bool:
+    """Whether all concepts pass through the collection's one slot."""
+    return settings.slots == "shared"

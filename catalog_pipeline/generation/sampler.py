@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from catalog_pipeline.diffusion.adapter import slot_of
+from catalog_pipeline.diffusion.adapter import shares_slot, slot_of
 from catalog_pipeline.diffusion.parts import install_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
@@ -158,14 +158,14 @@ class SceneSampler:
         if sku in self._resident:
             self._resident.move_to_end(sku)
             return
-        slot = self._slot(sku)
+        slot, shared = self._slot(sku), shares_slot(self._settings)
         try:
-            if slot == SHARED and slot not in self._engine.adapter.slots:
+            if shared and slot not in self._engine.adapter.slots:
                 install_part(self._engine, self._read_part(SHARED), slot=slot)
             install_part(
                 self._engine,
                 self._read_part(concept_part(sku)),
-                slot=slot if slot == sku else None,
+                slot=None if shared else slot,
                 tokens=concepts[sku].placeholder_tokens,
             )
             if slot not in self._engine.adapter.slots:
@@ -179,7 +179,7 @@ class SceneSampler:
         self._resident[sku] = concepts[sku]
         while len(self._resident) > _RESIDENT_CONCEPTS:
             oldest, _ = self._resident.popitem(last=False)
-            if self._slot(oldest) == oldest:
+            if not shared:
                 self._engine.adapter.drop_slot(oldest)
 
 

@@ -99,6 +99,15 @@ def test_unlearned_mixed_and_misfitting_jobs_are_refused(engine, parts):
         broken.render([job(("A",))], CONCEPTS)
 
 
+def test_a_product_may_be_called_as_the_shared_slot_is(engine, parts):
+    named = replace(CONCEPTS["A"], sku="shared")
+    sampler, reads = make_sampler(engine, {"concept/shared": parts["concept/A"]})
+    pictures = sampler.render([job(("shared",))], {"shared": named})
+    assert reads == ["concept/shared"]
+    as_usual, _ = make_sampler(engine, parts)
+    assert np.array_equal(pictures[0], as_usual.render([job(("A",))], CONCEPTS)[0])
+
+
 def test_every_region_knows_the_scene_but_only_its_own_product():
     prompts = region_prompts(list(CONCEPTS.values()), "in the snow")
     assert prompts == (

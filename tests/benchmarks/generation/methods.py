@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from catalog_pipeline.diffusion.adapter import slot_of
+from catalog_pipeline.diffusion.adapter import shares_slot
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
@@ -168,13 +168,12 @@ class Workbench:
     def _fresh_engine(self, settings: Settings) -> DiffusionEngine:
         """An engine with every learned product installed."""
         engine = open_engine(settings)
-        slots = {sku: slot_of(sku, settings.learning.adapter) for sku in self.learned}
-        if SHARED in slots.values():
+        shared = shares_slot(settings.learning.adapter)
+        if shared:
             install_part(engine, self._read_part(SHARED), slot=SHARED)
         for sku, concept in self.learned.items():
             data, tokens = self._read_part(concept_part(sku)), concept.placeholder_tokens
-            slot = sku if slots[sku] == sku else None
-            install_part(engine, data, slot=slot, tokens=tokens)
+            install_part(engine, data, slot=None if shared else sku, tokens=tokens)
         return engine
 
     def _joint(self, engine: DiffusionEngine, scene: Scene) -> RegionalPrompt:
@@ -183,7 +182,7 @@ class Workbench:
         prompt = f"a photo of {list_names(phrases)} {scene.text}"
         learned = [name for name in scene.things if name in self.learned]
         slot: str | None = None
-        if learned and slot_of(learned[0], self.settings.learning.adapter) == SHARED:
+        if learned and shares_slot(self.settings.learning.adapter):
             slot = SHARED
         elif learned:
             slot = " + ".join(learned)
