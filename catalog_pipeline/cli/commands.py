@@ -69,8 +69,8 @@ LatestDayOption = Annotated[
 ]
 
 
-def open_home(config: Path | None, home: Path | None) -> Home:
-    """The one home of a command."""
+def chosen_home(config: Path | None, home: Path | None) -> Home:
+    """The one home of a command, as its options choose it."""
     from catalog_pipeline.settings import load_settings
     from catalog_pipeline.workflows.home import Home
 
@@ -120,7 +120,7 @@ def sample_catalog(
     """
     from catalog_pipeline.studio.sample_catalog import write_sample_catalog
 
-    target = directory or open_home(config, home).settings.catalog_root
+    target = directory or chosen_home(config, home).settings.catalog_root
     written = write_sample_catalog(target, skus or None)
     typer.echo(f"{len(written)} product(s) in {target}: {', '.join(written)}")
 
@@ -130,7 +130,7 @@ def index(config: ConfigOption = None, home: HomeOption = None) -> None:
     """Bring the index of the product folders up to date."""
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
-    typer.echo("\n".join(report.index_lines(refresh_index(open_home(config, home)))))
+    typer.echo("\n".join(report.index_lines(refresh_index(chosen_home(config, home)))))
 
 
 @app.command()
@@ -153,7 +153,7 @@ def learn(
 
     outcomes = []
     with open_progress() as progress:
-        for outcome in learn_concepts(open_home(config, home), skus or None, progress=progress):
+        for outcome in learn_concepts(chosen_home(config, home), skus or None, progress=progress):
             outcomes.append(outcome)
             typer.echo(report.outcome_line(outcome))
     typer.echo(report.outcomes_summary(outcomes))
@@ -185,7 +185,7 @@ def generate(
     """
     if as_json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run; a night prints lines")
-    opened = open_home(config, home)
+    opened = chosen_home(config, home)
     night = day or datetime.now(UTC).date()
     if dry_run:
         _preview(opened, night, as_json)
@@ -231,7 +231,7 @@ def evaluate(
     from catalog_pipeline.workflows.evaluate.evaluate import evaluate as measure
 
     with open_progress() as progress:
-        result = measure(open_home(config, home), collection, progress=progress)
+        result = measure(chosen_home(config, home), collection, progress=progress)
     lines = report.evaluation_lines(result)
     typer.echo(report.as_json(result.to_record()) if as_json else "\n".join(lines))
 
@@ -245,7 +245,7 @@ def status(
     """Tell where products, versions and nights stand."""
     from catalog_pipeline.workflows.upkeep.status import collect_status
 
-    state = collect_status(open_home(config, home))
+    state = collect_status(chosen_home(config, home))
     typer.echo(report.as_json(state) if as_json else "\n".join(report.status_lines(state)))
 
 
@@ -256,7 +256,9 @@ def versions(
     """List the learned versions, oldest first."""
     from catalog_pipeline.workflows.upkeep.versions import list_versions
 
-    typer.echo("\n".join(report.version_lines(list_versions(open_home(config, home), collection))))
+    typer.echo(
+        "\n".join(report.version_lines(list_versions(chosen_home(config, home), collection)))
+    )
 
 
 @app.command()
@@ -272,7 +274,7 @@ def rollback(
     """
     from catalog_pipeline.workflows.upkeep.versions import rollback as move_head
 
-    head = move_head(open_home(config, home), version, collection)
+    head = move_head(chosen_home(config, home), version, collection)
     typer.echo(f"current version is now {head.version}")
 
 
@@ -283,7 +285,7 @@ def gallery(
     """Write an HTML page of a night and print its path."""
     from catalog_pipeline.workflows.night.gallery import write_gallery
 
-    opened = open_home(config, home)
+    opened = chosen_home(config, home)
     typer.echo(write_gallery(opened, published_night(opened, day)))
 
 
@@ -303,7 +305,7 @@ def doctor(
     """
     from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 
-    results = run_doctor(open_home(config, home), repair=repair)
+    results = run_doctor(chosen_home(config, home), repair=repair)
     typer.echo("\n".join(report.check_lines(results)))
     if any(result.level == "error" for result in results):
         sys.exit(FAILED)
@@ -330,7 +332,7 @@ def export(
     """
     from catalog_pipeline.workflows.upkeep.export_concept import export_concept
 
-    written = export_concept(open_home(config, home), skus, out, collection=collection, form=form)
+    written = export_concept(chosen_home(config, home), skus, out, collection=collection, form=form)
     typer.echo(
         f"{', '.join(written.prompts)} of version {written.version} in {written.folder}: "
         f"{len(written.files)} files, {written.bytes / 1e6:.1f} MB"

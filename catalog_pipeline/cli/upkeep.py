@@ -15,7 +15,7 @@ from catalog_pipeline.cli.commands import (
     LatestDayOption,
     _day,
     app,
-    open_home,
+    chosen_home,
     published_night,
 )
 from catalog_pipeline.cli.failures import FAILED
@@ -47,7 +47,7 @@ def manifest(
     """
     from catalog_pipeline.workflows.upkeep.time_travel import read_manifest, write_parquet
 
-    opened = open_home(config, home)
+    opened = chosen_home(config, home)
     night = published_night(opened, day)
     if versions:
         typer.echo("\n".join(report.state_lines(night, opened.archive.history(night))))
@@ -77,7 +77,7 @@ def verify(
     from catalog_pipeline.workflows.upkeep.verify import verify as recompute
 
     with open_progress() as progress:
-        result = recompute(open_home(config, home), day, progress=progress)
+        result = recompute(chosen_home(config, home), day, progress=progress)
     typer.echo("\n".join(report.verify_lines(result)))
     if result.problems:
         raise typer.Exit(FAILED)
@@ -105,7 +105,7 @@ def gc(
     """
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 
-    result = collect_garbage(open_home(config, home), grace_hours=grace_hours, dry_run=dry_run)
+    result = collect_garbage(chosen_home(config, home), grace_hours=grace_hours, dry_run=dry_run)
     typer.echo("\n".join(report.garbage_lines(result)))
 
 
@@ -126,7 +126,7 @@ def retire(
     from catalog_pipeline.workflows.catalog.retire import retire_concepts
 
     retired = []
-    for outcome in retire_concepts(open_home(config, home), skus or None):
+    for outcome in retire_concepts(chosen_home(config, home), skus or None):
         retired.append(outcome)
         typer.echo(report.retirement_line(outcome))
     if not retired:
