@@ -1,6 +1,6 @@
 """What a photo source promises, and the rules that folders and buckets share.
 
-Layout: ``<root>/<sku>/*.{jpg,jpeg,png,webp}`` (any case) and one card. Deeper
+Layout: ``<root>/<sku>/*.{jpg,jpeg,jfif,png,webp}`` (any case) and one card. Deeper
 folders are not read. What a file is, its name says: :mod:`~catalog_pipeline.catalog.file_kinds`.
 """
 

@@ -172,7 +172,10 @@ class LocalPhotoSource:
                 if not stat.S_ISREG(details.st_mode):
                     raise _RefusedEntryError("is not a file; put the file itself here")
             except FileNotFoundError:
-                folder.still_moving()
+                if _is_listed_but_absent(entry):
+                    folder.refuse(entry.name, "is listed but cannot be opened; rename it")
+                else:
+                    folder.still_moving()
             except _RefusedEntryError as error:
                 folder.refuse(entry.name, str(error), hold_back=is_card)
             except OSError as error:
@@ -193,6 +196,11 @@ class LocalPhotoSource:
         if not path.is_relative_to(root) or path == root:
             raise CatalogError(f"{shown(key)} leads out of the catalog {self.where}")
         return path
+
+
+def _is_listed_but_absent(entry: os.DirEntry[str]) -> bool:
+    """Whether a share lists a name (one that ends in a space, say) that it does not open."""
+    return entry.name in os.listdir(os.path.dirname(entry.path)) and not os.path.lexists(entry.path)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

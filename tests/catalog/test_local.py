@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -455,3 +456,60 @@ def test_a_file_that_cannot_be_looked_at_is_named(
     result = LocalPhotoSource(root).list_skus()
     assert [x.sku for x in result.listings] == ["cup"]
     assert "Stale file handle" in reasons(result)["mug/1.jpg"]
+
+
+@pytest.mark.parametrize("still_listed", [True, False])
+def test_a_name_that_the_share_lists_but_does_not_open_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, still_listed: bool
+) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg")
+    for path in (*(root / "mug").iterdir(), root / "mug"):
+        os.utime(path, (1_000_000, 1_000_000))
+    true_scan, true_names = os.scandir, os.listdir
+
+    @contextmanager
+    def scan_then_lose(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with true_scan(path) as entries:
+            found = list(entries)
+        (root / "mug" / "1.jpg").unlink()
+        os.utime(root / "mug", (1_000_000, 1_000_000))
+        yield found
+
+    def names(path: str) -> list[str]:
+        return [*true_names(path), *(["1.jpg"] if still_listed and "mug" in str(path) else [])]
+
+    monkeypatch.setattr(os, "scandir", scan_then_lose)
+    monkeypatch.setattr(os, "listdir", names)
+    result = LocalPhotoSource(root).list_skus()
+    (found,) = result.listings
+    assert [p.key for p in found.photos] == ["mug/0.jpg"]
+    assert set(reasons(result)) == ({"mug/1.jpg"} if still_listed else set())
+    moving = datetime.now(UTC) - found.newest_modified_utc < timedelta(minutes=1)
+    assert moving is not still_listed
+
+
+def test_missing_permissions_stop_one_file_or_one_folder() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        for sku in ("good", "file", "card", "closed", "unlistable", "unopenable"):
+            fill(root / sku, "0.jpg", "1.jpg")
+        fill(root / "card", "sku.yaml")
+        for name in ("file/0.jpg", "card/sku.yaml", "closed"):
+            (root / name).chmod(0)
+        (root / "unlistable").chmod(0o111)
+        (root / "unopenable").chmod(0o444)
+        mine = os.geteuid()
+        if mine == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            result = LocalPhotoSource(root).list_skus()
+        finally:
+            os.seteuid(mine)
+            for sku in ("closed", "unlistable", "unopenable"):
+                (root / sku).chmod(0o755)
+    assert {x.sku: len(x.photos) for x in result.listings} == {"file": 1, "good": 2}
+    assert {key.partition("/")[0] for key in reasons(result)} == {
+        *("file", "card", "closed", "unlistable", "unopenable")
+    }
+    assert all("Permission denied" in text for text in reasons(result).values())
