@@ -23,8 +23,9 @@ from catalog_pipeline.records import (
     ManifestReport,
     NightPlan,
     RefusedFile,
+    SkuStatus,
 )
-from tests.builders import make_render_job
+from tests.builders import make_index_row, make_render_job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -213,6 +214,18 @@ def test_an_index_report_names_every_refused_file_with_its_reason() -> None:
     assert "refused mug/a.jpg: not a picture" in text
     assert "sku-11 and 8 more" in text
     assert "left for the next run: cup" in text
+
+
+def test_an_index_report_says_why_products_failed_and_does_not_flood() -> None:
+    rows = [
+        make_index_row(f"sku-{n:02}", status=SkuStatus.FAILED, reason=f"why {n}") for n in range(20)
+    ]
+    refused = tuple(RefusedFile(f"sku-{n:02}/originals/", "is a folder") for n in range(20))
+    lines = report.index_lines(IndexReport(tuple(rows), (), (), (), refused, ()))
+    assert "failed sku-11: why 11" in lines
+    assert "failed 8 more; `status` names each" in lines
+    (told,) = [line for line in lines if line.startswith("refused")]
+    assert told.endswith("sku-11/originals/ and 8 more: is a folder")
 
 
 def test_outcomes_are_counted_and_a_failure_tells_its_reason() -> None:
