@@ -653,12 +653,16 @@ def _read(path: Path, model: type[_Strict]) -> Any:
 
 
 def _explain(problem: Any, model: type[_Strict]) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "(file)"
+    where = _shown(".".join(str(part) for part in problem["loc"]) or "(file)")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
-        return f"unknown key '{where}'; top-level keys are: {known}"
+        return f"unknown key {where}; top-level keys are: {known}"
     if problem["input"] is None and problem["type"] != "invalid_key":
-        return f"'{where}' has no value; write one, or leave it out"
-    got = str(problem["input"])
+        return f"{where} has no value; write one, or leave it out"
     reason = str(problem["msg"]).removeprefix("Value error, ")
-    return f"'{where}' = {got if len(got) <= 80 else got[:77] + '...'!r}: {reason}"
+    return f"{where} = {_shown(str(problem['input']))}: {reason}"
+
+
+def _shown(text: str) -> str:
+    """``text`` quoted, on one line and short."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")

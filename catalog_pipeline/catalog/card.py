@@ -169,11 +169,11 @@ def _decode(key: str, data: bytes) -> Any:
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part != "[key]") or "(file)"
+    where = shown(".".join(str(part) for part in problem["loc"] if part != "[key]") or "(file)")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(ProductCard.model_fields)
-        return f"unknown key {shown(where)}; expected one of {known}"
+        return f"unknown key {where}; expected one of {known}"
     if problem["input"] is None and problem["type"] != "invalid_key":
-        return f"'{where}' has no value; write one, or leave the item out"
+        return f"{where} has no value; write one, or leave the item out"
     reason = str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
-    return f"'{where}' = {shown(str(problem['input']))}: {reason}"
+    return f"{where} = {shown(str(problem['input']))}: {reason}"

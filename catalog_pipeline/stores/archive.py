@@ -248,9 +248,10 @@ class ImageArchive:
     def manifest_glob(self) -> str:
         """What DuckDB's ``read_parquet(..., hive_partitioning = true)`` takes.
 
-        A ``*``, ``?`` or ``[`` of the home's own path stands for itself.
+        A ``*``, ``?`` or ``[`` of the home's own path stands for itself. Hidden files, such as
+        those that macOS leaves beside others on a share, are none of it.
         """
-        return re.sub(r"[*?[]", r"[\g<0>]", self._objects.uri("manifest")) + "/*/*.parquet"
+        return re.sub(r"[*?[]", r"[\g<0>]", self._objects.uri("manifest")) + "/*/part-*.parquet"
 
     def image_keys(self) -> list[str]:
         """The key of every stored picture, sorted, whether a manifest names it or not."""

@@ -11,7 +11,7 @@ import pytest
 
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.workflows.home import Home, check_home_path, open_home
+from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.archive_summary import query_archive
 from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 from tests.builders import make_archive_row
@@ -72,5 +72,10 @@ def test_a_home_that_readers_misread_is_refused_when_it_is_opened(
     assert not home.settings.home.exists()
 
 
-def test_a_home_below_any_other_folder_is_taken(tmp_path: Path) -> None:
-    check_home_path(tmp_path / "env=prod" / "dt" / "=" / "x=y")
+def test_what_a_file_manager_leaves_beside_a_manifest_is_not_queried(tmp_path: Path) -> None:
+    home = published(tmp_path / "home", "own")
+    for name in ("._part-0.parquet", ".DS_Store"):
+        (tmp_path / f"home/manifest/dt={NIGHT}" / name).write_bytes(b"\x00\x05\x16\x07")
+    assert [night["rows"] for night in query_archive(home).per_day] == [1]
+    assert home.archive.verify_day(NIGHT) == []
+    assert list(pd.read_parquet(home.settings.home / "manifest").image_id) == ["own"]
