@@ -104,9 +104,11 @@ def test_a_day_out_of_range_or_misspelt_is_exit_2(command: str) -> None:
     assert "did you mean 2026-11-28?" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize("option", ["--config", "--home"])
-def test_a_blank_folder_is_exit_2(option: str) -> None:
-    result = run(app, ["status", option, ""])
+@pytest.mark.parametrize(
+    "arguments", [["status", "--config"], ["status", "--home"], ["sample-catalog"]]
+)
+def test_a_blank_folder_is_exit_2(arguments: list[str]) -> None:
+    result = run(app, [*arguments, ""])
     assert result.exit_code == 2
     assert "a blank path" in result.stderr
 

@@ -115,7 +115,9 @@ def main(
 def sample_catalog(
     directory: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Where to. [default: the watched folder]"),
+        typer.Argument(
+            metavar="[DIR]", parser=_folder, help="Where to. [default: the watched folder]"
+        ),
     ] = None,
     skus: Annotated[
         list[str] | None,
