@@ -113,7 +113,7 @@ def _json_lines(text: str, key: str) -> list[int]:
 
 
 def _twice(key: str, *lines: int) -> str:
-    where = f" (line {' and '.join(map(str, lines))})" if lines else ""
+    where = f" (on line {' and '.join(map(str, lines))})" if lines else ""
     return f"the key {key[:80]!r} is given twice{where}; keep one of them"
 
 

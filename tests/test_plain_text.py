@@ -69,7 +69,7 @@ def test_a_quoted_null_is_text_and_an_item_of_a_list_stays() -> None:
     ],
 )
 def test_a_key_given_twice_is_refused_with_its_lines(read: Any, text: str, lines: str) -> None:
-    with pytest.raises(ValueError, match=rf"the key '[ab]' is given twice \({lines}\)"):
+    with pytest.raises(ValueError, match=rf"the key '[ab]' is given twice \(on {lines}\)"):
         read(text)
 
 

@@ -65,7 +65,7 @@ def _noun_problem(noun: str) -> str:
     if stranger:
         letter = stranger[0]
         called = unicodedata.name(letter, f"U+{ord(letter):04X}")
-        return f"holds {shown(letter)} ({called}), which is no a-z, digit, space or one of '&+%./-"
+        return f"holds {shown(letter)} ({called}), which is none of a-z 0-9 ' & + % . / -"
     if len(noun.split()) > MAX_NOUN_WORDS:
         return f"has {len(noun.split())} words"
     if not any("a" <= letter <= "z" for letter in noun):
