@@ -94,7 +94,24 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 
 
 def test_a_wrong_day_says_what_a_day_looks_like() -> None:
-    assert "expected one such as 2026-01-31" in run(app, ["generate", "--day", "x"]).stderr
+    assert "such as 2026-01-31" in run(app, ["generate", "--day", "x"]).stderr
+
+
+@pytest.mark.parametrize("command", ["generate", "gallery", "manifest", "verify"])
+def test_a_day_out_of_range_or_misspelt_is_exit_2(command: str) -> None:
+    for day in ("0001-01-03", "9999-12-31", "28.11.2026"):
+        result = run(app, [command, "--day", day])
+        assert (result.exit_code, result.stdout) == (2, "")
+    assert "did you mean 2026-11-28?" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "--config"], ["status", "--home"], ["sample-catalog"]]
+)
+def test_a_blank_folder_is_exit_2(arguments: list[str]) -> None:
+    result = run(app, [*arguments, ""])
+    assert result.exit_code == 2
+    assert "a blank path" in result.stderr
 
 
 @pytest.mark.parametrize(
