@@ -139,6 +139,7 @@ class IndexReport:
     retired: tuple[str, ...]
     refused: tuple[RefusedFile, ...]
     unsettled: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 # --- learning ----------------------------------------------------------------

@@ -22,7 +22,9 @@ from catalog_pipeline.records import (
     LearnOutcome,
     ManifestReport,
     NightPlan,
+    PhotoSet,
     RefusedFile,
+    Sku,
 )
 from tests.builders import make_render_job
 
@@ -207,12 +209,23 @@ def test_an_index_report_names_every_refused_file_with_its_reason() -> None:
             retired=(),
             refused=(RefusedFile("mug/a.jpg", "not a picture"),),
             unsettled=("cup",),
+            warnings=("a and b have 3 photos in common",),
         )
     )
     text = "\n".join(lines)
     assert "refused mug/a.jpg: not a picture" in text
     assert "sku-11 and 8 more" in text
     assert "left for the next run: cup" in text
+    assert lines[-1] == "warning: a and b have 3 photos in common"
+
+
+def test_photos_that_do_not_count_are_named_and_a_shared_reason_is_said_once() -> None:
+    left_out = [RefusedFile(f"mug/{n:02}.jpg", "is left out") for n in range(14)]
+    refused = (RefusedFile("mug/a\nb.jpg", "is blank"), *left_out)
+    photo_set = PhotoSet(Sku("mug", "mug", "mug"), "f" * 64, (), refused)
+    blank, others = report.refused_lines(photo_set)
+    assert blank == r"refused    'mug/a\nb.jpg': is blank"
+    assert others.endswith("'mug/11.jpg' and 2 more: is left out")
 
 
 def test_outcomes_are_counted_and_a_failure_tells_its_reason() -> None:

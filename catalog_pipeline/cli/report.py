@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LearnOutcome,
         ManifestReport,
         NightPlan,
+        PhotoSet,
         RenderReport,
     )
     from catalog_pipeline.stores.archive import ManifestState
@@ -32,7 +33,7 @@ _UNSEEN_AT_MOST = 20
 
 
 def index_lines(report: IndexReport) -> list[str]:
-    """Counts by status, what is new, and every refused file with its reason."""
+    """Counts by status, what is new, every refused file with its reason, and warnings."""
     statuses = Counter(row.status.value for row in report.rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     lines = [f"{len(report.rows)} products: {counts}" if report.rows else "0 products"]
@@ -45,7 +46,18 @@ def index_lines(report: IndexReport) -> list[str]:
         if skus:
             lines.append(f"{title}: {_names(skus)}")
     lines += [f"refused {file.key}: {file.reason}" for file in report.refused]
+    lines += [f"warning: {warning}" for warning in report.warnings]
     return lines
+
+
+def refused_lines(photo_set: PhotoSet) -> list[str]:
+    """The photos of a set that do not count; a reason that many share is said once."""
+    from catalog_pipeline.catalog.keys import shown
+
+    by_reason: dict[str, list[str]] = {}
+    for file in photo_set.refused:
+        by_reason.setdefault(file.reason, []).append(shown(file.key))
+    return [f"refused    {_names(keys)}: {reason}" for reason, keys in by_reason.items()]
 
 
 def outcome_line(outcome: LearnOutcome) -> str:

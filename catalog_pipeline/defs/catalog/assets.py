@@ -32,6 +32,8 @@ def catalog_index(
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     report = refresh_index(pipeline.opened)
+    for warning in report.warnings:
+        context.log.warning(warning)
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
     usable = usable_rows(report.rows, pipeline.opened.settings.catalog)
     fresh = [row.sku for row in usable if row.sku not in known]
@@ -64,6 +66,10 @@ def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
         metadata["refused"] = table(
             [{"file": item.key, "reason": item.reason} for item in report.refused],
             {"file": "string", "reason": "string"},
+        )
+    if report.warnings:
+        metadata["warnings"] = table(
+            [{"warning": w} for w in report.warnings], {"warning": "string"}
         )
     return metadata
 

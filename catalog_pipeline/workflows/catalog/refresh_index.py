@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
 from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
 from catalog_pipeline.catalog.photo_set import load_card
+from catalog_pipeline.catalog.shared_photos import shared_photo_warnings
 from catalog_pipeline.catalog.sources import PhotoSource
 from catalog_pipeline.errors import (
     CatalogError,
@@ -47,7 +48,7 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
     """
     moment = now or datetime.now(UTC)
     source = home.photo_source
-    known = _read_digests(home.objects)
+    known = read_digests(home.objects)
     listing = date_by_first_seen(home.objects, source.list_skus(known), moment)
     merge = _Merge(source, listing, now=moment, settings=home.settings.catalog)
     rows = home.index.read()
@@ -55,7 +56,7 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
         home.index.update(merge)
     if listing.digests != known:
         _write_digests(home.objects, listing.digests)
-    return merge.report()
+    return replace(merge.report(), warnings=shared_photo_warnings(listing.digests))
 
 
 class _Merge:
@@ -121,7 +122,12 @@ class _Merge:
         )
 
 
-def _read_digests(objects: ObjectStore) -> KnownDigests:
+def read_digests(objects: ObjectStore) -> KnownDigests:
+    """What the last refresh read; empty before the first.
+
+    Raises:
+        IntegrityError: the object is no digest cache.
+    """
     try:
         data = objects.read(DIGESTS_KEY).data
     except ObjectNotFoundError:
