@@ -41,6 +41,12 @@ _PNG_NEEDED = (
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
 _APPS = range(0xE0, 0xF0)
+_NEEDED_APPS = frozenset({0xE0, 0xE1, 0xE2, 0xEE})
+"""JFIF, EXIF and XMP, colour profile, Adobe's colour transform."""
+
+_MOST_SEGMENTS = 1000
+"""A colour profile has up to 255; each is tried alone."""
+
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ONE_PIXEL = b"\xff\xc0\0\x0b\x08\0\1\0\1\1\1\x11\0\xff\xda\0\x08\1\1\0\0\x3f\0"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -93,15 +99,17 @@ def _mended_png(data: bytes) -> bytes:
         place += 12 + length
         if chunk[4] & _PNG_ANCILLARY:
             name = next((name for name in needed if chunk[4:].startswith(name)), None)
-            if name is None or not _opens(one_pixel + chunk + b"\0\0\0\0IDAT", "PNG"):
+            if name is None:
                 continue
             needed.remove(name)
+            if not _opens(one_pixel + chunk + b"\0\0\0\0IDAT", "PNG"):
+                continue
         kept.append(chunk)
     return b"".join(kept) + data[place:]
 
 
 def _mended_jpeg(data: bytes, read: Callable[[bytes], Image.Image]) -> bytes | None:
-    kept, place, components = [_JPEG_START], len(_JPEG_START), 0
+    kept, place, components, tried = [_JPEG_START], len(_JPEG_START), 0, 0
     while len(data) >= place + 4 and data[place] == 0xFF and data[place + 1] != _SOS:
         marker = data[place + 1]
         if marker == 0xFF:  # a fill byte
@@ -111,9 +119,12 @@ def _mended_jpeg(data: bytes, read: Callable[[bytes], Image.Image]) -> bytes | N
         place += len(segment)
         if marker in _FRAMES and len(segment) > 9:
             components = segment[9]
-        is_metadata = marker in _APPS or marker == _COM
-        if not is_metadata or _opens(_JPEG_START + segment + _ONE_PIXEL, "JPEG"):
-            kept.append(segment)
+        if marker in _APPS or marker == _COM:
+            tried += marker in _NEEDED_APPS
+            needed = marker in _NEEDED_APPS and tried <= _MOST_SEGMENTS
+            if not (needed and _opens(_JPEG_START + segment + _ONE_PIXEL, "JPEG")):
+                continue
+        kept.append(segment)
     coded = data[place:].rstrip(b"\xff")
     ended, complete = _scans(coded, components)
     begun = b"".join(kept) + coded
