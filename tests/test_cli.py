@@ -25,8 +25,9 @@ from catalog_pipeline.records import (
     PhotoSet,
     RefusedFile,
     Sku,
+    SkuStatus,
 )
-from tests.builders import make_render_job
+from tests.builders import make_index_row, make_render_job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -226,6 +227,20 @@ def test_photos_that_do_not_count_are_named_and_a_shared_reason_is_said_once() -
     blank, others = report.refused_lines(photo_set)
     assert blank == r"refused    'mug/a\nb.jpg': is blank"
     assert others.endswith("'mug/11.jpg' and 2 more: is left out")
+
+
+def test_an_index_report_says_why_products_failed_and_does_not_flood() -> None:
+    rows = [
+        make_index_row(f"sku-{n:02}", status=SkuStatus.FAILED, reason=f"why {n}") for n in range(20)
+    ]
+    refused = tuple(RefusedFile(f"sku-{n:02}/originals/", "is a folder") for n in range(20))
+    warnings = tuple(f"a and {n} have photos in common" for n in range(20))
+    lines = report.index_lines(IndexReport(tuple(rows), (), (), (), refused, (), warnings))
+    assert lines[-1] == "warning: 8 more; `doctor` says each"
+    assert "failed sku-11: why 11" in lines
+    assert "failed 8 more; `status` names each" in lines
+    (told,) = [line for line in lines if line.startswith("refused")]
+    assert told.endswith("sku-11/originals/ and 8 more: is a folder")
 
 
 def test_outcomes_are_counted_and_a_failure_tells_its_reason() -> None:

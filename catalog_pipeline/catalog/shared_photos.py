@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from catalog_pipeline.catalog.listing import KnownDigests, kind_of
+from catalog_pipeline.catalog.file_kinds import kind_of
+from catalog_pipeline.catalog.listing import KnownDigests
 
 _SHARE = 0.5
 

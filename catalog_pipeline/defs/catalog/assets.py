@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INDEX_KEY = dg.AssetKey(["catalog", "index"])
 PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
+_REFUSED_ROWS_AT_MOST = 1000
+_WARNINGS_LOGGED_AT_MOST = 20
 
 
 @dg.asset(key=INDEX_KEY, group_name="catalog", kinds={"parquet"})
@@ -32,7 +34,7 @@ def catalog_index(
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     report = refresh_index(pipeline.opened)
-    for warning in report.warnings:
+    for warning in report.warnings[:_WARNINGS_LOGGED_AT_MOST]:
         context.log.warning(warning)
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
     usable = usable_rows(report.rows, pipeline.opened.settings.catalog)
@@ -64,7 +66,10 @@ def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
         metadata["changes"] = table(changes, {"sku": "string", "change": "string"})
     if report.refused:
         metadata["refused"] = table(
-            [{"file": item.key, "reason": item.reason} for item in report.refused],
+            [
+                {"file": item.key, "reason": item.reason}
+                for item in report.refused[:_REFUSED_ROWS_AT_MOST]
+            ],
             {"file": "string", "reason": "string"},
         )
     if report.warnings:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from catalog_pipeline.catalog.file_kinds import printable
 from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
 from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
 from catalog_pipeline.catalog.photo_set import load_card
@@ -109,7 +110,8 @@ class _Merge:
         except ConfigurationError as error:
             self._cards[found.sku] = str(error)
         except CatalogError as error:
-            self._unreadable[found.sku] = RefusedFile(found.card_key or found.sku, str(error))
+            key = printable(found.card_key or found.sku)
+            self._unreadable[found.sku] = RefusedFile(key, str(error))
 
     def _readable_listing(self) -> ListingResult:
         """The listing without the SKUs whose card could not be read: these stay as known."""
@@ -123,10 +125,10 @@ class _Merge:
 
 
 def read_digests(objects: ObjectStore) -> KnownDigests:
-    """What the last refresh read; empty before the first.
+    """The digests that the last refresh has taken.
 
     Raises:
-        IntegrityError: the object is no digest cache.
+        IntegrityError: the object is not what a refresh writes.
     """
     try:
         data = objects.read(DIGESTS_KEY).data

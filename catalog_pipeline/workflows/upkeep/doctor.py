@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from catalog_pipeline.catalog.file_kinds import is_passed_over
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import Home
@@ -80,7 +81,7 @@ def _catalog_root(settings: Settings) -> Iterator[CheckResult]:
             "create it with one folder per product, or correct catalogs.yaml: root",
         )
         return
-    count = sum(1 for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    count = sum(1 for path in root.iterdir() if path.is_dir() and not is_passed_over(path.name))
     yield CheckResult("ok", f"catalog: {count} product folders in {root}", "")
 
 
