@@ -140,6 +140,7 @@ class IndexReport:
     retired: tuple[str, ...]
     refused: tuple[RefusedFile, ...]
     unsettled: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 # --- learning ----------------------------------------------------------------

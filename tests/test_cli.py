@@ -22,7 +22,9 @@ from catalog_pipeline.records import (
     LearnOutcome,
     ManifestReport,
     NightPlan,
+    PhotoSet,
     RefusedFile,
+    Sku,
     SkuStatus,
 )
 from tests.builders import make_index_row, make_render_job
@@ -225,12 +227,23 @@ def test_an_index_report_names_every_refused_file_with_its_reason() -> None:
             retired=(),
             refused=(RefusedFile("mug/a.jpg", "not a picture"),),
             unsettled=("cup",),
+            warnings=("a and b have 3 photos in common",),
         )
     )
     text = "\n".join(lines)
     assert "refused mug/a.jpg: not a picture" in text
     assert "sku-11 and 8 more" in text
     assert "left for the next run: cup" in text
+    assert lines[-1] == "warning: a and b have 3 photos in common"
+
+
+def test_photos_that_do_not_count_are_named_and_a_shared_reason_is_said_once() -> None:
+    left_out = [RefusedFile(f"mug/{n:02}.jpg", "is left out") for n in range(14)]
+    refused = (RefusedFile("mug/a\nb.jpg", "is blank"), *left_out)
+    photo_set = PhotoSet(Sku("mug", "mug", "mug"), "f" * 64, (), refused)
+    blank, others = report.refused_lines(photo_set)
+    assert blank == r"refused    'mug/a\nb.jpg': is blank"
+    assert others.endswith("'mug/11.jpg' and 2 more: is left out")
 
 
 def test_an_index_report_says_why_products_failed_and_does_not_flood() -> None:
@@ -238,7 +251,9 @@ def test_an_index_report_says_why_products_failed_and_does_not_flood() -> None:
         make_index_row(f"sku-{n:02}", status=SkuStatus.FAILED, reason=f"why {n}") for n in range(20)
     ]
     refused = tuple(RefusedFile(f"sku-{n:02}/originals/", "is a folder") for n in range(20))
-    lines = report.index_lines(IndexReport(tuple(rows), (), (), (), refused, ()))
+    warnings = tuple(f"a and {n} have photos in common" for n in range(20))
+    lines = report.index_lines(IndexReport(tuple(rows), (), (), (), refused, (), warnings))
+    assert lines[-1] == "warning: 8 more; `doctor` says each"
     assert "failed sku-11: why 11" in lines
     assert "failed 8 more; `status` names each" in lines
     (told,) = [line for line in lines if line.startswith("refused")]

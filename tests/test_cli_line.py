@@ -99,9 +99,12 @@ def test_two_products_are_found_and_learned(options: list[str]) -> None:
     products = home_of(options) / "products"
     shutil.copytree(products / SKUS[0], products / SKUS[1])
     (products / SKUS[1] / "sku.yaml").unlink()
+    again = sorted((products / SKUS[1]).iterdir())[0]
+    shutil.copy(again, products / SKUS[1] / f"zz{again.suffix}")
     assert "2 products: 2 new" in succeed(options, "index")
     learned = succeed(options, "learn")
     assert "2 learned, 0 unchanged, 0 failed" in learned
+    assert f"zz{again.suffix}': has the same bytes as '{SKUS[1]}/{again.name}'" in learned
     assert "nothing to learn" in succeed(options, "learn")
     assert "0 learned, 1 unchanged, 0 failed" in succeed(options, "learn", SKUS[0])
     assert "does not know NO-SUCH-SKU" in fail(options, "learn", "NO-SUCH-SKU")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from catalog_pipeline.catalog.mending import BROKEN, mended
 from catalog_pipeline.records import Pixels
 from catalog_pipeline.settings import CatalogSettings
 
@@ -28,18 +28,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    KeyError,
-    TypeError,
-)
-"""What Pillow's readers raise over damaged files."""
-
 _SIGNATURES = (
     (b"GIF8", "a GIF"),
     (b"BM", "a BMP"),
@@ -54,10 +42,17 @@ _SIGNATURES = (
 )
 _CLEAR_ALPHA, _SOLID_ALPHA = 16, 240
 _CUT_OUT_SHARE = 0.01
+_MAX_ASPECT = 8
+_PNG_BIT_DEPTH = 24
+"""Where the bits a channel stand in a PNG."""
 
 
 class RefusedPhotoError(Exception):
     """The file cannot be used; the text is the reason, in words for the photographer."""
+
+
+class _DamagedPhotoError(RefusedPhotoError):
+    """The reader stumbled: over the pixels, or only over metadata."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +69,23 @@ def decode_photo(data: bytes, settings: CatalogSettings) -> DecodedPhoto:
     The size in the header is checked before any pixel is decoded. The picture is
     turned upright by its EXIF orientation, laid on white where it is transparent,
     brought to 8-bit sRGB by its colour profile, and reduced to ``working_side_px``.
-    Of an animation the first frame counts.
+    Of an animation the first frame counts. Metadata that is broken is passed over; pixels
+    have to be whole.
 
     Raises:
-        RefusedPhotoError: not such a picture, truncated, too large or too small.
+        RefusedPhotoError: not such a picture, truncated, too large, too small or a strip.
     """
     if not data:
         raise RefusedPhotoError("is empty (0 bytes); copy it again")
     with warnings.catch_warnings():
         # Odd metadata and Pillow's own pixel limit warn; the bounds here are what counts.
         warnings.simplefilter("ignore")
-        picture = _open(data)
-        _check_size(picture.size, settings)
+        try:
+            picture = _read(data, settings)
+        except _DamagedPhotoError as error:
+            picture = _read_mended(data, settings, error)
         orientation = _orientation(picture)
         profile = picture.info.get("icc_profile")
-        try:
-            picture.draft(None, (2 * settings.working_side_px,) * 2)
-            picture.load()
-        except _BROKEN as error:
-            raise RefusedPhotoError(
-                f"is damaged or truncated ({_one_line(error)}); copy or export it again"
-            ) from error
         colours, alpha = _split(picture)
     if orientation is not None:
         colours = colours.transpose(orientation)
@@ -110,6 +101,32 @@ def decode_photo(data: bytes, settings: CatalogSettings) -> DecodedPhoto:
     return DecodedPhoto(pixels, None if alpha is None else _cut_out(np.array(alpha)))
 
 
+def _read(data: bytes, settings: CatalogSettings) -> Image.Image:
+    """The decoded picture, its transparent colour in the bits of its pixels."""
+    picture = _open(data)
+    _check_size(picture.size, settings)
+    if picture.format == "PNG":
+        _scale_key(picture, data[_PNG_BIT_DEPTH])
+    try:
+        picture.draft(None, (2 * settings.working_side_px,) * 2)
+        picture.load()
+    except BROKEN as error:
+        raise _DamagedPhotoError(
+            f"is damaged or truncated ({_one_line(error)}); copy or export it again"
+        ) from error
+    return picture
+
+
+def _read_mended(data: bytes, settings: CatalogSettings, error: _DamagedPhotoError) -> Image.Image:
+    """The picture without its broken metadata; ``error`` when that does not help."""
+    read = partial(_read, settings=settings)
+    with contextlib.suppress(_DamagedPhotoError):
+        whole = mended(data, read)
+        if whole is not None:
+            return read(whole)
+    raise error
+
+
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -118,9 +135,9 @@ def _open(data: bytes) -> Image.Image:
             f"has too many pixels to be opened safely ({_one_line(error)}); reduce it"
         ) from error
     except UnidentifiedImageError as error:
-        raise RefusedPhotoError(_what_it_is(data)) from error
-    except _BROKEN as error:
-        raise RefusedPhotoError(
+        raise _DamagedPhotoError(_what_it_is(data)) from error
+    except BROKEN as error:
+        raise _DamagedPhotoError(
             f"has a damaged header ({_one_line(error)}); copy or export it again"
         ) from error
 
@@ -137,21 +154,39 @@ def _check_size(size: tuple[int, int], settings: CatalogSettings) -> None:
             f"is {width} x {height} pixels; expected a shorter side of at least "
             f"{settings.min_side_px}; use a larger photo"
         )
+    if max(width, height) > _MAX_ASPECT * min(width, height):
+        raise RefusedPhotoError(
+            f"is {width} x {height} pixels; expected a longer side of at most {_MAX_ASPECT} times "
+            "the shorter; crop it to the product"
+        )
+
+
+def _scale_key(picture: Image.Image, bits: int) -> None:
+    """Bring the transparent colour, which the reader leaves in the file's bits, to 8."""
+    key, top = picture.info.get("transparency"), (1 << bits) - 1
+    if picture.mode == "L" and isinstance(key, int):
+        picture.info["transparency"] = (key & top) * (255 // top)
+    elif picture.mode == "RGB" and isinstance(key, tuple):
+        picture.info["transparency"] = tuple((value & top) >> (bits - 8) for value in key)
 
 
 def _orientation(picture: Image.Image) -> Image.Transpose | None:
     """How to turn the picture upright; damaged EXIF says nothing."""
     try:
         return _UPRIGHT.get(picture.getexif().get(_EXIF_ORIENTATION, 1))
-    except _BROKEN:
+    except BROKEN:
         return None
 
 
 def _split(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colours (RGB, or CMYK when there is a profile to read it by) and opacity, 8 bits each."""
     if picture.mode.startswith("I"):
-        high_bytes = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16) >> 8
-        return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB"), None
+        values = np.clip(np.asarray(picture), 0, 0xFFFF)
+        grey = Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+        key = picture.info.get("transparency")
+        if key is None:
+            return grey, None
+        return grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         full = picture.convert("RGBA")
         return full.convert("RGB"), full.getchannel("A")

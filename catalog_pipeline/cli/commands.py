@@ -17,6 +17,7 @@ from catalog_pipeline.dates import parse_day
 from catalog_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from catalog_pipeline.records import PhotoSet
     from catalog_pipeline.workflows.home import Home
 
 app = typer.Typer(
@@ -163,9 +164,15 @@ def learn(
     """
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 
+    def show_refused(photo_set: PhotoSet) -> None:
+        for line in report.refused_lines(photo_set):
+            typer.echo(line)
+
     outcomes = []
     with open_progress() as progress:
-        for outcome in learn_concepts(chosen_home(config, home), skus or None, progress=progress):
+        for outcome in learn_concepts(
+            chosen_home(config, home), skus or None, progress=progress, on_photo_set=show_refused
+        ):
             outcomes.append(outcome)
             typer.echo(report.outcome_line(outcome))
     typer.echo(report.outcomes_summary(outcomes))

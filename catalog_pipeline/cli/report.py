@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LearnOutcome,
         ManifestReport,
         NightPlan,
+        PhotoSet,
         RenderReport,
     )
     from catalog_pipeline.stores.archive import ManifestState
@@ -32,7 +33,7 @@ _UNSEEN_AT_MOST = 20
 
 
 def index_lines(report: IndexReport) -> list[str]:
-    """Counts by status, what is new, why products failed, and what was refused and why."""
+    """Counts by status, what is new, why products failed, what was refused and why; warnings."""
     statuses = Counter(row.status.value for row in report.rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     lines = [f"{len(report.rows)} products: {counts}" if report.rows else "0 products"]
@@ -57,7 +58,20 @@ def index_lines(report: IndexReport) -> list[str]:
     for reason, keys in by_reason.items():
         one_each = keys if len(keys) <= NAMES_AT_MOST else [_names(keys)]
         lines += [f"refused {which}: {reason}" for which in one_each]
+    lines += [f"warning: {warning}" for warning in report.warnings[:NAMES_AT_MOST]]
+    if len(report.warnings) > NAMES_AT_MOST:
+        lines.append(f"warning: {len(report.warnings) - NAMES_AT_MOST} more; `doctor` says each")
     return lines
+
+
+def refused_lines(photo_set: PhotoSet) -> list[str]:
+    """The photos of a set that do not count; a reason that many share is said once."""
+    from catalog_pipeline.catalog.keys import shown
+
+    by_reason: dict[str, list[str]] = {}
+    for file in photo_set.refused:
+        by_reason.setdefault(file.reason, []).append(shown(file.key))
+    return [f"refused    {_names(keys)}: {reason}" for reason, keys in by_reason.items()]
 
 
 def outcome_line(outcome: LearnOutcome) -> str:

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import zlib
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
 from catalog_pipeline.settings import CatalogSettings
+from tests.catalog.pictures import GRADIENT, encode, png, png_chunk, scanlines
 
 SETTINGS = CatalogSettings()
-GRADIENT = np.stack(
-    [
-        np.tile(np.linspace(0, 255, 96, dtype=np.uint8), (80, 1)),
-        np.tile(np.linspace(255, 0, 80, dtype=np.uint8)[:, None], (1, 96)),
-        np.full((80, 96), 128, np.uint8),
-    ],
-    axis=-1,
-)  # (80, 96, 3)
-
-
-def encode(pixels: npt.NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def png(width: int, height: int, *, bits: int = 8, colour: int = 2, data: bytes = b"") -> bytes:
-    """A PNG written by hand; ``data`` are the uncompressed scanlines, if any."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def refusal(data: bytes, settings: CatalogSettings = SETTINGS) -> str:
@@ -155,6 +125,43 @@ def test_palette_grey_alpha_and_keyed_transparency_are_cut_outs_too() -> None:
         assert (decoded.pixels[40:] == 255).all()
 
 
+COLOUR_TYPES = {
+    "grey": (0, (1, 2, 4, 8, 16)),
+    "colour": (2, (8, 16)),
+    "palette": (3, (1, 2, 4, 8)),
+    "grey and alpha": (4, (8, 16)),
+    "colour and alpha": (6, (8, 16)),
+}
+KINDS = [(kind, bits) for kind, (_, depths) in COLOUR_TYPES.items() for bits in depths]
+
+
+@pytest.mark.parametrize(("kind", "bits"), KINDS, ids=str)
+def test_what_is_clear_in_any_kind_of_png_is_white_and_masked(kind: str, bits: int) -> None:
+    top = (1 << bits) - 1
+    solid, clear = top // 3, top
+    seen, hidden, chunks = [solid], [clear], png_chunk(b"tRNS", struct.pack(">H", clear))
+    if kind == "colour":
+        seen, hidden = [solid] * 3, [clear, 0, solid]
+        chunks = png_chunk(b"tRNS", struct.pack(">3H", *hidden))
+    elif kind == "palette":
+        seen, hidden, solid, top = [0], [1], 85, 255
+        chunks = png_chunk(b"PLTE", bytes([85, 85, 85, 200, 0, 0]))
+        chunks += png_chunk(b"tRNS", b"\xff\0")
+    elif kind.endswith("alpha"):
+        channels = 1 if kind == "grey and alpha" else 3
+        seen, hidden, chunks = [solid] * channels + [top], [clear] * channels + [0], b""
+    samples = np.empty((80, 96, len(seen)), np.int64)
+    samples[:40], samples[40:] = seen, hidden
+    colour = COLOUR_TYPES[kind][0]
+    data = png(96, 80, bits=bits, colour=colour, data=scanlines(samples, bits), chunks=chunks)
+    decoded = decode_photo(data, SETTINGS)
+    assert decoded.mask is not None
+    assert (decoded.mask[:40] == 255).all()
+    assert (decoded.mask[40:] == 0).all()
+    assert (decoded.pixels[40:] == 255).all()
+    assert np.abs(decoded.pixels[:40].astype(int) - solid * 255 // top).max() <= 1
+
+
 def test_plain_palette_grey_bilevel_and_cmyk_become_rgb() -> None:
     picture = Image.fromarray(GRADIENT)
     for data in (
@@ -212,6 +219,26 @@ def test_twenty_thousand_pixels_a_side_are_refused_by_the_header() -> None:
 def test_a_small_photo_is_refused() -> None:
     reason = refusal(encode(GRADIENT[:40]))
     assert "is 96 x 40 pixels; expected a shorter side of at least 64" in reason
+
+
+@pytest.mark.parametrize("size", [(20_000, 64), (64, 20_000), (577, 72)])
+def test_a_strip_is_refused(size: tuple[int, int]) -> None:
+    reason = refusal(encode(Image.new("L", size)))
+    assert f"is {size[0]} x {size[1]} pixels; expected a longer side of at most 8 times" in reason
+    assert decode_photo(encode(Image.new("L", (576, 72))), SETTINGS).pixels.shape == (64, 512, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("GIF", "GIF"), ("TIFF", "TIFF"), ("BMP", "BMP"), ("AVIF", "HEIC, AVIF")]
+)
+def test_another_format_is_refused_by_name_however_many_pictures_it_holds(
+    kind: str, name: str
+) -> None:
+    picture = Image.fromarray(GRADIENT)
+    assert f"is a {name}" in refusal(encode(picture, kind))
+    if kind != "BMP":
+        several = encode(picture, kind, save_all=True, append_images=[Image.new("RGB", (96, 80))])
+        assert f"is a {name}" in refusal(several)
 
 
 def test_every_truncation_is_refused() -> None:

@@ -202,6 +202,95 @@ def test_a_card_that_is_gone_or_huge_is_an_error(shop: Shop) -> None:
         load_photo_set(shop.source, listing, CatalogSettings())
 
 
+@pytest.mark.parametrize(
+    ("level", "noise"), [(0, 0), (0, 12), (255, 0), (255, 12), (128, 3)], ids=str
+)
+def test_a_blank_photo_is_refused(shop: Shop, level: int, noise: int) -> None:
+    shop.photos(3)
+    grain = np.random.default_rng(0).normal(level, noise, (600, 800, 3))
+    blank = Image.fromarray(grain.clip(0, 255).astype(np.uint8))
+    blank.save(shop.folder / "blank.jpg", quality=80)
+    assert "is blank" in shop.refused()["mug/blank.jpg"]
+
+
+def test_three_blank_photos_are_no_product(shop: Shop) -> None:
+    for level in (0, 128, 255):
+        Image.new("RGB", (96, 80), (level,) * 3).save(shop.folder / f"{level}.png")
+    with pytest.raises(PhotoSetError, match="0 usable photos of 3 listed"):
+        shop.load()
+
+
+def test_a_thin_or_a_pale_product_on_white_is_not_blank(shop: Shop) -> None:
+    shop.photos(3)
+    wire = np.full((512, 512, 3), 255, np.uint8)
+    wire[255:257, 100:400] = 30
+    Image.fromarray(wire).save(shop.folder / "wire.png")
+    plate = np.full((512, 512, 3), 255, np.uint8)
+    plate[150:350, 150:350] = 243
+    Image.fromarray(plate).save(shop.folder / "plate.png")
+    cut_out = np.full((512, 512, 4), 255, np.uint8)
+    cut_out[:200, :, 3] = 0
+    Image.fromarray(cut_out).save(shop.folder / "white-box.png")
+    assert shop.refused() == {}
+
+
+def test_a_picture_that_was_saved_again_counts_once(shop: Shop) -> None:
+    (first, *_) = shop.photos(3)
+    large = shop.make_photo(shop.folder / "03.jpg", seed=7, size=(1200, 900), quality=95)
+    with Image.open(first) as small, Image.open(large) as picture:
+        small.save(shop.folder / "same-pixels.png", compress_level=0)
+        picture.save(shop.folder / "low.jpg", quality=50)
+        picture.save(shop.folder / "other.webp", quality=80)
+        picture.resize((600, 450)).save(shop.folder / "resized.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        turned = picture.transpose(Image.Transpose.ROTATE_90)
+        turned.save(shop.folder / "turned.jpg", quality=90, exif=exif)
+    told = shop.refused()
+    assert "shows the same picture as 'mug/00.png'; delete one" in told["mug/same-pixels.png"]
+    again = {"low.jpg", "other.webp", "resized.png", "turned.jpg"}
+    assert set(told) == {f"mug/{name}" for name in (*again, "same-pixels.png")}
+    assert all("same picture as 'mug/03.jpg'" in told[f"mug/{name}"] for name in again)
+    assert len(shop.load().photos) == 4
+
+
+def test_one_photo_saved_four_times_is_no_product(shop: Shop) -> None:
+    picture = Image.open(shop.make_photo(shop.folder / "a.png", size=(400, 300)))
+    for quality in (60, 75, 90):
+        picture.save(shop.folder / f"{quality}.jpg", quality=quality)
+    with pytest.raises(PhotoSetError, match="1 usable photos of 4 listed"):
+        shop.load()
+
+
+def test_views_that_differ_in_a_detail_or_in_colour_are_different(shop: Shop) -> None:
+    white = np.full((512, 512, 3), 255, np.uint8)
+    white[100:400, 150:350] = (200, 60, 40)
+    logo, other_colour = white.copy(), white.copy()
+    logo[240:270, 240:270] = 255
+    # As light as the first: only the hue tells them apart.
+    other_colour[100:400, 150:350] = (40, 126, 116)
+    for name, view in (("plain", white), ("logo", logo), ("colour", other_colour)):
+        Image.fromarray(view).save(shop.folder / f"{name}.png")
+    assert shop.refused() == {}
+
+
+def test_damaged_files_of_every_kind_leave_the_rest_of_the_set_as_it_is(shop: Shop) -> None:
+    good = {path.name for path in shop.photos(3)}
+    rng = np.random.default_rng(0)
+    for suffix in (".png", ".jpg", ".webp"):
+        whole = shop.make_photo(shop.folder / f"whole{suffix}", seed=50).read_bytes()
+        (shop.folder / f"whole{suffix}").unlink()
+        for n in range(12):
+            data = bytearray(whole)
+            for place in rng.integers(0, 60, 4):
+                data[place] = rng.integers(0, 256)
+            (shop.folder / f"bad{n:02d}{suffix}").write_bytes(data[: rng.integers(8, len(data))])
+    loaded = shop.load(max_photos=60)
+    assert good <= {photo.key.removeprefix("mug/") for photo in loaded.photos}
+    assert all(file.reason.isprintable() for file in loaded.refused)
+    assert len(loaded.refused) + len(loaded.photos) == 39
+
+
 def test_a_cut_out_brings_its_mask(shop: Shop) -> None:
     shop.photos(3)
     rgba = np.zeros((100, 100, 4), np.uint8)

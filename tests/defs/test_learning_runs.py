@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from io import BufferedReader
 from pathlib import Path
@@ -158,6 +159,22 @@ def test_the_index_names_what_cannot_be_used(line: Line, instance: dg.DagsterIns
     metadata = newest_metadata(instance, dg.AssetKey(["catalog", "index"]))
     assert metadata["dagster/row_count"] == 2
     assert metadata["status/new"] + metadata.get("status/failed", 0) == 2
+
+
+def test_the_index_warns_of_the_same_photos_under_two_skus(
+    line: Line, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "RACY_SECONDS", -60)
+    line.add_product("mug_a")
+    products = line.settings.catalog_root
+    line.age(shutil.copytree(products / "mug_a", products / "mug_copy"))
+    result = defs.resolve_job_def("refresh_catalog").execute_in_process(instance=instance)
+    assert result.success
+    metadata = newest_metadata(instance, dg.AssetKey(["catalog", "index"]))
+    (warning,) = metadata["warnings"].records
+    assert "mug_a and mug_copy have 4 photos in common" in warning.data["warning"]
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert any("mug_a and mug_copy" in message for message in logged)
 
 
 def memory_checks(instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:

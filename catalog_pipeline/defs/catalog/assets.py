@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INDEX_KEY = dg.AssetKey(["catalog", "index"])
 PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
 _REFUSED_ROWS_AT_MOST = 1000
+_WARNINGS_LOGGED_AT_MOST = 20
 
 
 @dg.asset(key=INDEX_KEY, group_name="catalog", kinds={"parquet"})
@@ -33,6 +34,8 @@ def catalog_index(
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     report = refresh_index(pipeline.opened)
+    for warning in report.warnings[:_WARNINGS_LOGGED_AT_MOST]:
+        context.log.warning(warning)
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
     usable = usable_rows(report.rows, pipeline.opened.settings.catalog)
     fresh = [row.sku for row in usable if row.sku not in known]
@@ -68,6 +71,10 @@ def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
                 for item in report.refused[:_REFUSED_ROWS_AT_MOST]
             ],
             {"file": "string", "reason": "string"},
+        )
+    if report.warnings:
+        metadata["warnings"] = table(
+            [{"warning": w} for w in report.warnings], {"warning": "string"}
         )
     return metadata
 

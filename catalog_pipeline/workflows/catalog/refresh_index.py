@@ -11,6 +11,7 @@ from catalog_pipeline.catalog.file_kinds import printable
 from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
 from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
 from catalog_pipeline.catalog.photo_set import load_card
+from catalog_pipeline.catalog.shared_photos import shared_photo_warnings
 from catalog_pipeline.catalog.sources import PhotoSource
 from catalog_pipeline.errors import (
     CatalogError,
@@ -56,7 +57,7 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
         home.index.update(merge)
     if listing.digests != known:
         _write_digests(home.objects, listing.digests)
-    return merge.report()
+    return replace(merge.report(), warnings=shared_photo_warnings(listing.digests))
 
 
 class _Merge:

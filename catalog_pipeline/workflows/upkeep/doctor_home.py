@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 
+from catalog_pipeline.catalog.shared_photos import shared_photo_warnings
 from catalog_pipeline.errors import ConflictError, StoreError
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.archive_summary import repeated_image_ids
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
@@ -93,6 +95,11 @@ def _retired(home: Home, retired: set[str]) -> Iterator[CheckResult]:
                 f"index: {sku} is retired, but version {current and current.version} knows it",
                 f"run `catalog-pipeline retire {sku}`, or put its folder back",
             )
+
+
+def _photos(home: Home) -> Iterator[CheckResult]:
+    for warning in shared_photo_warnings(read_digests(home.objects)):
+        yield CheckResult("warning", f"photos: {warning}", "harmless where both are one product")
 
 
 def _collections(home: Home) -> Iterator[CheckResult]:
@@ -254,6 +261,7 @@ def _temporaries(home: Home) -> Iterator[CheckResult]:
 
 _CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (
     ("index", _index),
+    ("photos", _photos),
     ("collections", _collections),
     ("forgetting", _retention),
     ("archive", _archive),

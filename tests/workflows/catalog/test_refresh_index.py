@@ -316,6 +316,20 @@ def test_silent_progress_is_a_progress_sink() -> None:
     assert vars(sink) == {}
 
 
+def test_the_same_photos_under_two_skus_are_said_each_time_and_index_both(
+    settings: Settings, add_sku: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "RACY_SECONDS", -60)
+    add_sku("mug")
+    add_sku("copy-of-mug")
+    add_sku("cup", seed=10)
+    for _ in range(2):
+        report = refresh_index(open_home(settings))
+        assert {row.status for row in report.rows} == {SkuStatus.NEW}
+        (warning,) = report.warnings
+        assert "copy-of-mug and mug have 3 photos in common (of 3 and 3)" in warning
+
+
 # --- what is passed over is said, and stops nothing ---------------------------
 
 

@@ -18,6 +18,7 @@ import pytest
 from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.versions import version_hash
+from catalog_pipeline.workflows.catalog.refresh_index import DIGESTS_KEY
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.status import collect_status
@@ -191,6 +192,20 @@ def test_a_failed_sku_is_shown_with_its_reason(settings: Settings, home: Home) -
     (finding,) = problems(settings)
     assert finding.what == "index: マグ failed: 2 usable photos, expected 3"
     assert "learn マグ" in finding.hint
+
+
+def test_the_same_photos_under_two_skus_are_a_warning_that_names_both(
+    settings: Settings, home: Home
+) -> None:
+    mend_index(home)
+    digests = {f"{sku}/{n}.jpg": ["etag", f"{n}"] for sku in ("cup", "mug") for n in range(3)}
+    content = {"schema_version": 1, "digests": digests}
+    home.objects.put(DIGESTS_KEY, json.dumps(content).encode())
+    (found,) = problems(settings)
+    assert found.level == "warning"
+    assert found.what.startswith("photos: cup and mug have 3 photos in common")
+    home.objects.put(DIGESTS_KEY, b"no digests")
+    assert "is not a digest cache" in problems(settings)[0].what
 
 
 @pytest.mark.parametrize(
