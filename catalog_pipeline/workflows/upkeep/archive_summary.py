@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import IntegrityError
+from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
     import duckdb
+
+COLUMNS = ["day", "image_id", "skus", "superseded"]
 
 PER_DAY = """
     select cast(day as varchar) as day,
@@ -72,16 +75,17 @@ def repeated_image_ids(home: Home) -> list[dict[str, Any]]:
 def _manifests(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory database whose view ``manifest`` is every published row.
 
-    Manifests that are files are scanned where they lie; those of another store are
-    fetched through it, which needs no DuckDB extension.
+    Each night is read whole, by the store: DuckDB opens a file several times, and a
+    publication may replace it in between.
     """
     import duckdb
+    import pyarrow as pa
 
     try:
         with duckdb.connect(":memory:") as connection:
             _add_manifests(connection, home)
             yield connection
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException) as error:
         raise IntegrityError(
             f"the manifests {home.archive.manifest_glob()} cannot be queried ({error}); "
             "`catalog-pipeline verify` names the damaged one"
@@ -94,21 +98,9 @@ def _add_manifests(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
 
     from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
 
-    keys = home.objects.list("manifest/")
-    if keys and home.objects.path(keys[0]) is not None:
-        # A view cannot hold a prepared parameter, so the path is quoted by hand.
-        glob = home.archive.manifest_glob().replace("'", "''")
-        connection.execute(
-            f"create view manifest as select * from read_parquet('{glob}', union_by_name=true)"
-        )
-        return
-    # Manifests of schema 1 lack two columns, which are null then.
-    tables = [pq.read_table(io.BytesIO(home.objects.read(key).data)) for key in keys]
-    rows = (
-        pa.concat_tables(tables, promote_options="default")
-        if tables
-        else MANIFEST_SCHEMA.empty_table()
-    )
+    files = (home.objects.read(manifest_key(day)).data for day in home.archive.days())
+    tables = [pq.read_table(io.BytesIO(data), columns=COLUMNS) for data in files]
+    rows = pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table()
     connection.register("manifest", rows)
 
 
