@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
-from datetime import date, timedelta
+from dataclasses import fields, replace
+from datetime import UTC, date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
@@ -17,6 +19,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import fs
 
 from catalog_pipeline.errors import IntegrityError, StoreError
@@ -35,7 +39,7 @@ from catalog_pipeline.stores.schemas import (
     decode_manifest,
     encode_manifest,
 )
-from tests.builders import NIGHT
+from tests.builders import NIGHT, make_archive_row
 from tests.stores.store_processes import Location, Worker
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -142,6 +146,35 @@ def test_every_tool_sees_the_same_nights(two_nights: LocalObjectStore) -> None:
     found = by_every_tool(two_nights.root)
     assert found["Polars"]["image_id"].to_pylist() == ["a", "b", "c"]
     assert_they_agree(found)
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+CONTENTS = st.fixed_dictionaries(
+    {
+        "prompt": TEXT,
+        "skus": st.lists(TEXT, max_size=3).map(tuple),
+        "scores": st.dictionaries(TEXT, st.floats(), max_size=3),
+        "seed": st.integers(-(2**63), 2**63 - 1),
+        "guidance": st.floats(allow_nan=False),
+        "superseded": st.booleans(),
+        "created_utc": st.datetimes(timezones=st.just(UTC)),
+        "day": st.dates(),
+    }
+)
+
+
+@given(st.lists(st.lists(CONTENTS, max_size=3), min_size=1, max_size=3))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_every_tool_sees_the_same_whatever_nights_hold(nights: list[list[dict[str, Any]]]) -> None:
+    with TemporaryDirectory() as folder:
+        store = LocalObjectStore(Path(folder))
+        for number, contents in enumerate(nights):
+            rows = [
+                replace(make_archive_row(f"{number}-{which}"), **content)
+                for which, content in enumerate(contents)
+            ]
+            store.put(manifest_key(NIGHT + timedelta(days=number)), encode_manifest(rows))
+        assert_they_agree(by_every_tool(store.root))
 
 
 @pytest.mark.parametrize("kill", ["fsync:1:before", "replace:1:before"])
