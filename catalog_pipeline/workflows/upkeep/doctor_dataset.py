@@ -45,16 +45,17 @@ def check_dataset(home: Home) -> Iterator[CheckResult]:
 def strays(objects: ObjectStore, folder: str) -> list[str]:
     """What lies under ``folder`` and is no night, hidden files included, by the path in the home.
 
-    Writers' temporary files are not named: see :meth:`ObjectStore.temporaries`.
+    Not named are those that :meth:`ObjectStore.temporaries` names: a bucket has only what
+    was copied there together with a folder.
     """
     top = objects.path(folder)
-    names = (
-        objects.list(f"{folder}/")
-        if top is None
-        else [f"{folder}/{p.relative_to(top).as_posix()}" for p in top.rglob("*") if p.is_file()]
-    )
-    return sorted(
-        name
-        for name in names
-        if not _NIGHT.fullmatch(name) and not name.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
-    )
+    if top is None:
+        names = objects.list(f"{folder}/")
+    else:
+        files = (path for path in top.rglob("*") if path.is_file())
+        names = [
+            f"{folder}/{path.relative_to(top).as_posix()}"
+            for path in files
+            if not path.name.startswith(TEMPORARY_PREFIX)
+        ]
+    return sorted(name for name in names if not _NIGHT.fullmatch(name))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.stores.leases import LeaseRecord
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
+from catalog_pipeline.workflows.upkeep.doctor_dataset import strays
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.painted_night import Studio
 from tests.workflows.upkeep.test_doctor import open_golden
@@ -129,6 +131,19 @@ def test_files_that_are_no_night_are_named_and_left(
     (found,) = (f for f in run_doctor(open_home(settings), repair=True) if "no night" in f.what)
     assert (found.level, stray in found.what) == ("warning", True)
     assert path.exists()
+
+
+def test_temporary_files_that_were_copied_into_a_bucket_are_named(
+    make_settings: Callable[..., Settings], s3_settings: S3Settings
+) -> None:
+    home = open_home(make_settings(archive={"s3": s3_settings.model_dump()}))
+    for path in GOLDEN.rglob("part-0.parquet"):
+        home.objects.put(path.relative_to(GOLDEN).as_posix(), path.read_bytes())
+    assert strays(home.objects, "manifest") == []
+    key = f"manifest/dt={NIGHT}/.tmp-0123"
+    client = boto3.client("s3", endpoint_url=s3_settings.endpoint_url)
+    client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{key}", Body=b"")
+    assert strays(home.objects, "manifest") == [key]
 
 
 def test_a_living_learner_keeps_its_lock(settings: Settings, home: Home) -> None:
