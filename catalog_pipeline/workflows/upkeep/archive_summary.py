@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from glob import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import IntegrityError
@@ -14,8 +17,6 @@ from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
     import duckdb
-
-COLUMNS = ["day", "image_id", "skus", "superseded"]
 
 PER_DAY = """
     select cast(day as varchar) as day,
@@ -73,35 +74,45 @@ def repeated_image_ids(home: Home) -> list[dict[str, Any]]:
 
 @contextmanager
 def _manifests(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory database whose view ``manifest`` is every published row.
-
-    Each night is read whole, by the store: DuckDB opens a file several times, and a
-    publication may replace it in between.
-    """
+    """An in-memory database whose view ``manifest`` is every published row."""
     import duckdb
-    import pyarrow as pa
 
     try:
-        with duckdb.connect(":memory:") as connection:
-            _add_manifests(connection, home)
+        with _files(home) as files, duckdb.connect(":memory:") as connection:
+            # A view cannot hold a prepared parameter, so the path is quoted by hand.
+            # Manifests of schema 1 lack two columns, which are null then.
+            quoted = files.replace("'", "''")
+            source = f"read_parquet('{quoted}', union_by_name=true, hive_partitioning=false)"
+            connection.execute(f"create view manifest as select * from {source}")
             yield connection
-    except (duckdb.Error, pa.ArrowException) as error:
+    except duckdb.Error as error:
         raise IntegrityError(
-            f"the manifests {home.archive.manifest_glob()} cannot be queried ({error}); "
-            "`catalog-pipeline verify` names the damaged one"
+            f"the manifests {home.archive.manifest_glob()} cannot be queried "
+            f"({str(error).splitlines()[0]}); `catalog-pipeline verify` names the "
+            "damaged one"
         ) from error
 
 
-def _add_manifests(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@contextmanager
+def _files(home: Home) -> Iterator[str]:
+    """A glob of files with every published row, for as long as the context lasts.
 
-    from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
+    Copies: DuckDB opens a file several times, and a publication may replace it in between.
+    They are not handed over as Arrow tables: DuckDB scans these on threads of Arrow, which
+    may abort a process that ends.
+    """
+    from catalog_pipeline.stores.schemas import encode_manifest
 
-    files = (home.objects.read(manifest_key(day)).data for day in home.archive.days())
-    tables = [pq.read_table(io.BytesIO(data), columns=COLUMNS) for data in files]
-    rows = pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table()
-    connection.register("manifest", rows)
+    with TemporaryDirectory(prefix="catalog-pipeline-") as folder:
+
+        def fetch(day: date) -> None:
+            data = home.objects.read(manifest_key(day)).data
+            (Path(folder) / f"dt={day}.parquet").write_bytes(data)
+
+        home.objects.each_of(fetch, home.archive.days())
+        # A glob must find something, even where no night has been published.
+        (Path(folder) / "no-night.parquet").write_bytes(encode_manifest([]))
+        yield f"{escape(folder)}/*.parquet"
 
 
 def _records(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
