@@ -319,8 +319,9 @@ def doctor(
     """Check settings, folders, base model and stores.
 
     Says what to do about each problem; the exit status is 1 when one is an error. A repair
-    frees dead locks, removes temporary files and brings the index in line with the served
-    version; it never touches what was learned, rendered or published.
+    frees dead locks, removes temporary files, brings the index in line with the served
+    version and writes nights of earlier releases in the present schema; it never changes
+    what was learned, rendered or published.
     """
     from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 

@@ -37,6 +37,14 @@ def manifest(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the state as Parquet.")
     ] = None,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files",
+            help="Print the Parquet file of each night (or of --day) that no publication "
+            "replaces, for DuckDB, Polars and others.",
+        ),
+    ] = False,
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -48,6 +56,9 @@ def manifest(
     from catalog_pipeline.workflows.upkeep.time_travel import read_manifest, write_parquet
 
     opened = chosen_home(config, home)
+    if files:
+        typer.echo("\n".join(opened.archive.snapshot([day] if day else None)))
+        return
     night = published_night(opened, day)
     if versions:
         typer.echo("\n".join(report.state_lines(night, opened.archive.history(night))))

@@ -16,7 +16,7 @@ is done. Nothing but manifests lies under ``manifest/``, so the folder is a data
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain
@@ -44,9 +44,9 @@ from catalog_pipeline.stores.manifest import (
     rows_by_image_id,
     state_as_of,
 )
-from catalog_pipeline.stores.objects import ObjectStore, until_won
+from catalog_pipeline.stores.objects import ObjectStore, StoredObject, until_won
 from catalog_pipeline.stores.picture_quarantine import PictureQuarantine
-from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
+from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest, is_outdated
 
 __all__ = ["ImageArchive", "ManifestState", "image_key"]
 
@@ -168,9 +168,29 @@ class ImageArchive:
 
         return until_won(attempt, manifest_key(day))
 
+    def is_outdated(self, day: date) -> bool:
+        """Whether the manifest of ``day`` is of an earlier schema version; decodes no row."""
+        return is_outdated(self._objects.read(manifest_key(day)).data)
+
+    def upgrade_day(self, day: date) -> bool:
+        """Write the manifest of ``day`` anew in the present schema; whether this call did.
+
+        Every row stays as :meth:`read_day` gives it, and the earlier file stays a state of
+        the night. Idempotent; atomic, beside publications too.
+        """
+
+        def attempt() -> bool:
+            stored = self._read(day)
+            if stored.outdated:
+                self._write(day, stored.rows, stored)
+            return stored.outdated
+
+        return until_won(attempt, manifest_key(day))
+
     def days(self) -> list[date]:
         """Every day that has a manifest, oldest first."""
-        return days_of(self._objects.list(MANIFEST_PREFIX), MANIFEST_PREFIX)
+        found = self._objects.list(MANIFEST_PREFIX)
+        return days_of((key for key in found if key.endswith("/part-0.parquet")), MANIFEST_PREFIX)
 
     def history(self, day: date) -> list[ManifestState]:
         """Every state that the manifest of ``day`` has had, oldest first; ``[]`` when none.
@@ -253,6 +273,27 @@ class ImageArchive:
         """
         return re.sub(r"[*?[]", r"[\g<0>]", self._objects.uri("manifest")) + "/*/part-*.parquet"
 
+    def snapshot(self, days: Iterable[date] | None = None) -> list[str]:
+        """The immutable copies of the present manifests of ``days`` (default all): path or URI.
+
+        What a tool reads there never changes, however often it opens a file, and however
+        long it keeps it open.
+
+        Raises:
+            ObjectNotFoundError: a night was not published, or its copy was deleted.
+        """
+        found = []
+        for day in self.days() if days is None else days:
+            data = self._objects.read(manifest_key(day)).data
+            key = version_key(day, sha256_hex(data))
+            if not self._objects.exists(key):
+                raise ObjectNotFoundError(
+                    f"{self._objects.uri(key)}, the copy of {manifest_key(day)!r}, is not stored; "
+                    "copy that file to it, with its time (`cp -p`)"
+                )
+            found.append(self._objects.uri(key))
+        return found
+
     def image_keys(self) -> list[str]:
         """The key of every stored picture, sorted, whether a manifest names it or not."""
         return self._objects.list(IMAGE_PREFIX)
@@ -266,15 +307,17 @@ class ImageArchive:
         try:
             stored = self._objects.read(key)
         except ObjectNotFoundError:
-            return _Manifest([], "", "", None)
-        rows, previous = decode_manifest(stored.data, self._objects.uri(key))
-        return _Manifest(rows, sha256_hex(stored.data), previous, stored.version)
+            return _Manifest([], "", "", None, outdated=False)
+        return self._decoded(key, stored)
 
     def _read_version(self, day: date, version: str) -> _Manifest:
         key = version_key(day, version)
-        stored = self._objects.read(key)
+        return self._decoded(key, self._objects.read(key))
+
+    def _decoded(self, key: str, stored: StoredObject) -> _Manifest:
         rows, previous = decode_manifest(stored.data, self._objects.uri(key))
-        return _Manifest(rows, version, previous, stored.version)
+        digest, outdated = sha256_hex(stored.data), is_outdated(stored.data)
+        return _Manifest(rows, digest, previous, stored.version, outdated)
 
     def _state(self, day: date, found: _Manifest, key: str) -> ManifestState:
         copy = version_key(day, found.digest)
@@ -319,6 +362,7 @@ class _Manifest:
     digest: str
     previous: str
     token: str | None
+    outdated: bool
 
 
 def _is_settled(staged: ArchiveRow, published: ArchiveRow | None, held: ArchiveRow | None) -> bool:

@@ -24,7 +24,16 @@ from catalog_pipeline.stores.keys import IMAGE_PREFIX, STAGING_PREFIX, VERSIONS_
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore
 from catalog_pipeline.stores.schemas import decode_manifest
 
-Kind = Literal["version", "page", "part", "checkpoint", "image", "staged rows", "backdrops"]
+Kind = Literal[
+    "version",
+    "page",
+    "part",
+    "checkpoint",
+    "image",
+    "staged rows",
+    "backdrops",
+    "temporary file",
+]
 
 _BACKDROPS_PREFIX = "base/"
 _BASE_HASH_CHARS = 16

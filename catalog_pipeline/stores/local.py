@@ -1,9 +1,11 @@
 """Objects as files under one folder, on one machine or a shared file system.
 
-Atomic: bytes go to a hidden temporary file in the target's folder, are flushed to
-the disk, and appear under the key by one ``rename`` or ``link``; the folder is
-flushed afterwards. A process killed anywhere leaves the old object or the new one,
-and at most a hidden ``.tmp-*`` file, which no listing, glob or dataset shows.
+Atomic: bytes go to a temporary file in ``.tmp/``, are flushed to the disk, and appear
+under the key by one ``rename`` or ``link``; the target's folder is flushed afterwards.
+A process killed anywhere leaves the old object or the new one, and at most a file in
+``.tmp/``: readers of a published folder, some of which open hidden files too, never meet
+one. Where another file system is mounted at a folder of the home, the temporary file has
+to lie in it, hidden, beside the target.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import errno
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ from catalog_pipeline.stores.leases import LeaseObject, LeaseRecord, own_name
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore, StoredObject
 
 LOCK_FOLDER = ".locks"
+TEMPORARY_FOLDER = ".tmp"
 TEMPORARY_PREFIX = ".tmp-"
 _LOCK_SECONDS = 60.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -80,7 +83,7 @@ class LocalObjectStore(ObjectStore):
         """See :class:`ObjectStore`."""
         path = self._path(key)
         with self._temporary(path, data) as temporary, self._lock(key):
-            os.replace(temporary, path)
+            _move(os.replace, temporary, path)
         return sha256_hex(data)
 
     def compare_and_swap(self, key: str, data: bytes, expected: str | None) -> str:
@@ -100,29 +103,31 @@ class LocalObjectStore(ObjectStore):
                     f"{key!r} changed under this writer: found version {_short(found)}, "
                     f"expected {_short(expected)}; read it again and retry"
                 )
-            os.replace(temporary, path)
+            _move(os.replace, temporary, path)
         return sha256_hex(data)
 
     def lease_object(self, key: str) -> LockFileLease:
         """See :class:`ObjectStore`."""
         return LockFileLease(self, key)
 
-    def temporaries(self, before: datetime | None = None) -> Sequence[str]:
-        """See :class:`ObjectStore`: hidden files."""
+    def temporaries(self, before: datetime | None = None) -> Sequence[ObjectInfo]:
+        """See :class:`ObjectStore`: files by the path below the root."""
         found = []
         for path in sorted(self.root.rglob(TEMPORARY_PREFIX + "*")):
             with _explained(path), suppress(FileNotFoundError):  # its writer has just finished
-                if before is None or path.stat().st_mtime < before.timestamp():
-                    found.append(str(path))
+                info = _info(path.relative_to(self.root).as_posix(), path.stat())
+                if before is None or info.modified_utc < before:
+                    found.append(info)
         return found
 
-    def remove_temporaries(self, before: datetime) -> Sequence[str]:
+    def remove_temporaries(self, before: datetime) -> Sequence[ObjectInfo]:
         """See :class:`ObjectStore`; StoreError when one cannot be removed."""
         removed = []
-        for name in self.temporaries(before):
-            with _explained(Path(name)), suppress(FileNotFoundError):
-                os.unlink(name)
-                removed.append(name)
+        for info in self.temporaries(before):
+            path = self.root / info.key
+            with _explained(path), suppress(FileNotFoundError):
+                path.unlink()
+                removed.append(info)
         return removed
 
     def list(self, prefix: str) -> list[str]:
@@ -154,7 +159,7 @@ class LocalObjectStore(ObjectStore):
             raise ObjectNotFoundError(f"no object {key!r} in {self.root}") from error
         except OSError as error:
             raise StoreError(f"cannot look at {path}: {error.strerror}") from error
-        return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        return _info(key, status)
 
     def delete(self, key: str) -> None:
         """See :class:`ObjectStore`."""
@@ -196,7 +201,7 @@ class LocalObjectStore(ObjectStore):
 
     def _create(self, key: str, temporary: Path, path: Path) -> bool:
         try:
-            os.link(temporary, path)
+            _move(os.link, temporary, path)
         except FileExistsError:
             return False
         except OSError as error:
@@ -207,24 +212,19 @@ class LocalObjectStore(ObjectStore):
             with self._lock(key):
                 if path.exists():
                     return False
-                os.replace(temporary, path)
+                _move(os.replace, temporary, path)
         return True
 
     @contextmanager
     def _temporary(self, path: Path, data: bytes) -> Iterator[Path]:
-        """``data`` on the disk in a hidden file beside ``path``; flushes the folder at the end."""
-        temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        """``data`` on the disk, on its way to ``path``; flushes the folder of that at the end."""
+        temporary = self.root / TEMPORARY_FOLDER / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         with _explained(path):
             _make_folder(path.parent)
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+            _make_folder(temporary.parent)
+            with _flushed(temporary, data):
                 yield temporary
                 _flush_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
@@ -330,6 +330,35 @@ def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for created in reversed(missing):
         _flush_folder(created.parent)
+
+
+@contextmanager
+def _flushed(temporary: Path, data: bytes) -> Iterator[None]:
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _move(step: Callable[[Path, Path], None], temporary: Path, path: Path) -> None:
+    """``step``, which is ``os.replace`` or ``os.link``, from wherever ``temporary`` lies."""
+    try:
+        step(temporary, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Device numbers would not tell: two mounts of one file system share theirs.
+        beside = path.parent / temporary.name
+        with _flushed(beside, temporary.read_bytes()):
+            step(beside, path)
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def _flush_folder(folder: Path) -> None:

@@ -165,14 +165,14 @@ class ObjectStore(ABC):
         """The lease under ``key``: who may learn; opening it touches nothing."""
         return LeaseObject(self, key)
 
-    def temporaries(self, before: datetime | None = None) -> Sequence[str]:
-        """Where writes in flight, or killed ones, left something that is no object.
+    def temporaries(self, before: datetime | None = None) -> Sequence[ObjectInfo]:
+        """What writes in flight, or killed ones, left that is no object; names are no keys.
 
         Only what was last written before ``before``, when that is given.
         """
         return ()
 
-    def remove_temporaries(self, before: datetime) -> Sequence[str]:
+    def remove_temporaries(self, before: datetime) -> Sequence[ObjectInfo]:
         """Drop the :meth:`temporaries` last written before ``before``; returns them."""
         return ()
 

@@ -157,6 +157,15 @@ def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], str]:
     return records, metadata.get("previous_version", "")
 
 
+def is_outdated(manifest: bytes) -> bool:
+    """Whether a manifest is of an earlier schema version; one that cannot be read is not."""
+    try:
+        stamps = pq.read_schema(pa.BufferReader(manifest)).metadata or {}
+        return int(stamps[b"schema_version"]) < MANIFEST_SCHEMA_VERSION
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return False
+
+
 def _encode(
     rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
 ) -> bytes:

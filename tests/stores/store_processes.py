@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.garbage import CollectionGarbage
 from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.keys import manifest_key, sha256_hex, version_key
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.stores.schemas import encode_manifest
 from tests.builders import NIGHT, make_archive_row, make_concept, make_index_row, next_version
 
 PATIENCE_SECONDS = 60.0
@@ -163,6 +166,34 @@ def sweep(objects: ObjectStore, keep: int, before: str) -> None:
         found.sweep(lease)
 
 
+def upgrade(objects: ObjectStore) -> None:
+    """Write a night of an earlier release anew."""
+    ImageArchive(objects).upgrade_day(NIGHT)
+
+
+def replace_night(objects: ObjectStore, seconds: float) -> None:
+    """Publish states of very different sizes of one night, over and over."""
+    states = [encode_manifest(rows) for rows in night_states()]
+    for data in states:
+        objects.put_if_absent(version_key(NIGHT, sha256_hex(data)), data)
+    end = time.monotonic() + seconds
+    for data in cycle(states):
+        objects.put(manifest_key(NIGHT), data)
+        if time.monotonic() > end:
+            return
+
+
+def night_states() -> list[list[ArchiveRow]]:
+    """What :func:`replace_night` publishes in turn."""
+    return [
+        [
+            make_archive_row(f"{count}-{number}", prompt=f"{number**5}" * 9)
+            for number in range(count)
+        ]
+        for count in (3, 400, 30, 900)
+    ]
+
+
 def picture(archive: ImageArchive, image_id: str) -> ArchiveRow:
     """Store a picture; its row."""
     key, digest = archive.put_image(b"\x89PNG " + image_id.encode())
@@ -184,6 +215,8 @@ TASKS: dict[str, Callable[..., None]] = {
         rewrite,
         add_skus,
         publish_rows,
+        replace_night,
+        upgrade,
         render_and_publish,
         learn,
         learn_all,

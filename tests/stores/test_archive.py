@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.builders import NIGHT
 from tests.stores.store_processes import Worker
 
 Rendered = Callable[..., ArchiveRow]
+GOLDEN = Path(__file__).parent / "golden" / "schema_1"
 HEAD_KEY = "manifest/dt=2026-03-01/part-0.parquet"
 
 
@@ -234,6 +236,25 @@ def test_a_night_killed_anywhere_is_finished_by_a_rerun(
     assert archive.verify_day(NIGHT) == []
     assert archive.staged(NIGHT) == []
     assert len(archive.versions(NIGHT)) == 1
+
+
+@pytest.mark.parametrize(
+    "kill", ["put_if_absent:1:after", "compare_and_swap:1:before", "compare_and_swap:1:after"]
+)
+def test_an_upgrade_killed_anywhere_is_finished_by_a_rerun(
+    archive: ImageArchive, objects: ObjectStore, start: Callable[..., Worker], kill: str
+) -> None:
+    for path in GOLDEN.rglob("*"):
+        if path.is_file():
+            objects.put(path.relative_to(GOLDEN).as_posix(), path.read_bytes())
+    before, states = archive.read_day(NIGHT), archive.versions(NIGHT)
+    assert start("upgrade", kill=kill).wait() == -9
+    assert archive.read_day(NIGHT) == before
+    assert start("upgrade").wait() == 0
+    assert not archive.is_outdated(NIGHT)
+    assert archive.read_day(NIGHT) == before
+    assert archive.verify_day(NIGHT) == []
+    assert archive.versions(NIGHT)[:-1] == states
 
 
 @pytest.mark.parametrize("name", ["20260301", "2026-W09-7", "2026-3-1", "latest"])

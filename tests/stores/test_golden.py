@@ -178,6 +178,23 @@ def test_the_quarantine_opens(home: LocalObjectStore) -> None:
     )
 
 
+def test_an_old_night_is_written_anew_with_every_value(
+    home: LocalObjectStore, request: pytest.FixtureRequest
+) -> None:
+    archive = ImageArchive(home)
+    before, states = archive.read_day(NIGHT), archive.versions(NIGHT)
+    outdated = request.node.callspec.params["home"] != WRITTEN_NOW
+    assert (archive.is_outdated(NIGHT), archive.upgrade_day(NIGHT)) == (outdated, outdated)
+    assert not archive.is_outdated(NIGHT)
+    assert not archive.upgrade_day(NIGHT)
+    assert archive.read_day(NIGHT) == before
+    assert archive.versions(NIGHT)[: len(states)] == states
+    assert len(archive.versions(NIGHT)) == len(states) + outdated
+    assert archive.read_version(NIGHT, states[-1]) == before
+    assert archive.verify_day(NIGHT) == []
+    assert not archive.publish_day(NIGHT, before, []).changed
+
+
 @pytest.mark.parametrize("home", ["schema_2"], indirect=True)
 def test_a_manifest_that_takes_up_old_rows_is_of_the_new_version(home: LocalObjectStore) -> None:
     archive = ImageArchive(home)

@@ -6,9 +6,12 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from catalog_pipeline.stores.keys import sha256_hex
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import StoredObject
 from tests.stores.store_processes import Location, Worker
+
+OTHER_DISK = "/dev/shm"
 
 
 @pytest.fixture
@@ -55,6 +60,7 @@ def test_a_writer_killed_on_the_way_leaves_a_whole_object(
     assert store.list("") == ["blob"]
     left = store.temporaries()
     assert len(left) == ("before" in kill)
+    assert all(info.key.startswith(".tmp/") for info in left)
     assert store.put("blob", b"new")
     assert store.read("blob").data == b"new"
 
@@ -79,6 +85,54 @@ def test_creation_is_exclusive_without_hard_links(
     assert not store.put_if_absent("k", b"second")
     assert store.read("k").data == b"first"
     assert store.temporaries() == []
+
+
+def test_a_folder_on_another_file_system_is_written_too(
+    store: LocalObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: dict[str, Callable[..., None]] = {"replace": os.replace, "link": os.link}
+
+    def between_mounts(name: str, source: Path, target: Path) -> None:
+        if source.parent != target.parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        moves[name](source, target)
+
+    for name in moves:
+        monkeypatch.setattr(os, name, partial(between_mounts, name))
+    assert store.put_if_absent("manifest/k", b"1")
+    assert not store.put_if_absent("manifest/k", b"2")
+    store.compare_and_swap("manifest/k", b"3", sha256_hex(b"1"))
+    store.put("images/k", b"4")
+    assert (store.read("manifest/k").data, store.read("images/k").data) == (b"3", b"4")
+    assert store.temporaries() == []
+    assert sorted(path.name for path in (store.root / "manifest").iterdir()) == ["k"]
+
+
+def test_a_folder_that_is_a_link_to_another_disk_is_written_too(store: LocalObjectStore) -> None:
+    store.root.mkdir()
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK) as elsewhere:
+        if os.stat(elsewhere).st_dev == store.root.stat().st_dev:
+            pytest.skip(f"{OTHER_DISK} is no file system of its own here")
+        (store.root / "manifest").symlink_to(elsewhere)
+        assert store.put_if_absent("manifest/a/k", b"1")
+        store.compare_and_swap("manifest/a/k", b"2", sha256_hex(b"1"))
+        assert store.list("manifest/") == ["manifest/a/k"]
+        assert [path.name for path in Path(elsewhere, "a").iterdir()] == ["k"]
+
+
+def test_temporary_files_of_dead_writers_are_found_by_age(store: LocalObjectStore) -> None:
+    """Those of earlier releases lie beside their targets."""
+    store.put("manifest/k", b"1")
+    left = [store.root / name for name in (".tmp/.tmp-0", "manifest/.tmp-1", ".tmp/.tmp-2")]
+    for path in left:
+        path.write_bytes(b"half")
+    for path in left[:2]:
+        os.utime(path, (time.time() - 7200,) * 2)
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    old = [".tmp/.tmp-0", "manifest/.tmp-1"]
+    assert [info.key for info in store.temporaries(hour_ago)] == old
+    assert [info.key for info in store.remove_temporaries(hour_ago)] == old
+    assert [info.key for info in store.temporaries()] == [".tmp/.tmp-2"]
 
 
 def test_a_writer_that_pauses_between_its_look_and_its_write_is_not_overtaken(

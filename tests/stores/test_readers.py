@@ -1,27 +1,33 @@
-"""What a data engineer's tools see: pandas, pyarrow datasets, DuckDB; strings stay strings."""
+"""What a data engineer's tools see: pandas, pyarrow, DuckDB, Polars; strings stay strings."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
-from datetime import date, timedelta
+from dataclasses import fields, replace
+from datetime import UTC, date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import fs
 
 from catalog_pipeline.errors import IntegrityError, StoreError
 from catalog_pipeline.records import ArchiveRow, IndexRow
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
@@ -33,8 +39,8 @@ from catalog_pipeline.stores.schemas import (
     decode_manifest,
     encode_manifest,
 )
-from tests.builders import NIGHT
-from tests.stores.store_processes import Location
+from tests.builders import NIGHT, make_archive_row
+from tests.stores.store_processes import Location, Worker
 
 GOLDEN = Path(__file__).parent / "golden"
 Rendered = Callable[..., ArchiveRow]
@@ -99,6 +105,107 @@ def test_duckdb_reads_the_glob(two_nights: LocalObjectStore) -> None:
         "TIMESTAMP WITH TIME ZONE",
         "DATE",
     ]
+
+
+PLAIN = [name for name in MANIFEST_SCHEMA.names if name != "scores"]
+"""The columns that every tool gives back as it got them: a map is a list of pairs in some."""
+
+
+def by_every_tool(home: Path) -> dict[str, pa.Table]:
+    """The folder as each tool reads it without being told anything, sorted; no ``scores``."""
+    manifest = home / "manifest"
+    glob = f"{manifest}/*/*.parquet"
+    found = {
+        "Polars": pl.read_parquet(manifest, hive_partitioning=True).to_arrow(),
+        "DuckDB": duckdb.sql(
+            f"select * from read_parquet('{glob}', hive_partitioning = true)"
+        ).to_arrow_table(),
+        "pyarrow": ds.dataset(manifest, partitioning="hive").to_table(),
+        "pandas": pa.Table.from_pandas(
+            pd.read_parquet(manifest).drop(columns="scores"), preserve_index=False
+        ),
+    }
+    for tool, table in found.items():
+        assert table.schema.names[-1] == "dt", tool
+        plain = [name for name in table.schema.names if name not in ("scores", "dt")]
+        found[tool] = table.select(plain).sort_by("image_id")
+    return found
+
+
+def assert_they_agree(found: dict[str, pa.Table]) -> None:
+    for tool, table in found.items():
+        assert table.schema.names == PLAIN, tool
+        assert table.to_pylist() == found["pyarrow"].to_pylist(), tool
+
+
+def test_every_tool_sees_the_same_nights(two_nights: LocalObjectStore) -> None:
+    """One of them without a row, and with a writer killed beside another one."""
+    two_nights.put(manifest_key(NEXT_NIGHT + timedelta(days=1)), encode_manifest([]))
+    (two_nights.root / ".tmp").mkdir(exist_ok=True)
+    (two_nights.root / ".tmp" / ".tmp-0123").write_bytes(b"PAR1 half")
+    found = by_every_tool(two_nights.root)
+    assert found["Polars"]["image_id"].to_pylist() == ["a", "b", "c"]
+    assert_they_agree(found)
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+CONTENTS = st.fixed_dictionaries(
+    {
+        "prompt": TEXT,
+        "skus": st.lists(TEXT, max_size=3).map(tuple),
+        "scores": st.dictionaries(TEXT, st.floats(), max_size=3),
+        "seed": st.integers(-(2**63), 2**63 - 1),
+        "guidance": st.floats(allow_nan=False),
+        "superseded": st.booleans(),
+        "created_utc": st.datetimes(timezones=st.just(UTC)),
+        "day": st.dates(),
+    }
+)
+
+
+@given(st.lists(st.lists(CONTENTS, max_size=3), min_size=1, max_size=3))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_every_tool_sees_the_same_whatever_nights_hold(nights: list[list[dict[str, Any]]]) -> None:
+    with TemporaryDirectory() as folder:
+        store = LocalObjectStore(Path(folder))
+        for number, contents in enumerate(nights):
+            rows = [
+                replace(make_archive_row(f"{number}-{which}"), **content)
+                for which, content in enumerate(contents)
+            ]
+            store.put(manifest_key(NIGHT + timedelta(days=number)), encode_manifest(rows))
+        assert_they_agree(by_every_tool(store.root))
+
+
+@pytest.mark.parametrize("kill", ["fsync:1:before", "replace:1:before"])
+def test_a_writer_killed_beside_a_night_is_in_no_tools_way(local: Location, kill: str) -> None:
+    store = local.open()
+    worker = Worker(local, "replace_night", (0.0,), None)
+    assert worker.wait() == 0
+    worker = Worker(local, "replace_night", (5.0,), kill)
+    assert worker.wait() == -9
+    assert len(store.temporaries()) == 1
+    assert_they_agree(by_every_tool(Path(local.root)))
+
+
+@pytest.mark.parametrize("order", [("schema_1", "schema_3"), ("schema_3", "schema_1")])
+def test_nights_of_two_releases_are_read_alike_once_upgraded(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    archive = ImageArchive(LocalObjectStore(tmp_path))
+    days = NIGHT, NEXT_NIGHT
+    for schema, day in zip(order, days, strict=True):
+        folder = tmp_path / f"manifest/dt={day}"
+        folder.mkdir(parents=True)
+        (file,) = (GOLDEN / schema / "manifest").glob("*/part-0.parquet")
+        shutil.copy(file, folder)
+    with pytest.raises(pl.exceptions.PolarsError):
+        by_every_tool(tmp_path)
+    old = order.index("schema_1")
+    assert [archive.upgrade_day(day) for day in days] == [old == 0, old == 1]
+    found = by_every_tool(tmp_path)
+    assert_they_agree(found)
+    assert sorted(found["Polars"]["verdict"].to_pylist()) == ["passed", "unscored"]
 
 
 def test_pyarrow_reads_a_bucket(s3_settings: S3Settings, rendered: Rendered) -> None:

@@ -50,7 +50,8 @@ def collect_garbage(
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> GarbageReport:
-    """Remove unreferenced versions, parts, pages, checkpoints, pictures, staged rows, backdrops.
+    """Remove unreferenced versions, parts, pages, checkpoints, pictures, staged rows, backdrops,
+    and temporary files.
 
     Nothing that was written in the last ``grace_hours`` goes, and nothing that is
     reachable: see docs/operations.md for what refers to what. A collection is swept under
@@ -75,6 +76,7 @@ def collect_garbage(
     run = _CleanUp(home, before, dry_run, [], [])
     run.collections(home.settings.archive.keep_versions)
     run.archive()
+    run.temporaries()
     return GarbageReport(tuple(run.garbage), tuple(run.skipped), dry_run, before)
 
 
@@ -117,6 +119,17 @@ class _CleanUp:
         self._sweep("pictures", lambda: find_images(objects, archive, before))
         stores = [self.home.adapters(name) for name in self.home.collections()]
         self._sweep("backdrops", lambda: find_backdrops(objects, bases_in_use(stores), before))
+
+    def temporaries(self) -> None:
+        """Files that writers did not live to rename."""
+        objects = self.home.objects
+        find = objects.temporaries if self.dry_run else objects.remove_temporaries
+        try:
+            found = find(self.before)
+        except StoreError as error:
+            self.skipped.append(f"temporary files: {error}")
+            return
+        self.garbage += [Garbage("temporary file", info) for info in found]
 
     def _sweep(self, what: str, find: Callable[[], list[Garbage]]) -> None:
         try:

@@ -19,6 +19,7 @@ from catalog_pipeline.workflows.upkeep.claims import (
     head_problems,
     retention_claim,
 )
+from catalog_pipeline.workflows.upkeep.doctor_dataset import check_dataset
 from catalog_pipeline.workflows.upkeep.doctor_repair import OLD, PROBE_PREFIX
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
@@ -216,7 +217,11 @@ def _archive(home: Home) -> Iterator[CheckResult]:
         if day not in days[-NIGHTS_READ_IN_FULL:]:
             problems += [f"{path} of {day} is not stored" for path in sorted(paths - pictures)]
     for problem in problems:
-        yield CheckResult("error", f"archive: {problem}", "restore it, or render the night again")
+        yield CheckResult(
+            "error",
+            f"archive: {problem}",
+            "do as it says; else restore it, or render the night again",
+        )
     if not problems:
         yield CheckResult(
             "ok", f"archive: {len(days)} nights, {len(named)} pictures, all in place", ""
@@ -255,7 +260,10 @@ def _temporaries(home: Home) -> Iterator[CheckResult]:
     old = home.objects.temporaries(datetime.now(UTC) - OLD)
     if old:
         yield CheckResult(
-            "warning", f"home: {len(old)} temporary files such as {old[0]}", _REPAIRED
+            "warning",
+            f"home: {len(old)} temporary files such as {old[0].key}",
+            "left by a run that ended early, in the way of tools that read the folder: "
+            "`catalog-pipeline doctor --repair` removes them, `gc` once old",
         )
 
 
@@ -266,5 +274,6 @@ _CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (
     ("forgetting", _retention),
     ("archive", _archive),
     ("image ids", _image_ids),
+    ("nights as other tools read them", check_dataset),
     ("temporary files", _temporaries),
 )

@@ -1,8 +1,10 @@
 """``doctor --repair``: puts right what cannot be wrong to put right, and says so.
 
 Touched are the traces of dead processes (locks, temporary files, probes, published
-shards) and index rows that contradict the served version. Never touched is what was
-learned, rendered or published: a corrupted or missing object needs a backup or a person.
+shards), index rows that contradict the served version, and the form of nights that an
+earlier release published: they are written anew in the present schema, every value kept.
+Never touched is what was learned, rendered or published itself: a corrupted or missing
+object needs a backup or a person.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ def repair_home(home: Home) -> list[CheckResult]:
         *guarded("repair of probes", _probes, (home, before)),
         *guarded("repair of staged rows", _staged_rows, home),
         *guarded("repair of the index", _index, home),
+        *guarded("repair of nights", _nights, home),
     ]
     if not results:
         results = [CheckResult("repaired", "nothing: no repair was needed", "")]
@@ -85,6 +88,19 @@ def _staged_rows(home: Home) -> Iterator[CheckResult]:
             home.archive.clear_staging(day)
             yield CheckResult(
                 "repaired", f"archive: cleared {len(settled)} published shards of {day}", ""
+            )
+
+
+def _nights(home: Home) -> Iterator[CheckResult]:
+    for day in home.archive.days():
+        try:
+            upgraded = home.archive.is_outdated(day) and home.archive.upgrade_day(day)
+        except StoreError as error:
+            yield CheckResult("kept", f"archive: {error}", "restore it from a backup")
+            continue
+        if upgraded:
+            yield CheckResult(
+                "repaired", f"archive: wrote {day} anew in the present schema, every value kept", ""
             )
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from catalog_pipeline.cli import app
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
+from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.stores.leases import LeaseRecord
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
+from catalog_pipeline.workflows.upkeep.doctor_dataset import strays
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.painted_night import Studio
 from tests.workflows.upkeep.test_doctor import open_golden
@@ -80,6 +86,64 @@ def test_traces_of_dead_processes_go(settings: Settings, home: Home) -> None:
     assert (old.exists(), young.exists()) == (False, True)
     assert [row.image_id for row in home.archive.staged(NIGHT)] == ["job-2"]
     assert repaired(settings) == [NOTHING]
+
+
+def test_nights_of_an_earlier_release_are_written_anew(settings: Settings, home: Home) -> None:
+    shutil.copytree(GOLDEN, settings.home, dirs_exist_ok=True)
+    broken, newer = (NIGHT + timedelta(days=days) for days in (1, 2))
+    home.objects.put(manifest_key(broken), b"PAR1 no manifest PAR1")
+    table = pq.read_table(pa.BufferReader(home.objects.read(manifest_key(NIGHT)).data))
+    sink = pa.BufferOutputStream()
+    stamps = {**table.schema.metadata, b"schema_version": b"9"}
+    pq.write_table(table.replace_schema_metadata(stamps), sink)
+    home.objects.put(manifest_key(newer), sink.getvalue().to_pybytes())
+    before = home.archive.read_day(NIGHT)
+    said = [
+        finding
+        for finding in run_doctor(open_home(settings))
+        if "earlier schema version" in finding.what
+    ]
+    assert [(finding.level, finding.what.partition(" are ")[0]) for finding in said] == [
+        ("warning", f"archive: 1 nights such as {NIGHT}")
+    ]
+    assert "doctor --repair" in said[0].hint
+    kept = {day: home.objects.read(manifest_key(day)).data for day in (broken, newer)}
+    assert repaired(settings) == [
+        f"archive: wrote {NIGHT} anew in the present schema, every value kept"
+    ]
+    assert home.archive.read_day(NIGHT) == before
+    assert {day: home.objects.read(manifest_key(day)).data for day in kept} == kept
+    assert repaired(settings) == [NOTHING]
+    errors = [f.what for f in run_doctor(open_home(settings)) if f.level == "error"]
+    assert any("schema version 9; this program reads up to 2: upgrade" in what for what in errors)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    ["manifest/_SUCCESS", "manifest/dt=2026-03-01/notes.json", "quarantine/dt=2026-03-01/.a.swp"],
+)
+def test_files_that_are_no_night_are_named_and_left(
+    settings: Settings, home: Home, stray: str
+) -> None:
+    path = settings.home / stray
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    (found,) = (f for f in run_doctor(open_home(settings), repair=True) if "no night" in f.what)
+    assert (found.level, stray in found.what) == ("warning", True)
+    assert path.exists()
+
+
+def test_temporary_files_that_were_copied_into_a_bucket_are_named(
+    make_settings: Callable[..., Settings], s3_settings: S3Settings
+) -> None:
+    home = open_home(make_settings(archive={"s3": s3_settings.model_dump()}))
+    for path in GOLDEN.rglob("part-0.parquet"):
+        home.objects.put(path.relative_to(GOLDEN).as_posix(), path.read_bytes())
+    assert strays(home.objects, "manifest") == []
+    key = f"manifest/dt={NIGHT}/.tmp-0123"
+    client = boto3.client("s3", endpoint_url=s3_settings.endpoint_url)
+    client.put_object(Bucket=s3_settings.bucket, Key=f"{s3_settings.prefix}/{key}", Body=b"")
+    assert strays(home.objects, "manifest") == [key]
 
 
 def test_a_living_learner_keeps_its_lock(settings: Settings, home: Home) -> None:

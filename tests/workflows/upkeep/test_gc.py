@@ -150,5 +150,22 @@ def test_the_command_lists_removes_and_counts(studio: Studio) -> None:
         collect_garbage(studio.home, grace_hours=-1)
 
 
+def test_temporary_files_go_wherever_they_lie(settings: Settings) -> None:
+    home = open_home(settings)
+    home.objects.put("manifest/k", b"whole")
+    left = [settings.home / name for name in (".tmp/.tmp-0", "manifest/.tmp-1")]
+    for path in left:
+        path.write_bytes(b"half")
+    assert collect_garbage(home).garbage == ()
+    for dry_run in (True, False):
+        report = collect_garbage(home, now=later(), dry_run=dry_run)
+        assert [(item.kind, item.key) for item in report.garbage] == [
+            ("temporary file", ".tmp/.tmp-0"),
+            ("temporary file", "manifest/.tmp-1"),
+        ]
+        assert [path.exists() for path in left] == [dry_run] * 2
+    assert home.objects.list("") == ["manifest/k"]
+
+
 def test_an_empty_home_has_no_garbage(settings: Settings) -> None:
     assert collect_garbage(open_home(settings), now=later()).garbage == ()

@@ -201,6 +201,11 @@ def test_the_commands_print_write_and_fail(studio: Studio, tmp_path: Path) -> No
     first, second = listed.stdout.splitlines()
     assert (first[0], second[0]) == (" ", "*")
     version = first.split()[0]
+    (file,) = call("manifest", "--files").stdout.splitlines()
+    assert Path(file).stem == second.split()[1]
+    assert call("manifest", "--files", "--day", str(DAY)).stdout.splitlines() == [file]
+    unpublished = call("manifest", "--files", "--day", "2020-01-01")
+    assert (unpublished.exit_code, "no object" in unpublished.output) == (1, True)
     shown = call("manifest", "--day", str(DAY), "--as-of", version)
     assert shown.stdout.splitlines()[0].startswith(f"{DAY} version {version}")
     assert "00123+mug" in shown.stdout or "mug+00123" in shown.stdout
