@@ -26,6 +26,8 @@ CARD_NAMES = ("sku.yaml", "sku.yml", "sku.json")
 
 DEFAULT_CLASS_NOUN = "product"
 MAX_CARD_BYTES = 64 * 1024
+MAX_NOUN_CHARS = 80
+"""Above it no base reads a prompt whole; how many word pieces a noun has is asked when learning."""
 
 _NOUN = re.compile(r"[a-z][a-z'-]*(?: [a-z][a-z'-]*){0,4}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
@@ -41,6 +43,11 @@ def _plain_text(value: str) -> str:
 
 def _class_noun(value: str) -> str:
     noun = " ".join(value.lower().split())
+    if len(noun) > MAX_NOUN_CHARS:
+        raise ValueError(
+            f"has {len(noun):,} letters; expected at most {MAX_NOUN_CHARS}, in one to five plain "
+            "English words such as 'coffee mug' (the model reads a few dozen word pieces)"
+        )
     if noun and not _NOUN.fullmatch(noun):
         raise ValueError(
             "expected one to five plain English words such as 'coffee mug' (the model reads "
