@@ -1,15 +1,12 @@
 """Write learned concepts to a folder that plain diffusers loads.
 
-The folder is written beside its final place and moved there at the end: it is there
-complete, or not at all.
+The folder is there complete, or not at all
+(:mod:`~catalog_pipeline.workflows.upkeep.destinations`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
+from catalog_pipeline.workflows.upkeep.destinations import check_destination, new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,33 +80,24 @@ def export_concept(
         form: see above.
 
     Raises:
-        ConfigurationError: ``out`` holds files, a SKU is not learned, SKUs that do not
-            share their deltas, or a change that fits no LoRA.
+        ConfigurationError: ``out`` holds files, or lies among the program's own or the
+            photos, a SKU is not learned, SKUs that do not share their deltas, or a change
+            that fits no LoRA.
         BaseModelError: the base model cannot be opened.
         LearningError: learned on another base model.
-        StoreError: a version or a part cannot be read.
+        StoreError: a version or a part cannot be read, or ``out`` cannot be written.
     """
     if not skus:
         raise ConfigurationError("no SKU to export; expected at least one that is learned")
-    target = out.expanduser().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigurationError(
-            f"{target} exists and is not an empty folder; expected a new one, so that nothing is "
-            "overwritten; give another --out, or remove it"
-        )
-    settings = home.settings
-    check_base_model(settings)
-    store, version = _find(home, list(dict.fromkeys(skus)), collection)
-    learned = _read(settings, store, version, list(dict.fromkeys(skus)))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
-    staging.mkdir()
-    try:
+    settings, wanted = home.settings, list(dict.fromkeys(skus))
+    check_destination(settings, out)
+    with new_folder(out) as staging:
+        check_base_model(settings)
+        store, version = _find(home, wanted, collection)
+        learned = _read(settings, store, version, wanted)
         write = _write_lora if form == "lora" else _write_pipeline
         prompts = write(learned, settings, staging)
-        os.replace(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    target = out.expanduser().resolve()
     files = sorted(path for path in target.rglob("*") if path.is_file())
     return ExportReport(
         folder=target,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,11 @@ from catalog_pipeline.diffusion.base import hash_model_folder
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
-from catalog_pipeline.errors import ConfigurationError, LearningError
+from catalog_pipeline.errors import BaseModelError, ConfigurationError, LearningError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_engine
-from catalog_pipeline.workflows.upkeep.export_concept import export_concept
+from catalog_pipeline.workflows.upkeep.export_concept import ExportFormat, export_concept
 from tests.builders import make_adapter_version, make_concept, promote
 from tests.tiny_model import fill_slot
 
@@ -251,6 +252,46 @@ def test_nothing_is_overwritten(publish: Publish, tmp_path: Path) -> None:
         export_concept(open_home(settings), [SKU], tmp_path / "out")
     (tmp_path / "out" / "mine.txt").unlink()
     assert export_concept(open_home(settings), [SKU], tmp_path / "out").version
+
+
+def test_the_place_is_looked_at_before_a_model_is(publish: Publish, tmp_path: Path) -> None:
+    settings, _ = publish()
+    gone = settings.base_model.model_copy(update={"base_model": str(tmp_path / "gone")})
+    home = open_home(settings.model_copy(update={"base_model": gone}))
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for out, words in (
+        (tmp_path / "file", "is a file; expected a folder"),
+        (settings.catalog_root / "mug", "among the watched photos"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            export_concept(home, [SKU], out)
+    with pytest.raises(BaseModelError, match="gone"):
+        export_concept(home, [SKU], tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("form", ["lora", "pipeline"])
+def test_an_empty_mounted_volume_is_exported_into(
+    publish: Publish, tmp_path: Path, form: ExportFormat
+) -> None:
+    settings, _ = publish()
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(volume)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("a tmpfs cannot be mounted here; test_destinations.py has the other places")
+    try:
+        report = export_concept(open_home(settings), [SKU], volume, form=form)
+        assert set(report.files) == {
+            p.relative_to(volume).as_posix() for p in volume.rglob("*") if p.is_file()
+        }
+        assert "README.txt" in report.files
+    finally:
+        subprocess.run(["umount", str(volume)], check=True)
 
 
 def test_what_is_not_learned_or_ambiguous_is_named(publish: Publish, tmp_path: Path) -> None:
