@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
+from catalog_pipeline.generation.prompts import own_prompts
 from catalog_pipeline.records import SHARED, AdapterVersion, Concept, concept_part
-from catalog_pipeline.settings import GenerationSettings, Settings
+from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
+from catalog_pipeline.workflows.models import (
+    check_base_model,
+    check_same_base,
+    prompt_tokenizer,
+    read_named_part,
+)
 from catalog_pipeline.workflows.upkeep.destinations import check_destination, new_folder
 
 if TYPE_CHECKING:
@@ -49,11 +55,15 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Learned:
-    """The concepts to export: one change of the denoiser, and the token rows of each."""
+    """The concepts to export: one change of the denoiser, and the token rows of each.
+
+    ``slot`` names that change among all that may come together in one pipeline.
+    """
 
     version: AdapterVersion
     concepts: tuple[Concept, ...]
     base: BaseModel
+    slot: str
     factors: Mapping[str, Factors]
     rows: Mapping[str, Sequence[Tensor]]
 
@@ -160,20 +170,21 @@ def _read(
         settings.base_model.model_copy(update={"dtype": "float32", "device": "cpu"})
     )
     check_same_base(version, base.content_hash)
+    name = skus[0] if own else f"{version.collection}-{version.version[:12]}"
     try:
         slot = slots[skus[0]] or stored_slot(read_named_part(store, version, SHARED))
         factors = layer_factors(slot, base.denoiser)
         rows = {c.sku: stored_tokens(parts[c.sku], len(c.placeholder_tokens)) for c in concepts}
     except ValueError as error:
         raise StoreError(f"version {version.version} cannot be exported: {error}") from error
-    return _Learned(version, concepts, base, factors, rows)
+    return _Learned(version, concepts, base, name, factors, rows)
 
 
 def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str, str]:
     from safetensors.torch import save_file
     from torch import stack
 
-    from catalog_pipeline.diffusion.export import inversion_token, lora_state_dict
+    from catalog_pipeline.diffusion.export import adapter_name, inversion_token, lora_state_dict
 
     base = learned.base
     tokens = {c.sku: inversion_token(c.sku) for c in learned.concepts}
@@ -187,16 +198,24 @@ def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str
     except ValueError as error:
         raise ConfigurationError(f"no LoRA of {', '.join(tokens)}: {error}") from error
     save_file(lora, folder / "pytorch_lora_weights.safetensors", metadata={"format": "pt"})
-    lines = ['pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")']
+    # A LoRA that is loaded becomes the only active one: those before it are named again.
+    lines = [
+        f'adapter, active = "{adapter_name(learned.slot)}", pipe.get_active_adapters()',
+        "if adapter not in active:",
+        '    weights = "pytorch_lora_weights.safetensors"',
+        '    pipe.load_lora_weights(".", weight_name=weights, adapter_name=adapter)',
+        "    pipe.set_adapters([*active, adapter])",
+    ]
     for sku, rows in learned.rows.items():
         name = f"learned_embeds{f'-{sku}' if len(tokens) > 1 else ''}.safetensors"
         inversion = base.inversion_state_dict(tokens[sku], stack(list(rows)))
         save_file(inversion, folder / name, metadata={"format": "pt"})
         lines.append(base.inversion_code(name, tokens[sku]))
-    prompts = _prompts(learned.concepts, tokens, settings.generation)
+    prompts = _prompts(learned.concepts, tokens, settings)
     opening = (
         f"pipe is a {base.pipelines[0]} opened on the base model that the concepts were\n"
-        "learned on (named above). load_lora_weights needs the package peft."
+        "learned on (named above). load_lora_weights needs the package peft. What was loaded\n"
+        "before stays active; set_adapters takes adapter_weights to weigh them."
     )
     _write_readme(folder, learned, opening, lines, prompts, settings)
     return prompts
@@ -220,7 +239,7 @@ def _write_pipeline(learned: _Learned, settings: Settings, folder: Path) -> dict
     scheduler = base.make_scheduler(generation.sampler, generation.steps, side, side)
     base.save_pipeline(scheduler, folder)
     tokens = {c.sku: " ".join(c.placeholder_tokens) for c in learned.concepts}
-    prompts = _prompts(learned.concepts, tokens, generation)
+    prompts = _prompts(learned.concepts, tokens, settings)
     lines = [
         f"from diffusers import {base.pipelines[0]}",
         f'pipe = {base.pipelines[0]}.from_pretrained(".")',
@@ -231,10 +250,17 @@ def _write_pipeline(learned: _Learned, settings: Settings, folder: Path) -> dict
 
 
 def _prompts(
-    concepts: Sequence[Concept], tokens: Mapping[str, str], generation: GenerationSettings
+    concepts: Sequence[Concept], tokens: Mapping[str, str], settings: Settings
 ) -> dict[str, str]:
-    scene = generation.scenes[0].text
-    return {c.sku: f"a photo of a {tokens[c.sku]} {c.class_noun} {scene}" for c in concepts}
+    """A prompt a SKU, in the first scene with which the base reads it whole, else in none."""
+    reads = prompt_tokenizer(settings.base_model)
+    prompts = {}
+    for concept in concepts:
+        texts = [scene.text for scene in settings.generation.scenes]
+        scenes = [text for text in texts if reads.fits(own_prompts([concept], text))]
+        named = f"a photo of a {tokens[concept.sku]} {concept.class_noun}"
+        prompts[concept.sku] = f"{named} {scenes[0]}" if scenes else named
+    return prompts
 
 
 _README = """\
