@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import (
     ConfigurationError,
@@ -38,6 +38,9 @@ from catalog_pipeline.workflows.night.night_inputs import (
     measured_seconds_per_image,
     read_inputs,
 )
+
+if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.prompts import PromptTokenizer
 
 PLANS_PREFIX = "plans/dt="
 PLAN_SCHEMA_VERSION = 2
@@ -244,6 +247,22 @@ def _open_fits(settings: Settings) -> Fits:
         ConfigurationError: a scene or a negative prompt that is too long beside any product.
     """
     generation, prompts = settings.generation, prompt_tokenizer(settings.base_model)
+    check_texts(settings, prompts)
+
+    def fits(concepts: Sequence[Concept], scene: SceneTemplate) -> bool:
+        control = planner.choose_control(generation.attention, len(concepts))
+        return prompts.fits(rendered_prompts(concepts, scene.text, control, generation.steps))
+
+    return fits
+
+
+def check_texts(settings: Settings, prompts: PromptTokenizer) -> None:
+    """Refuse a scene or a negative prompt of ``generation.yaml`` that no picture can have.
+
+    Raises:
+        ConfigurationError: names it, its tokens and what the base reads.
+    """
+    generation = settings.generation
     texts = {"negative_prompt": generation.negative_prompt}
     for scene in generation.scenes:
         texts[f"text of scene {scene.name!r}"] = empty_scene(scene.text)
@@ -254,9 +273,3 @@ def _open_fits(settings: Settings) -> Fits:
                 f"generation.yaml: the {what} comes to {prompts.count(text)} tokens, and the "
                 f"base's text encoder reads {prompts.length}; shorten it"
             )
-
-    def fits(concepts: Sequence[Concept], scene: SceneTemplate) -> bool:
-        control = planner.choose_control(generation.attention, len(concepts))
-        return prompts.fits(rendered_prompts(concepts, scene.text, control, generation.steps))
-
-    return fits
