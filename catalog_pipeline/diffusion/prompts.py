@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ class PromptTokenizer:
 
     def __init__(self, tokenizer: Any, *positions: int) -> None:
         """``positions`` that each text encoder has."""
-        self._tokenizer = tokenizer
+
+        @lru_cache(4096)  # a night says few nouns in few scenes, and many placeholder tokens
+        def read(words: str) -> tuple[int, ...]:
+            return tuple(tokenizer(words, add_special_tokens=False, verbose=False).input_ids)
+
+        self._read = read
         # Folders made by hand may lack the tokenizer's own limit, which then reads 1e30.
         self.length = min(int(tokenizer.model_max_length), *positions)
 
@@ -35,8 +41,7 @@ class PromptTokenizer:
             if _PLACEHOLDER.fullmatch(piece):
                 tokens.append(piece)
             elif piece.strip():
-                read = self._tokenizer(piece.strip(), add_special_tokens=False, verbose=False)
-                tokens.extend(read.input_ids)
+                tokens.extend(self._read(piece.strip()))
         return tokens
 
     def count(self, prompt: str) -> int:
