@@ -19,7 +19,9 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # dagster.yaml in this folder switches Dagster's telemetry off.
-export DAGSTER_HOME ?= $(CURDIR)/dagster_home
+ifeq ($(strip $(DAGSTER_HOME)),)
+export DAGSTER_HOME := $(CURDIR)/dagster_home
+endif
 
 .PHONY: help
 help:  ## Show this list

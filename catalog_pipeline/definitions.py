@@ -9,6 +9,9 @@ import dagster as dg
 
 from catalog_pipeline import defs as defs_package
 from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.settings import check_dagster_home
+
+check_dagster_home()
 
 with warnings.catch_warnings():
     # A preview; the pinned Dagster keeps its meaning.

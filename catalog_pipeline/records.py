@@ -64,11 +64,19 @@ class PhotoRef:
 
 
 @dataclass(frozen=True)
+class RefusedFile:
+    """A file that was left out, and why, in words for the photographer."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class SkuListing:
     """One SKU folder as listed: nothing decoded yet.
 
     ``content_hash`` changes when any photo or the card changes, and only then; it is empty
-    where no file was read.
+    where no file was read. ``refused`` is what the folder holds besides and is not read.
     """
 
     sku: str
@@ -76,14 +84,7 @@ class SkuListing:
     card_key: str | None
     content_hash: str
     newest_modified_utc: datetime
-
-
-@dataclass(frozen=True)
-class RefusedFile:
-    """A file that was left out, and why, in words for the photographer."""
-
-    key: str
-    reason: str
+    refused: tuple[RefusedFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Typed settings over ``assets_config/*.yaml``: a mistyped key is an error.
 
 One file a room; every file may be absent (defaults apply) and none may hold a
-key that is not declared here. ``load_settings`` is the only reader.
+key that is not declared here, or one twice. A key without a value (``null``) counts as
+absent. ``load_settings`` is the only reader.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,11 +20,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.plain_text import read_yaml, without_absent
 
 CONFIG_ENV = "CATALOG_PIPELINE_CONFIG"
 HOME_ENV = "CATALOG_PIPELINE_HOME"
@@ -39,8 +41,27 @@ LAYOUT_COUNTS: Mapping[str, int] = {
 }
 """The layouts that come with the program, and for how many products each is."""
 
-Weight = Annotated[float, Field(ge=0)]
+LARGEST = 1_000_000
+"""What a number may be, either side of zero, where its field sets no upper bound of its own."""
+
+YEAR_SECONDS = 366 * 24 * 3600
+LARGEST_SEED = 2**63 - 1
+
+
+def _not_blank(value: Any) -> Any:
+    if not str(value).strip():
+        raise ValueError("is blank; write a value, or leave the key out for its default")
+    try:
+        Path(str(value)).expanduser()
+    except RuntimeError as error:
+        raise ValueError("begins with ~, but there is no such user; write the path out") from error
+    return value
+
+
+Weight = Annotated[float, Field(ge=0, le=LARGEST)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Seed = Annotated[int, Field(ge=-LARGEST_SEED, le=LARGEST_SEED)]
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
 
 
 def _plain_prompt(text: str) -> str:
@@ -60,44 +81,55 @@ PromptText = Annotated[str, AfterValidator(_plain_prompt)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        own = any(getattr(bound, "le", getattr(bound, "lt", None)) for bound in field.metadata)
+        if isinstance(value, int | float) and not own and abs(value) > LARGEST:
+            raise ValueError(f"expected a number of at most {LARGEST:,}")
+        return value
 
 
 class S3Settings(_Strict):
     """Where an S3 bucket is; credentials come from the usual boto3 chain."""
 
-    bucket: str
+    bucket: NotBlank
     prefix: str = ""
-    endpoint_url: str | None = None
-    region: str | None = None
+    endpoint_url: NotBlank | None = None
+    region: NotBlank | None = None
 
 
 class BaseModelSettings(_Strict):
     """``base_model.yaml``: which diffusion model is the frozen base."""
 
-    base_model: str = Field(
+    base_model: NotBlank = Field(
         "embedded", description="'embedded', a diffusers folder, or a hub id (offline: false)"
     )
     offline: bool = True
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of UNet and VAE; auto = bfloat16 where the processor multiplies in it"
     )
-    device: str = "auto"
-    threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = every core")
+    device: NotBlank = "auto"
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads of torch; 0 = every core")
 
 
 class CatalogSettings(_Strict):
     """``catalogs.yaml``: the watched product folders and what counts as usable."""
 
-    root: Path = Path("products")
+    root: Annotated[Path, BeforeValidator(_not_blank)] = Path("products")
     s3: S3Settings | None = None
-    settle_seconds: float = Field(120.0, ge=0)
+    settle_seconds: float = Field(120.0, ge=0, le=YEAR_SECONDS)
     min_photos: int = Field(3, ge=1)
     max_photos: int = Field(30, ge=1)
     min_side_px: int = Field(64, ge=8)
-    max_pixels: int = Field(60_000_000, ge=1)
-    max_bytes: int = Field(50_000_000, ge=1)
-    working_side_px: int = Field(512, ge=64, description="photos are reduced to this longer side")
+    max_pixels: int = Field(60_000_000, ge=1, le=10**10)
+    max_bytes: int = Field(50_000_000, ge=1, le=10**12)
+    working_side_px: int = Field(
+        512, ge=64, le=16384, description="photos are reduced to this longer side"
+    )
     max_requests_per_tick: int = Field(25, ge=1)
     sensor_lists_up_to_skus: int = Field(
         2000, ge=0, description="a larger catalog is listed by catalog/index, not by the sensor"
@@ -205,7 +237,7 @@ class LearningSettings(_Strict):
     gate_second_try_factor: float = Field(
         3.0, ge=0, description="alpha and gamma of a second try, times this; 0 or 1 = no second try"
     )
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _exemplars_fit(self) -> LearningSettings:
@@ -254,17 +286,6 @@ class QualitySettings(_Strict):
     )
 
 
-def _as_text(items: Any) -> Any:
-    """YAML reads the SKU ``1234`` as a number, and ``00123`` as another one."""
-    if isinstance(items, list | tuple):
-        numbers = [item for item in items if not isinstance(item, str)]
-        if numbers:
-            raise ValueError(
-                f"{numbers[0]!r} is not text; put SKUs that look like numbers in quotes"
-            )
-    return items
-
-
 def _check_items(items: tuple[str, ...]) -> tuple[str, ...]:
     checked = []
     for item in map(str.strip, items):
@@ -289,7 +310,7 @@ class SceneTemplate(_Strict):
     )
 
 
-Items = Annotated[tuple[str, ...], BeforeValidator(_as_text), AfterValidator(_check_items)]
+Items = Annotated[tuple[str, ...], AfterValidator(_check_items)]
 """SKUs, and ``category:<name>`` (lower case) for every product of a category."""
 
 
@@ -442,12 +463,12 @@ class GenerationSettings(_Strict):
     policies: PolicySettings = PolicySettings()
     layouts: LayoutSettings = LayoutSettings()
     budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
-    seed: int = 0
-    steps: int = Field(14, ge=1)
-    guidance: float = Field(3.0, ge=1.0)
+    seed: Seed = 0
+    steps: int = Field(14, ge=1, le=1000)
+    guidance: float = Field(3.0, ge=1.0, le=1000)
     sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
-    width: int = Field(128, ge=16, multiple_of=8)
-    height: int = Field(128, ge=16, multiple_of=8)
+    width: int = Field(128, ge=16, le=16384, multiple_of=8)
+    height: int = Field(128, ge=16, le=16384, multiple_of=8)
     widening: float = Field(
         0.5, ge=0, le=1, description="width that each further product adds, a share of `width`"
     )
@@ -460,7 +481,7 @@ class GenerationSettings(_Strict):
 class EvaluationSettings(_Strict):
     """``evaluation.yaml``: how ``catalog-pipeline evaluate`` measures."""
 
-    encoder: str = Field(
+    encoder: NotBlank = Field(
         "mobilenet_v2",
         description="of the headline figures: mobilenet_v2, efficientnet_lite0, or the folder of "
         "a CLIP or DINO model",
@@ -509,13 +530,55 @@ _FILES: dict[str, type[_Strict]] = {
 }
 
 
+_KNOWN = {f"{name}.yaml" for name in _FILES}
+_LOOK_ALIKE = re.compile(rf"\W*(?:{'|'.join(_FILES)})(?:\.ya?ml\W.*|\.json|\.toml)", re.IGNORECASE)
+"""An editor's copy of a settings file, or a file misnamed: what a visible ending makes of it."""
+
+
+def environment(name: str) -> str | None:
+    """The environment variable ``name``; ``None`` where it is unset, empty or blank."""
+    value = os.environ.get(name, "")
+    return value if value.strip() else None
+
+
 def default_config_dir() -> Path:
     """``$CATALOG_PIPELINE_CONFIG``, else ``./assets_config``."""
-    return Path(os.environ.get(CONFIG_ENV, "assets_config")).expanduser().resolve()
+    return _absolute(Path(environment(CONFIG_ENV) or "assets_config"))
+
+
+def check_dagster_home() -> None:
+    """Refuse a ``DAGSTER_HOME`` that Dagster cannot put into the URL of its SQLite files.
+
+    Raises:
+        ConfigurationError: it holds ``?`` or ``%`` and two hex digits; what Dagster wrote
+            would land in another folder.
+    """
+    folder = environment("DAGSTER_HOME") or ""
+    found = re.search(r"\?|%[0-9A-Fa-f]{2}", folder)
+    if found:
+        raise ConfigurationError(
+            f"DAGSTER_HOME={folder!r} holds {found[0]!r}, which Dagster reads as a part of a URL, "
+            "so that its databases land elsewhere; rename the folder or choose another"
+        )
+
+
+def passed_over(folder: Path) -> list[str]:
+    """Visible files of a settings folder that look like settings and are not read, sorted."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in _KNOWN
+        and not path.name.startswith(".")
+        and _LOOK_ALIKE.fullmatch(path.name)
+    )
 
 
 def load_settings(config_dir: Path | None = None, home: Path | None = None) -> Settings:
     """Read every file of ``config_dir``.
+
+    Hidden files are passed over, and so are copies such as ``learning.yaml~``
+    (:func:`passed_over`). A file that is evidently misnamed is an error: another YAML file,
+    or ``learning.yaml.txt`` where there is no ``learning.yaml``.
 
     Args:
         config_dir: folder of YAML files; default :func:`default_config_dir`.
@@ -526,24 +589,17 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         ConfigurationError: no such folder, a file that is not YAML, an unknown
             file or key, or a value out of range; names the file and the key.
     """
-    folder = (config_dir or default_config_dir()).expanduser().resolve()
+    folder = _absolute(config_dir) if config_dir else default_config_dir()
     if not folder.is_dir():
         raise ConfigurationError(
             f"no settings folder at {folder}; expected a folder of YAML files such as "
             "assets_config/; pass --config DIR or set " + CONFIG_ENV
         )
-    known = {f"{name}.yaml" for name in _FILES}
-    unknown = sorted(p.name for p in folder.glob("*.y*ml") if p.name not in known)
-    if unknown:
-        raise ConfigurationError(
-            f"unknown settings file(s) {', '.join(unknown)} in {folder}; expected only "
-            + ", ".join(f"{name}.yaml" for name in _FILES)
-        )
+    _check_names(folder)
     parts = {name: _read(folder / f"{name}.yaml", model) for name, model in _FILES.items()}
-    default_home = folder.parent / "dagster_home" / "storage"
-    state = home or Path(os.environ.get(HOME_ENV, default_home))
+    state = home or Path(environment(HOME_ENV) or folder.parent / "dagster_home" / "storage")
     return Settings(
-        home=state.expanduser().resolve(),
+        home=_absolute(state),
         config_dir=folder,
         base_model=parts["base_model"],
         catalog=parts["catalogs"],
@@ -554,12 +610,50 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
     )
 
 
-def _read(path: Path, model: type[_Strict]) -> Any:
-    if not path.exists():
-        return model()
+def _absolute(path: Path) -> Path:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return path.expanduser().resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, a circle, a NUL
+        raise ConfigurationError(
+            f"{str(path)!r} cannot be a folder: {error}; expected a path"
+        ) from error
+
+
+def _check_names(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    unknown = {
+        name
+        for name in names - _KNOWN
+        if name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")
+    }
+    misnamed = {
+        name
+        for name in passed_over(folder)
+        if name.lower().endswith((".txt", ".json", ".toml"))
+        and not any(known in names for known in _KNOWN if Path(known).stem in name.lower())
+    }
+    if unknown or misnamed:
+        raise ConfigurationError(
+            f"unknown settings file(s) {', '.join(map(repr, sorted(unknown | misnamed)))} in "
+            f"{folder}; expected only {', '.join(f'{name}.yaml' for name in _FILES)}; rename or "
+            "remove what is not one of these"
+        )
+
+
+def _read(path: Path, model: type[_Strict]) -> Any:
+    try:
+        content = without_absent(read_yaml(path.read_text(encoding="utf-8-sig")))
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise ConfigurationError(
+                f"{path} is a link to nothing; correct it, or remove it for the defaults"
+            ) from error
+        return model()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}; expected a YAML file"
+        ) from error
+    except ValueError as error:
         raise ConfigurationError(f"{path} is not readable YAML: {error}") from error
     if content is None:
         return model()
@@ -575,8 +669,16 @@ def _read(path: Path, model: type[_Strict]) -> Any:
 
 
 def _explain(problem: Any, model: type[_Strict]) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "(file)"
+    where = _shown(".".join(str(part) for part in problem["loc"]) or "(file)")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
-        return f"unknown key '{where}'; top-level keys are: {known}"
-    return f"'{where}' = {problem['input']!r}: {problem['msg']}"
+        return f"unknown key {where}; top-level keys are: {known}"
+    if problem["input"] is None and problem["type"] != "invalid_key":
+        return f"{where} has no value; write one, or leave it out"
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where} = {_shown(str(problem['input']))}: {reason}"
+
+
+def _shown(text: str) -> str:
+    """``text`` quoted, on one line and short."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")

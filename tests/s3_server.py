@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,22 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     finally:
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def answer_instead(
+    client: Any, operation: str, xml: str, status: int = 200, *, to: str = ""
+) -> None:
+    """Let ``client`` get ``xml`` where the URL ends in ``to``: what the server here never says."""
+    from botocore.awsrequest import AWSResponse
+
+    def answer(request: Any, **_: Any) -> AWSResponse | None:
+        if not request.url.partition("?")[0].endswith(to):
+            return None
+        answer = AWSResponse(request.url, status, {}, None)
+        answer._content = xml.encode()
+        return answer
+
+    client.meta.events.register_first(f"before-send.s3.{operation}", answer)
 
 
 def _command(folder: Path, config: Path, bucket: str, ports: list[int]) -> list[str]:

@@ -23,8 +23,9 @@ from catalog_pipeline.records import (
     ManifestReport,
     NightPlan,
     RefusedFile,
+    SkuStatus,
 )
-from tests.builders import make_render_job
+from tests.builders import make_index_row, make_render_job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -93,7 +94,24 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 
 
 def test_a_wrong_day_says_what_a_day_looks_like() -> None:
-    assert "expected one such as 2026-01-31" in run(app, ["generate", "--day", "x"]).stderr
+    assert "such as 2026-01-31" in run(app, ["generate", "--day", "x"]).stderr
+
+
+@pytest.mark.parametrize("command", ["generate", "gallery", "manifest", "verify"])
+def test_a_day_out_of_range_or_misspelt_is_exit_2(command: str) -> None:
+    for day in ("0001-01-03", "9999-12-31", "28.11.2026"):
+        result = run(app, [command, "--day", day])
+        assert (result.exit_code, result.stdout) == (2, "")
+    assert "did you mean 2026-11-28?" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "--config"], ["status", "--home"], ["sample-catalog"]]
+)
+def test_a_blank_folder_is_exit_2(arguments: list[str]) -> None:
+    result = run(app, [*arguments, ""])
+    assert result.exit_code == 2
+    assert "a blank path" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -213,6 +231,18 @@ def test_an_index_report_names_every_refused_file_with_its_reason() -> None:
     assert "refused mug/a.jpg: not a picture" in text
     assert "sku-11 and 8 more" in text
     assert "left for the next run: cup" in text
+
+
+def test_an_index_report_says_why_products_failed_and_does_not_flood() -> None:
+    rows = [
+        make_index_row(f"sku-{n:02}", status=SkuStatus.FAILED, reason=f"why {n}") for n in range(20)
+    ]
+    refused = tuple(RefusedFile(f"sku-{n:02}/originals/", "is a folder") for n in range(20))
+    lines = report.index_lines(IndexReport(tuple(rows), (), (), (), refused, ()))
+    assert "failed sku-11: why 11" in lines
+    assert "failed 8 more; `status` names each" in lines
+    (told,) = [line for line in lines if line.startswith("refused")]
+    assert told.endswith("sku-11/originals/ and 8 more: is a folder")
 
 
 def test_outcomes_are_counted_and_a_failure_tells_its_reason() -> None:

@@ -115,3 +115,8 @@ def test_the_demo_runs_the_shipped_settings_but_for_what_it_says(tmp_path: Path)
     changed = (tmp_path / "demo" / "config" / "catalogs.yaml").read_text("utf-8")
     assert changed.startswith("# assets_config/catalogs.yaml with these keys changed: root")
     assert yaml.safe_load(changed)["min_photos"] == shipped.catalog.min_photos
+
+
+def test_a_demo_below_a_folder_that_dagster_reads_as_a_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"holds '\?', which Dagster reads"):
+        prepare_home(tmp_path / "who?", keep=False)

@@ -1,6 +1,7 @@
 """The product card: ``sku.yaml``, ``sku.yml`` or ``sku.json`` beside the photos.
 
-Every key may be absent. Without a ``name`` the product is called by its English
+Every key may be absent, or without a value (``null`` in YAML and in JSON), which is the
+same. Without a ``name`` the product is called by its English
 name, by its first name, or by its folder (``blue_mug-02`` -> ``blue mug 02``), in
 that order. Without a ``class_noun`` it is a ``product``: a folder name is a key,
 not a description, and a wrong noun (``duck_toy`` -> duck) would teach the model a
@@ -9,16 +10,15 @@ wrong thing, a general one only a little less.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from catalog_pipeline.catalog.keys import shown, validate_collection
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.plain_text import read_json, read_yaml, without_absent
 from catalog_pipeline.records import Sku
 
 CARD_NAMES = ("sku.yaml", "sku.yml", "sku.json")
@@ -29,7 +29,12 @@ MAX_CARD_BYTES = 64 * 1024
 MAX_NOUN_CHARS = 80
 """Above it no base reads a prompt whole; how many word pieces a noun has is asked when learning."""
 
-_NOUN = re.compile(r"[a-z][a-z'-]*(?: [a-z][a-z'-]*){0,4}")
+DEFAULT_COLLECTION = "default"
+MAX_NOUN_WORDS = 5
+
+_NOT_IN_A_NOUN = re.compile(r"[^a-z0-9 '&+%./-]")
+_TYPESET = str.maketrans("\u2018\u2019\u2010\u2011\u2013\u2014\u2044", "''----/")
+"""Quotes, dashes and the fraction bar as word processors set them, to what a keyboard has."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 
@@ -42,18 +47,36 @@ def _plain_text(value: str) -> str:
 
 
 def _class_noun(value: str) -> str:
-    noun = " ".join(value.lower().split())
-    if len(noun) > MAX_NOUN_CHARS:
+    """Lower case, as every text encoder of the family reads it; ends in a letter or a digit.
+
+    A sign at the end would melt into the comma that follows it in a sentence, and the noun's
+    own tokens were not found there.
+    """
+    noun = " ".join(unicodedata.normalize("NFKC", value).translate(_TYPESET).lower().split())
+    problem = _noun_problem(noun) if noun else ""
+    if problem:
         raise ValueError(
-            f"has {len(noun):,} letters; expected at most {MAX_NOUN_CHARS}, in one to five plain "
-            "English words such as 'coffee mug' (the model reads a few dozen word pieces)"
-        )
-    if noun and not _NOUN.fullmatch(noun):
-        raise ValueError(
-            "expected one to five plain English words such as 'coffee mug' (the model reads "
-            "English; other languages go into names)"
+            f"{problem}; expected one to five plain English words such as 'coffee mug' (the model "
+            "reads English; other languages go into names)"
         )
     return noun
+
+
+def _noun_problem(noun: str) -> str:
+    if len(noun) > MAX_NOUN_CHARS:
+        return f"has {len(noun):,} letters, more than {MAX_NOUN_CHARS}"
+    stranger = _NOT_IN_A_NOUN.search(noun)
+    if stranger:
+        letter = stranger[0]
+        called = unicodedata.name(letter, f"U+{ord(letter):04X}")
+        return f"holds {shown(letter)} ({called}), which is none of a-z 0-9 ' & + % . / -"
+    if len(noun.split()) > MAX_NOUN_WORDS:
+        return f"has {len(noun.split())} words"
+    if not any("a" <= letter <= "z" for letter in noun):
+        return "has no letter"
+    if not (noun[0].isalnum() and noun[-1].isalnum()):
+        return "begins or ends with a sign"
+    return ""
 
 
 def _language(value: str) -> str:
@@ -64,7 +87,7 @@ def _language(value: str) -> str:
 
 def _collection(value: str) -> str:
     try:
-        return validate_collection(value)
+        return validate_collection(value) if value.strip() else DEFAULT_COLLECTION
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
 
@@ -82,7 +105,7 @@ class ProductCard(BaseModel):
     names: dict[_Language, _Text] = Field(default_factory=dict, max_length=50)
     class_noun: Annotated[str, AfterValidator(_class_noun)] = ""
     category: _Text = ""
-    collection: Annotated[str, AfterValidator(_collection)] = "default"
+    collection: Annotated[str, AfterValidator(_collection)] = DEFAULT_COLLECTION
     tags: tuple[_Text, ...] = Field(default=(), max_length=50)
 
 
@@ -94,7 +117,8 @@ def default_card(sku: str) -> Sku:
 def parse_card(sku: str, key: str, data: bytes) -> Sku:
     """The card in ``data``, every gap filled.
 
-    In YAML every scalar is text: ``name: 00123`` and ``no: Krus`` mean what they say.
+    Every value is the text that was typed, in YAML and in JSON: ``name: 00123`` and
+    ``no: Krus`` mean what they say. A key without a value counts as absent.
 
     Args:
         sku: the SKU whose card it is.
@@ -102,10 +126,10 @@ def parse_card(sku: str, key: str, data: bytes) -> Sku:
         data: the file's bytes, UTF-8.
 
     Raises:
-        ConfigurationError: not YAML or JSON, not a mapping, an unknown key, or a wrong
-            value; names the file and the key.
+        ConfigurationError: not YAML or JSON, not a mapping, an unknown key or one that
+            is given twice, or a wrong value; names the file and the key.
     """
-    content = _decode(key, data)
+    content = without_absent(_decode(key, data))
     if content is None or content == "":
         content = {}
     if not isinstance(content, dict):
@@ -120,7 +144,7 @@ def parse_card(sku: str, key: str, data: bytes) -> Sku:
 
 
 def _fill(sku: str, card: ProductCard) -> Sku:
-    first_name = next(iter(card.names.values()), "")
+    first_name = next(filter(None, card.names.values()), "")
     from_key = " ".join(re.split(r"[._-]+", sku)).strip() or sku
     return Sku(
         sku=sku,
@@ -140,23 +164,20 @@ def _decode(key: str, data: bytes) -> Any:
         )
     try:
         text = data.decode("utf-8-sig")
-        if key.lower().endswith(".json"):
-            return json.loads(text)
-        # The base loader keeps every scalar a string: no octal numbers, dates or booleans.
-        return yaml.load(text, Loader=yaml.BaseLoader)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        return read_json(text) if key.lower().endswith(".json") else read_yaml(text)
+    except ValueError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(
             f"{key} is not readable: {reason}; expected UTF-8 text such as 'name: Blue mug'"
         ) from error
-    except RecursionError as error:
-        raise ConfigurationError(f"{key} is nested too deeply; expected a flat mapping") from error
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part != "[key]") or "(file)"
+    where = shown(".".join(str(part) for part in problem["loc"] if part != "[key]") or "(file)")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(ProductCard.model_fields)
-        return f"unknown key {shown(where)}; expected one of {known}"
+        return f"unknown key {where}; expected one of {known}"
+    if problem["input"] is None and problem["type"] != "invalid_key":
+        return f"{where} has no value; write one, or leave the item out"
     reason = str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
-    return f"'{where}' = {shown(str(problem['input']))}: {reason}"
+    return f"{where} = {shown(str(problem['input']))}: {reason}"

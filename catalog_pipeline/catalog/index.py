@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from catalog_pipeline.catalog.card import default_card
+from catalog_pipeline.catalog.file_kinds import printable
 from catalog_pipeline.catalog.listing import ListingResult
 from catalog_pipeline.catalog.photo_set import too_few
 from catalog_pipeline.errors import CatalogError, EmptyListingError
@@ -27,6 +28,7 @@ from catalog_pipeline.records import IndexReport, IndexRow, RefusedFile, Sku, Sk
 from catalog_pipeline.settings import CatalogSettings
 
 _FEWEST_FOR_FRACTION = 4
+_MOST_BYTES = 2**63 - 1  # what a row can hold; a few sparse files can claim more
 _NO_CARDS: Mapping[str, Sku | str] = MappingProxyType({})
 
 
@@ -89,7 +91,7 @@ def merge_index(
     for sku in retired:
         rows[sku] = replace(rows[sku], status=SkuStatus.RETIRED, reason="")
     wrong_cards = [
-        RefusedFile(found.card_key or found.sku, reason)
+        RefusedFile(printable(found.card_key or found.sku), reason)
         for found in listing.listings
         if isinstance(reason := cards.get(found.sku), str)
     ]
@@ -165,7 +167,7 @@ def _row(
     elif len(found.photos) < settings.min_photos:
         status, reason = (
             SkuStatus.FAILED,
-            too_few(found, len(found.photos), settings.min_photos),
+            too_few(found, len(found.photos), settings.min_photos, found.refused),
         )
     return IndexRow(
         sku=found.sku,
@@ -176,7 +178,7 @@ def _row(
         content_hash=found.content_hash,
         learned_hash=learned_hash,
         photo_count=len(found.photos),
-        bytes=sum(photo.size_bytes for photo in found.photos),
+        bytes=min(sum(photo.size_bytes for photo in found.photos), _MOST_BYTES),
         first_seen_utc=row.first_seen_utc if row is not None else now,
         newest_modified_utc=found.newest_modified_utc,
         status=status,

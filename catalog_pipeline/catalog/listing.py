@@ -1,31 +1,24 @@
 """What a photo source promises, and the rules that folders and buckets share.
 
-Layout: ``<root>/<sku>/*.{jpg,jpeg,png,webp}`` (any case) and one card. Deeper
-folders are not read. Hidden names and names of unfinished copies are passed over.
+Layout: ``<root>/<sku>/*.{jpg,jpeg,jfif,png,webp}`` (any case) and one card. Deeper
+folders are not read. What a file is, its name says: :mod:`~catalog_pipeline.catalog.file_kinds`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Protocol
 
 from catalog_pipeline.catalog.card import CARD_NAMES
+from catalog_pipeline.catalog.file_kinds import MISNAMED_REASON, FileKind, printable
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import PhotoRef, RefusedFile, SkuListing
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-OTHER_PICTURE_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".jxl", ".psd", ".svg"}
-    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
-)
-UNFINISHED_SUFFIXES = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp", "~")
 
 KnownDigests = Mapping[str, tuple[str, str]]
 """Key of a file -> (its etag, its SHA-256): what an earlier listing has already read."""
@@ -34,8 +27,11 @@ NOTHING_KNOWN: KnownDigests = MappingProxyType({})
 
 _DIGEST_THREADS = 8
 _DIGEST_BATCH = 2048
+HELD_BACK = "the SKU stays as it is known until it can be read"
 
-FileKind = Literal["photo", "card", "other_picture", "ignored"]
+
+class UnreadableFileError(OSError):
+    """However often it is tried, this file will not be read; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -91,53 +87,32 @@ class PhotoSource(Protocol):
 
 @dataclass
 class ScannedFolder:
-    """A SKU folder before any byte was read; ``modified`` is of the newest thing in it."""
+    """A SKU folder before any byte was read; ``modified`` is of the newest thing in it.
+
+    ``refused`` maps a key to the reason. One that is ``held_back`` is not listed: what could
+    not be seen of it might decide what is learned.
+    """
 
     sku: str
     modified: datetime
     photos: list[PhotoRef] = field(default_factory=list)
     cards: list[PhotoRef] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    held_back: bool = False
 
     def add(self, kind: FileKind, ref: PhotoRef) -> None:
         """Take in a photo or a card."""
         (self.photos if kind == "photo" else self.cards).append(ref)
         self.modified = max(self.modified, ref.modified_utc)
 
+    def refuse(self, name: str, reason: str, *, hold_back: bool = False) -> None:
+        """Leave out the entry ``name``, or with it the whole folder."""
+        self.refused[f"{self.sku}/{name}"] = reason + (f"; {HELD_BACK}" if hold_back else "")
+        self.held_back |= hold_back
+
     def still_moving(self) -> None:
         """Note that a file went away while the folder was being listed."""
         self.modified = max(self.modified, datetime.now(UTC))
-
-
-def kind_of(name: str) -> FileKind:
-    """What a file in a SKU folder is, by its name alone."""
-    if is_passed_over(name):
-        return "ignored"
-    lowered = name.lower()
-    if lowered in CARD_NAMES:
-        return "card"
-    suffix = os.path.splitext(lowered)[1]
-    if suffix in PHOTO_SUFFIXES:
-        return "photo"
-    return "other_picture" if suffix in OTHER_PICTURE_SUFFIXES else "ignored"
-
-
-def is_passed_over(name: str) -> bool:
-    """Whether a name is hidden or that of an unfinished copy."""
-    return name.startswith((".", "~$")) or name.lower().endswith(UNFINISHED_SUFFIXES)
-
-
-def printable(name: str) -> str:
-    """``name`` with what cannot be stored or shown (control characters, bytes) escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def wrong_format(key: str) -> RefusedFile:
-    """The refusal of a picture file in a format that is not read."""
-    suffix = os.path.splitext(key)[1]
-    return RefusedFile(printable(key), f"{suffix} is not read; export it as .jpg, .png or .webp")
 
 
 def outside_folder(name: str) -> RefusedFile:
@@ -161,16 +136,17 @@ def finish_listing(
 
     Args:
         folders: the scanned SKU folders.
-        refused: what the scan refused.
+        refused: what the scan refused besides the files of these folders.
         known: digests of an earlier listing.
         read: whether to read what is not known; without it there are no content hashes.
         max_bytes: a larger file is not read; its size stands for its content.
-        digest: reads a file; ``FileNotFoundError`` when it is gone by now.
+        digest: reads a file; ``FileNotFoundError`` when it is gone by now. A photo that it
+            may not read, or that is an :class:`UnreadableFileError`, is refused; for any
+            other failure, and for a card, the whole SKU is held back.
         may_remember: whether the etag is certain to change with the content.
     """
-    refused = list(refused)
     for folder in folders:
-        refused += _choose_card(folder)
+        _choose_card(folder)
     readable = [
         ref for f in folders for ref in (*f.photos, *f.cards) if ref.size_bytes <= max_bytes
     ]
@@ -181,25 +157,14 @@ def finish_listing(
     }
     unread = [ref for ref in readable if read and ref.key not in digests]
     failures = _digest_all(unread, digest, digests)
-    gone = {key for key, error in failures.items() if isinstance(error, FileNotFoundError)}
     for folder in folders:
-        if gone and any(ref.key in gone for ref in (*folder.photos, *folder.cards)):
-            folder.still_moving()
-    held_back = {
-        key.partition("/")[0]
-        for key, error in failures.items()
-        if not isinstance(error, FileNotFoundError | PermissionError)
-    }
-    refused += [
-        RefusedFile(printable(key), _unreadable(error))
-        for key, error in failures.items()
-        if key not in gone
-    ]
+        _note_failures(folder, failures)
     listings = [
         _listing(folder, digests if read else None, skip=failures.keys())
         for folder in folders
-        if folder.sku not in held_back
+        if not folder.held_back
     ]
+    refused = [*refused, *(file for folder in folders for file in _refused(folder))]
     return ListingResult(
         listings=tuple(sorted(listings, key=lambda listing: listing.sku)),
         refused=tuple(sorted(refused, key=lambda file: (file.key, file.reason))),
@@ -211,15 +176,41 @@ def finish_listing(
     )
 
 
-def _choose_card(folder: ScannedFolder) -> list[RefusedFile]:
-    """Keep the preferred card; the refusals of the others."""
-    folder.cards.sort(key=lambda ref: (CARD_NAMES.index(_name(ref).lower()), ref.key))
-    spare = folder.cards[1:]
+def _choose_card(folder: ScannedFolder) -> None:
+    """Keep the preferred card, or where there is none a misnamed one; refuse the others."""
+    folder.cards.sort(key=lambda ref: (_card_rank(ref), ref.key))
+    for ref in folder.cards[1:]:
+        chosen = folder.cards[0]
+        folder.refuse(
+            _name(ref),
+            MISNAMED_REASON
+            if _card_rank(chosen) == len(CARD_NAMES)
+            else f"a second card; {_name(chosen)} is used, delete one",
+        )
     folder.cards = folder.cards[:1]
-    return [
-        RefusedFile(ref.key, f"a second card; {_name(folder.cards[0])} is used, delete one")
-        for ref in spare
-    ]
+
+
+def _card_rank(ref: PhotoRef) -> int:
+    name = _name(ref).lower()
+    return CARD_NAMES.index(name) if name in CARD_NAMES else len(CARD_NAMES)
+
+
+def _note_failures(folder: ScannedFolder, failures: Mapping[str, OSError]) -> None:
+    """Refuse what could not be read, and hold the folder back where that could pass."""
+    for ref in (*folder.photos, *folder.cards):
+        error = failures.get(ref.key)
+        if error is None:
+            continue
+        if isinstance(error, FileNotFoundError):
+            folder.still_moving()
+            continue
+        lasting = isinstance(error, PermissionError | UnreadableFileError)
+        folder.refuse(_name(ref), _unreadable(error), hold_back=not lasting or ref in folder.cards)
+
+
+def _refused(folder: ScannedFolder) -> Iterator[RefusedFile]:
+    for key in sorted(folder.refused):
+        yield RefusedFile(printable(key), folder.refused[key])
 
 
 def _digest_all(
@@ -248,10 +239,12 @@ def _digest_all(
 
 
 def _unreadable(error: OSError) -> str:
-    reason = error.strerror or str(error)
+    if isinstance(error, UnreadableFileError):
+        return str(error)
+    reason = f"cannot be read ({error.strerror or error})"
     if isinstance(error, PermissionError):
-        return f"cannot be read ({reason}); give the pipeline's user read permission"
-    return f"cannot be read ({reason}); the SKU stays as it is known until it can"
+        return f"{reason}; give the pipeline's user read permission"
+    return reason
 
 
 def _listing(
@@ -272,6 +265,7 @@ def _listing(
         card_key=cards[0].key if cards else None,
         content_hash=content_hash,
         newest_modified_utc=folder.modified,
+        refused=tuple(_refused(folder)),
     )
 
 

@@ -12,19 +12,23 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
+from catalog_pipeline.catalog.file_kinds import (
+    FOLDER_REASON,
+    is_passed_over,
+    kind_of,
+    printable,
+    why_not_read,
+)
 from catalog_pipeline.catalog.keys import shown, validate_sku
 from catalog_pipeline.catalog.listing import (
+    HELD_BACK,
     NOTHING_KNOWN,
     KnownDigests,
     ListingResult,
     ScannedFolder,
     finish_listing,
-    is_passed_over,
-    kind_of,
     no_such_place,
     outside_folder,
-    printable,
-    wrong_format,
 )
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
 from catalog_pipeline.records import PhotoRef, RefusedFile
@@ -32,6 +36,9 @@ from catalog_pipeline.records import PhotoRef, RefusedFile
 DEFAULT_MAX_BYTES = 50_000_000
 RACY_SECONDS = 2.0
 """A file younger than this may change again within one tick of the disk's clock."""
+
+_FIRST_SECOND = 0.0
+_LAST_SECOND = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 class _RefusedEntryError(Exception):
@@ -134,45 +141,50 @@ class LocalPhotoSource:
                 return None
             folder = ScannedFolder(validate_sku(name), modified=_modified(details))
             with os.scandir(path) as entries:
-                self._scan_folder(root, folder, entries, refused)
+                self._scan_folder(root, folder, entries)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _RefusedEntryError(
-                f"cannot be read ({error.strerror}); the SKU stays as it is known until it can"
+                f"cannot be read ({error.strerror or error}); {HELD_BACK}"
             ) from error
         return folder
 
     def _scan_folder(
-        self,
-        root: Path,
-        folder: ScannedFolder,
-        entries: Iterable[os.DirEntry[str]],
-        refused: list[RefusedFile],
+        self, root: Path, folder: ScannedFolder, entries: Iterable[os.DirEntry[str]]
     ) -> None:
         for entry in entries:
-            kind = kind_of(entry.name)
-            if kind == "ignored":
+            if is_passed_over(entry.name):
                 continue
-            key = f"{folder.sku}/{entry.name}"
+            kind = kind_of(entry.name, folder.sku)
+            is_card = kind in ("card", "misnamed_card")
             try:
-                _require_utf8(entry.name)
-                if kind == "other_picture":
-                    refused.append(wrong_format(key))
+                if kind in ("ignored", "unknown", "other_picture"):
+                    if _is_folder(entry):
+                        folder.refuse(f"{entry.name}/", FOLDER_REASON)
+                    elif kind != "ignored":
+                        folder.refuse(entry.name, why_not_read(entry.name, kind))
                     continue
+                _require_utf8(entry.name)
                 details = (
                     _stat_inside(Path(entry.path), root) if entry.is_symlink() else entry.stat()
                 )
                 if not stat.S_ISREG(details.st_mode):
-                    raise _RefusedEntryError("is not a file; put the photo itself here")
+                    raise _RefusedEntryError("is not a file; put the file itself here")
             except FileNotFoundError:
-                folder.still_moving()
-                continue
+                if _is_listed_but_absent(entry):
+                    folder.refuse(entry.name, "is listed but cannot be opened; rename it")
+                else:
+                    folder.still_moving()
             except _RefusedEntryError as error:
-                refused.append(RefusedFile(printable(key), str(error)))
-                continue
-            ref = PhotoRef(key, details.st_size, _modified(details), _etag(details))
-            folder.add(kind, ref)
+                folder.refuse(entry.name, str(error), hold_back=is_card)
+            except OSError as error:
+                reason = f"cannot be read ({error.strerror or error})"
+                folder.refuse(entry.name, reason, hold_back=True)
+            else:
+                key = f"{folder.sku}/{entry.name}"
+                ref = PhotoRef(key, details.st_size, _modified(details), _etag(details))
+                folder.add(kind, ref)
 
     def _path(self, key: str) -> Path:
         """Where ``key`` is, symlinks followed, inside the root."""
@@ -184,6 +196,15 @@ class LocalPhotoSource:
         if not path.is_relative_to(root) or path == root:
             raise CatalogError(f"{shown(key)} leads out of the catalog {self.where}")
         return path
+
+
+def _is_listed_but_absent(entry: os.DirEntry[str]) -> bool:
+    """Whether a share lists a name (one that ends in a space, say) that it does not open."""
+    return entry.name in os.listdir(os.path.dirname(entry.path)) and not os.path.lexists(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _stat_inside(path: Path, root: Path) -> os.stat_result:
@@ -224,7 +245,9 @@ def _require_utf8(name: str) -> None:
 
 
 def _modified(details: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(min(details.st_mtime, details.st_ctime), tz=UTC)
+    """Disks know dates that no calendar here does: they count as its first or last."""
+    seconds = min(details.st_mtime, details.st_ctime)
+    return datetime.fromtimestamp(min(max(seconds, _FIRST_SECOND), _LAST_SECOND), tz=UTC)
 
 
 def _etag(details: os.stat_result) -> str:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from catalog_pipeline.catalog.card import default_card, parse_card
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
+from catalog_pipeline.catalog.file_kinds import MISNAMED_REASON, kind_of
 from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.listing import NOTHING_KNOWN, KnownDigests, PhotoSource
-from catalog_pipeline.errors import CatalogError, PhotoSetError
+from catalog_pipeline.errors import CatalogError, ConfigurationError, PhotoSetError
 from catalog_pipeline.records import Photo, PhotoRef, PhotoSet, RefusedFile, Sku, SkuListing
 from catalog_pipeline.settings import CatalogSettings
 
+_NAMED_AT_MOST = 50
 
-def load_photo_set(source: PhotoSource, listing: SkuListing, settings: CatalogSettings) -> PhotoSet:
+
+def load_photo_set(
+    source: PhotoSource,
+    listing: SkuListing,
+    settings: CatalogSettings,
+    known: Callable[[], KnownDigests] = dict,
+) -> PhotoSet:
     """Decode the photos of ``listing``; the same listing gives the same set.
 
     At most ``max_photos`` are kept, evenly spaced by name so that a turntable series
     keeps all its sides; a photo that is refused is replaced by the next one left out.
     Every photo is read once: the folder is listed again afterwards, which finds what changed
     meanwhile and takes the digests of what was just read as known. ``listing`` needs
-    no content hash.
+    no content hash. A photo that was archived since the index was written still counts in
+    the set's content hash, as it does there: ``known`` is asked for its digest.
 
     Raises:
         PhotoSetError: fewer than ``min_photos`` usable photos (names each refused file
@@ -48,9 +57,11 @@ def load_photo_set(source: PhotoSource, listing: SkuListing, settings: CatalogSe
         except RefusedPhotoError as error:
             refused.append(RefusedFile(ref.key, str(error)))
     now = list_one(source, listing.sku, digests)
+    if len(now.photos) < len(listing.photos):
+        now = list_one(source, listing.sku, {**known(), **digests})
     _require_unchanged(listing, now, digests)
     sku = load_card(source, now)
-    refused.sort(key=lambda file: file.key)
+    refused = sorted([*listing.refused, *refused], key=lambda file: file.key)
     if len(photos) < settings.min_photos:
         raise PhotoSetError(too_few(listing, len(photos), settings.min_photos, refused))
     return PhotoSet(
@@ -84,13 +95,15 @@ def load_card(source: PhotoSource, listing: SkuListing) -> Sku:
     """The SKU's card, every gap filled; defaults where there is none.
 
     Raises:
-        ConfigurationError: the card is wrong; names the file and the key.
+        ConfigurationError: the card is wrong, or has another name than a card; names the file.
         PhotoSetError: the card is gone since it was listed.
         CatalogError: the source cannot be read.
     """
     key = listing.card_key
     if key is None:
         return default_card(listing.sku)
+    if kind_of(key.rpartition("/")[2], listing.sku) == "misnamed_card":
+        raise ConfigurationError(f"{shown(key)} {MISNAMED_REASON}")
     return parse_card(listing.sku, key, source.read(key))
 
 
@@ -102,8 +115,10 @@ def too_few(
         f"{listing.sku}: {usable} usable photos of {len(listing.photos)} listed; expected at "
         f"least {min_photos}; add .jpg, .png or .webp files directly to the SKU's folder"
     )
-    reasons = "".join(f"\n  {shown(file.key)} {file.reason}" for file in refused)
-    return head + reasons
+    reasons = [f"\n  {shown(file.key)} {file.reason}" for file in refused[:_NAMED_AT_MOST]]
+    if len(refused) > _NAMED_AT_MOST:
+        reasons.append(f"\n  and {len(refused) - _NAMED_AT_MOST} more")
+    return head + "".join(reasons)
 
 
 def _read_photo(source: PhotoSource, ref: PhotoRef, settings: CatalogSettings) -> bytes:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC
 from typing import Any
 
+from catalog_pipeline.catalog.file_kinds import (
+    FOLDER_REASON,
+    is_passed_over,
+    kind_of,
+    printable,
+    why_not_read,
+)
 from catalog_pipeline.catalog.keys import shown, validate_sku
 from catalog_pipeline.catalog.listing import (
     NOTHING_KNOWN,
     KnownDigests,
     ListingResult,
     ScannedFolder,
+    UnreadableFileError,
     finish_listing,
-    is_passed_over,
-    kind_of,
     no_such_place,
     outside_folder,
-    printable,
-    wrong_format,
 )
 from catalog_pipeline.catalog.local import DEFAULT_MAX_BYTES
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
@@ -91,6 +95,8 @@ class S3PhotoSource:
                 data: bytes = body.read(self._max_bytes + 1)
         except FileNotFoundError as error:
             raise PhotoSetError(f"{shown(key)} is gone; list the catalog again") from error
+        except UnreadableFileError as error:
+            raise CatalogError(f"{shown(key)} {error}") from error
         except OSError as error:
             raise CatalogError(f"{shown(key)} in {self.where} cannot be read: {error}") from error
         if len(data) > self._max_bytes:
@@ -135,16 +141,19 @@ class S3PhotoSource:
             try:
                 folders[sku] = ScannedFolder(validate_sku(sku), modified=modified)
             except InvalidSkuError as error:
-                refused[sku] = RefusedFile(printable(sku), str(error))
+                refused[sku] = RefusedFile(printable(sku) or "/", str(error))
                 return
-        kind = kind_of(name)
-        if "/" in name or kind == "ignored":
+        first, deeper, _ = name.partition("/")
+        kind = kind_of(first, sku)
+        if is_passed_over(first) or not name:
             return
-        if kind == "other_picture":
-            refused[key] = wrong_format(key)
-            return
-        etag = str(found["ETag"]).strip('"')
-        folders[sku].add(kind, PhotoRef(key, int(found["Size"]), modified, etag))
+        if deeper:
+            folders[sku].refuse(f"{first}/", FOLDER_REASON)
+        elif kind in ("unknown", "other_picture"):
+            folders[sku].refuse(name, why_not_read(name, kind))
+        elif kind != "ignored":
+            etag = str(found["ETag"]).strip('"')
+            folders[sku].add(kind, PhotoRef(key, int(found["Size"]), modified, etag))
 
     def _digest(self, ref: PhotoRef) -> str:
         digest = hashlib.sha256()
@@ -179,6 +188,18 @@ def _as_os_error() -> Iterator[None]:
             raise FileNotFoundError(str(error)) from error
         if code in {"AccessDenied", "403", "Forbidden"}:
             raise PermissionError(str(error)) from error
+        if code == "InvalidObjectState":
+            raise UnreadableFileError(_archived(error.response)) from error
+        if code == "InvalidRequest" or code.startswith("KMS."):
+            raise UnreadableFileError(
+                f"cannot be decrypted ({error}); give the pipeline its key, or upload it without"
+            ) from error
         raise OSError(str(error)) from error
     except BotoCoreError as error:
         raise OSError(str(error)) from error
+
+
+def _archived(answer: Mapping[str, Any]) -> str:
+    details = {**answer.get("Error", {}), **answer}
+    where = details.get("StorageClass") or details.get("AccessTier") or "a class that is not read"
+    return f"is archived in {where}; restore it or remove it"

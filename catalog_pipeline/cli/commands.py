@@ -13,6 +13,8 @@ from catalog_pipeline import __version__
 from catalog_pipeline.cli import report
 from catalog_pipeline.cli.failures import FAILED, ReportingGroup, stop
 from catalog_pipeline.cli.progress import open_progress
+from catalog_pipeline.dates import parse_day
+from catalog_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.home import Home
@@ -25,23 +27,6 @@ app = typer.Typer(
     help="Learn every new product of a catalog and render scenes of the learned ones.",
 )
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="DIR",
-        help="Folder of settings. [default: $CATALOG_PIPELINE_CONFIG, else ./assets_config]",
-    ),
-]
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="Folder of all state. [default: $CATALOG_PIPELINE_HOME, else "
-        "dagster_home/storage beside the settings folder]",
-    ),
-]
 CollectionOption = Annotated[
     str | None,
     typer.Option("--collection", metavar="NAME", help="One collection. [default: the only one]"),
@@ -50,11 +35,36 @@ CollectionOption = Annotated[
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"'{text}' is no date; expected one such as 2026-01-31") from error
+        return parse_day(text)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise typer.BadParameter("a blank path; expected a folder, or leave the option out")
+    return Path(text)
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="DIR",
+        parser=_folder,
+        help="Folder of settings. [default: $CATALOG_PIPELINE_CONFIG, else ./assets_config]",
+    ),
+]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        parser=_folder,
+        help="Folder of all state. [default: $CATALOG_PIPELINE_HOME, else "
+        "dagster_home/storage beside the settings folder]",
+    ),
+]
 DayOption = Annotated[
     date | None,
     typer.Option(
@@ -105,7 +115,9 @@ def main(
 def sample_catalog(
     directory: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Where to. [default: the watched folder]"),
+        typer.Argument(
+            metavar="[DIR]", parser=_folder, help="Where to. [default: the watched folder]"
+        ),
     ] = None,
     skus: Annotated[
         list[str] | None,

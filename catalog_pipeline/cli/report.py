@@ -32,7 +32,7 @@ _UNSEEN_AT_MOST = 20
 
 
 def index_lines(report: IndexReport) -> list[str]:
-    """Counts by status, what is new, and every refused file with its reason."""
+    """Counts by status, what is new, why products failed, and what was refused and why."""
     statuses = Counter(row.status.value for row in report.rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     lines = [f"{len(report.rows)} products: {counts}" if report.rows else "0 products"]
@@ -44,7 +44,19 @@ def index_lines(report: IndexReport) -> list[str]:
     ):
         if skus:
             lines.append(f"{title}: {_names(skus)}")
-    lines += [f"refused {file.key}: {file.reason}" for file in report.refused]
+    failed = [row for row in report.rows if row.status == "failed"]
+    lines += [
+        f"failed {row.sku}: {row.reason.removeprefix(f'{row.sku}: ')}"
+        for row in failed[:NAMES_AT_MOST]
+    ]
+    if len(failed) > NAMES_AT_MOST:
+        lines.append(f"failed {len(failed) - NAMES_AT_MOST} more; `status` names each")
+    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    for file in report.refused:
+        by_reason[file.reason].append(file.key)
+    for reason, keys in by_reason.items():
+        one_each = keys if len(keys) <= NAMES_AT_MOST else [_names(keys)]
+        lines += [f"refused {which}: {reason}" for which in one_each]
     return lines
 
 

@@ -5,13 +5,14 @@ keeps its place, so that neighbours learn in one range run. ``day`` is the night
 a manifest belongs to, named after the calendar day on which the night ends.
 """
 
-import os
-from datetime import date
+from datetime import date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
 
+from catalog_pipeline.dates import parse_day
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.settings import environment
 
 TIMEZONE_ENV = "CATALOG_PIPELINE_TIMEZONE"
 FIRST_DAY_ENV = "CATALOG_PIPELINE_FIRST_DAY"
@@ -24,10 +25,10 @@ def schedule_timezone() -> str:
     Raises:
         ConfigurationError: the variable holds no IANA name.
     """
-    name = os.environ.get(TIMEZONE_ENV) or "UTC"
+    name = environment(TIMEZONE_ENV) or "UTC"
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationError(
             f"{TIMEZONE_ENV}={name!r} is not a time zone; expected an IANA name such as "
             "'Asia/Tokyo'; correct it or unset it for UTC"
@@ -39,17 +40,21 @@ def first_day() -> date:
     """The first night that the UI lists: ``$CATALOG_PIPELINE_FIRST_DAY``, else a fixed day.
 
     Raises:
-        ConfigurationError: the variable holds no date.
+        ConfigurationError: the variable holds no date, or one that is yet to come.
     """
-    text = os.environ.get(FIRST_DAY_ENV)
-    if not text:
+    text = environment(FIRST_DAY_ENV)
+    if text is None:
         return DEFAULT_FIRST_DAY
     try:
-        return date.fromisoformat(text)
-    except ValueError as error:
+        day = parse_day(text.strip())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{FIRST_DAY_ENV}: {error}; correct it or unset it") from error
+    if day > datetime.now(ZoneInfo(schedule_timezone())).date():
         raise ConfigurationError(
-            f"{FIRST_DAY_ENV}={text!r} is not a date; expected YYYY-MM-DD; correct it or unset it"
-        ) from error
+            f"{FIRST_DAY_ENV}={text!r} is yet to come, so no night could be rendered; expected a "
+            "day that has begun; correct it or unset it"
+        )
+    return day
 
 
 sku_partitions = dg.DynamicPartitionsDefinition(name="sku")

@@ -35,7 +35,7 @@ class PipelineResource(dg.ConfigurableResource[None]):
 
         return open_home(
             load_settings(
-                Path(self.config_dir) if self.config_dir else None,
-                Path(self.home) if self.home else None,
+                Path(self.config_dir) if self.config_dir.strip() else None,
+                Path(self.home) if self.home.strip() else None,
             )
         )

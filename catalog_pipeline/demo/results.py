@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -51,9 +53,11 @@ def show_results(home: Home, night: date, skus: Sequence[str]) -> None:
     say(f"contact sheet  {short(sheet)}")
     say(f"gallery        {short(gallery)}")
     say(f"manifest       {short(manifest)}  ({len(rows)} images)")
-    query = QUERY.format(glob=f"{short(settings.home)}/manifest/*/*.parquet")
+    query = QUERY.format(glob=archive.manifest_glob().replace("'", "''"))
+    code = f"import duckdb; print(duckdb.sql({query!r}))"
     say("query          (paste it: it reads nothing but the Parquet files)\n")
-    print(f'{short(Path(sys.executable))} -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"')
+    in_shell = re.sub(r'["$`\\]', r"\\\g<0>", code)
+    print(f'{shlex.quote(short(Path(sys.executable)))} -c "{in_shell}"')
     print(duckdb.sql(query))
     say("`make dev` opens the ops UI on this home")
 

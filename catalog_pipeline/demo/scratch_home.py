@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from catalog_pipeline.errors import ConfigurationError
-from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, load_settings
+from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, check_dagster_home, load_settings
 from catalog_pipeline.workflows.home import Home, open_home
 
 OVERRIDES: dict[str, dict[str, Any]] = {
@@ -64,6 +64,7 @@ def prepare_home(home: Path, *, keep: bool) -> Home:
             "TRANSFORMERS_OFFLINE": "1",
         }
     )
+    check_dagster_home()
     return open_home(load_settings())
 
 

@@ -127,7 +127,7 @@ def _missing(folder: Path, family: type[BaseModel]) -> list[str]:
 
 def _config(folder: Path, part: str) -> Mapping[str, Any]:
     """The configuration of a part; every other JSON of it must be readable too."""
-    configs = {path.name: _read_json(folder, path) for path in (folder / part).glob("*.json")}
+    configs = {path.name: _read_json(folder, path) for path in (folder / part).glob("[!.]*.json")}
     if not configs:
         raise _refused(folder, f"{part} has no configuration (*.json); copy the base model again")
     return configs.get("config.json") or configs.get("scheduler_config.json") or {}
@@ -208,11 +208,16 @@ def _fetch(hub_id: str) -> Path:
 
 
 def hash_model_folder(folder: Path) -> str:
-    """SHA-256 over the sorted relative names and contents of the files of the family's parts."""
+    """SHA-256 over the sorted relative names and contents of the files of the family's parts.
+
+    Hidden files are none of them: a look at the folder in a file manager may leave some.
+    """
     digest = hashlib.sha256()
     parts = find_family(folder).part_classes
     files = sorted(p for part in parts for p in (folder / part).rglob("*") if p.is_file())
     for path in files:
+        if any(name.startswith(".") for name in path.relative_to(folder).parts):
+            continue
         digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0")
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

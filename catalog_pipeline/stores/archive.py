@@ -15,6 +15,7 @@ is done. Nothing but manifests lies under ``manifest/``, so the folder is a data
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -245,8 +246,12 @@ class ImageArchive:
         ]
 
     def manifest_glob(self) -> str:
-        """What DuckDB's ``read_parquet(..., hive_partitioning = true)`` takes."""
-        return self._objects.uri("manifest/*/*.parquet")
+        """What DuckDB's ``read_parquet(..., hive_partitioning = true)`` takes.
+
+        A ``*``, ``?`` or ``[`` of the home's own path stands for itself. Hidden files, such as
+        those that macOS leaves beside others on a share, are none of it.
+        """
+        return re.sub(r"[*?[]", r"[\g<0>]", self._objects.uri("manifest")) + "/*/part-*.parquet"
 
     def image_keys(self) -> list[str]:
         """The key of every stored picture, sorted, whether a manifest names it or not."""

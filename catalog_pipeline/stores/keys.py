@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date
 
 from catalog_pipeline.errors import IntegrityError, StoreError
@@ -58,12 +59,13 @@ def days_of(keys: Iterable[str], prefix: str) -> list[date]:
 
 
 def _day(name: str) -> date:
-    try:
-        return date.fromisoformat(name)
-    except ValueError as error:
-        raise StoreError(
-            f"a folder dt={name} lies beside the nights; expected dt=YYYY-MM-DD; move it away"
-        ) from error
+    with suppress(ValueError):
+        day = date.fromisoformat(name)
+        if day.isoformat() == name:  # 20260301 would be read as well, but never written
+            return day
+    raise StoreError(
+        f"a folder dt={name} lies beside the nights; expected dt=YYYY-MM-DD; move it away"
+    )
 
 
 def sha256_hex(data: bytes) -> str:

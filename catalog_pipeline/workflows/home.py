@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cached_property
+from pathlib import Path
 
 from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
+from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
 from catalog_pipeline.stores.archive import ImageArchive
@@ -12,6 +15,7 @@ from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
 
 
 class Home:
@@ -19,7 +23,8 @@ class Home:
 
     A command or a step opens one and hands it down. Stores and photo source are opened
     when they are first asked for, once each; asking for them may raise
-    :class:`ConfigurationError`, as where a bucket is set and boto3 is not installed.
+    :class:`ConfigurationError`, as where a bucket is set and boto3 is not installed, or
+    where the folder's path is one that readers of Parquet misread.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -29,7 +34,10 @@ class Home:
     def objects(self) -> ObjectStore:
         """Where all state is kept: a bucket where one is set, else the folder of the home."""
         bucket = self.settings.archive.s3
-        return LocalObjectStore(self.settings.home) if bucket is None else S3ObjectStore(bucket)
+        if bucket is not None:
+            return S3ObjectStore(bucket)
+        check_home_path(self.settings.home)
+        return LocalObjectStore(self.settings.home)
 
     @property
     def where(self) -> str:
@@ -63,3 +71,25 @@ class Home:
 def open_home(settings: Settings) -> Home:
     """The home of ``settings``; opens, reads and writes nothing yet."""
     return Home(settings)
+
+
+def check_home_path(home: Path) -> None:
+    """Refuse a home whose path other programs read as something else than a path.
+
+    Raises:
+        ConfigurationError: it holds a backslash, which DuckDB cannot be told to take as it
+            is, a line break or another control character, bytes that are no text, or a folder
+            such as ``day=2026``, which readers take for a column of the manifest.
+    """
+    columns = {"dt", *MANIFEST_SCHEMA.names}
+    pairs = [part for part in home.parts if "=" in part]
+    taken = [part for part in pairs if part.partition("=")[0].lower() in columns]
+    problem = ""
+    if "\\" in str(home):
+        problem = "holds a backslash, which DuckDB does not find"
+    elif any(unicodedata.category(letter) in ("Cc", "Cs") for letter in str(home)):
+        problem = "holds a control character or bytes that are no UTF-8"
+    elif taken:
+        problem = f"lies below {taken[0]!r}, which readers of Parquet take for a column"
+    if problem:
+        raise ConfigurationError(f"the home {str(home)!r} {problem}; rename or choose another")

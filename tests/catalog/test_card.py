@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalog_pipeline.catalog.card import MAX_CARD_BYTES, default_card, parse_card
 from catalog_pipeline.errors import ConfigurationError
@@ -77,8 +80,13 @@ def test_decomposed_letters_are_composed() -> None:
         ("collection: ../x", r"collection '\.\./x' holds '\.\.'"),
         ("collection: 春", "outside ASCII"),
         ("class_noun: マグ", "plain English words"),
-        ("class_noun: mug <sks>", "plain English words"),
-        ("class_noun: one two three four five six", "plain English words"),
+        ("class_noun: mug <sks>", r"holds '<' \(LESS-THAN SIGN\).*plain English words"),
+        ("class_noun: caf\u00e9 table", r"holds '.' \(LATIN SMALL LETTER E WITH ACUTE\)"),
+        ("class_noun: mug, blue", r"holds ',' \(COMMA\)"),
+        ("class_noun: '42'", "has no letter"),
+        ("class_noun: mug &", "begins or ends with a sign"),
+        ('class_noun: "mug\\u007f"', r"holds '\\x7f' \(U\+007F\)"),
+        ("class_noun: one two three four five six", "has 6 words"),
         ('name: "a\\nb"', "line break"),
         ("name: {a: b}", "valid string"),
         ("names: {Japanese!: x}", "language code"),
@@ -86,7 +94,14 @@ def test_decomposed_letters_are_composed() -> None:
         (f"name: {'x' * 300}", "200 characters"),
         ("[\n" * 1_000, "not readable|nested too deeply"),
         ("x" * (MAX_CARD_BYTES + 1), "expected a card of at most"),
-        ("!!python/object/apply:os.getcwd []", "holds a list"),
+        ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("tags: [a, ~]", r"'tags\.1' has no value; write one, or leave the item out"),
+        ("~: x", "Keys should be strings"),
+        (
+            "class_noun: a\nname: b\nclass_noun: c",
+            r"'class_noun' is given twice \(on line 1 and 3\)",
+        ),
+        ("names: {en: a, en: b}", r"'en' is given twice \(on line 1 and 1\)"),
     ],
 )
 def test_a_wrong_card_names_the_file_and_the_key(text: str, reason: str) -> None:
@@ -101,15 +116,89 @@ def test_bytes_that_are_no_text_and_json_that_is_none_are_refused() -> None:
         parse_card("mug", "mug/sku.yaml", b"\xff\xfe\x00name")
     with pytest.raises(ConfigurationError, match=r"mug/sku.json is not readable"):
         parse_card("mug", "mug/sku.json", b"{'name': 1}")
-    with pytest.raises(ConfigurationError, match=r"'name' = '123'.*valid string"):
-        parse_card("mug", "mug/sku.json", b'{"name": 123}')
+    with pytest.raises(ConfigurationError, match=r"'name' is given twice \(on line 1 and 2\)"):
+        parse_card("mug", "mug/sku.json", b'{"name": "a",\n "name": "b"}')
+    with pytest.raises(ConfigurationError, match=r"'tags\.0' has no value"):
+        parse_card("mug", "mug/sku.json", b'{"tags": [null]}')
     with pytest.raises(ConfigurationError, match=r"not readable|nested too deeply"):
         parse_card("mug", "mug/sku.json", b"[" * 60_000)
 
 
 @pytest.mark.parametrize("noun", ["x" * 5000, " ".join(["incomprehensibility"] * 5)])
 def test_a_noun_longer_than_any_base_reads_is_refused_in_one_line(noun: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"has [\d,]+ letters; expected at most 80") as got:
+    with pytest.raises(ConfigurationError, match=r"has [\d,]+ letters, more than 80") as got:
         parse_card("A", "A/sku.yaml", f"class_noun: {noun}".encode())
     assert len(str(got.value)) < 400
     assert parse_card("A", "A/sku.yaml", b"class_noun: " + b"x" * 80).class_noun == "x" * 80
+
+
+@pytest.mark.parametrize("absent", ["", "~", "null", "Null", "NULL"])
+@pytest.mark.parametrize("key", ["name", "names", "class_noun", "category", "collection", "tags"])
+def test_a_key_without_a_value_is_an_absent_key_in_both_formats(key: str, absent: str) -> None:
+    assert parse_card("mug", "mug/sku.yaml", f"{key}: {absent}".encode()) == default_card("mug")
+    assert parse_card("mug", "mug/sku.json", f'{{"{key}": null}}'.encode()) == default_card("mug")
+
+
+def test_an_absent_name_of_a_language_is_no_name_and_a_quoted_null_is_one() -> None:
+    card = parse_card("x", "x/sku.yaml", b"names: {ja: ~, no: Krus, fr: }")
+    assert (card.names, card.name) == ({"no": "Krus"}, "Krus")
+    assert parse_card("x", "x/sku.json", b'{"names": {"ja": null, "no": "Krus"}}') == card
+    assert parse_card("x", "x/sku.yaml", b'name: "null"').name == "null"
+    assert parse_card("x", "x/sku.yaml", b'collection: " "').collection == "default"
+
+
+def test_numbers_and_booleans_in_json_are_the_text_that_yaml_takes_them_for() -> None:
+    text = '{"name": 123, "category": 1.50, "tags": [true, 1e3]}'
+    card = parse_card("x", "x/sku.json", text.encode())
+    assert (card.name, card.category, card.tags) == ("123", "1.50", ("true", "1e3"))
+    assert parse_card("x", "x/sku.yaml", text.encode()) == card
+
+
+@pytest.mark.parametrize(
+    ("written", "noun"),
+    [
+        ("LED lamp 5W", "led lamp 5w"),
+        ("3-seater sofa", "3-seater sofa"),
+        ("salt & pepper shaker", "salt & pepper shaker"),
+        ("men\u2019s T\u2011shirt", "men's t-shirt"),
+        ("1.5 l bottle", "1.5 l bottle"),
+        ("100% wool scarf", "100% wool scarf"),
+        ("\uff2c\uff25\uff24 lamp", "led lamp"),
+        ("12V/24V adapter", "12v/24v adapter"),
+    ],
+)
+def test_a_class_noun_may_hold_digits_capitals_and_the_signs_of_product_names(
+    written: str, noun: str
+) -> None:
+    text = json.dumps({"class_noun": written})
+    assert parse_card("x", "x/sku.json", text.encode()).class_noun == noun
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from(["name", "names", "class_noun", "category", "collection", "tags", "x"])
+_CARDS = st.dictionaries(_KEYS, _VALUES, max_size=4)
+
+
+@pytest.mark.parametrize("key", ["x/sku.yaml", "x/sku.json"])
+@given(
+    data=st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | _CARDS.map(lambda card: yaml.safe_dump(card, allow_unicode=True).encode())
+    | _CARDS.map(lambda card: json.dumps(card).encode())
+)
+@settings(max_examples=60, derandomize=True)
+def test_any_card_is_a_sku_or_one_line_that_names_it(key: str, data: bytes) -> None:
+    problem = key
+    try:
+        card = parse_card("x", key, data)
+        assert card.name
+        assert card.class_noun
+        assert card.collection
+    except ConfigurationError as error:
+        problem = str(error)
+    assert problem.startswith(key)
+    assert "\n" not in problem

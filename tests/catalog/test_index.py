@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from catalog_pipeline.records import (
     SkuStatus,
 )
 from catalog_pipeline.settings import CatalogSettings
+from catalog_pipeline.stores.schemas import decode_index, encode_index
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
@@ -78,6 +80,13 @@ def test_a_new_sku_is_added_with_everything_known_of_it() -> None:
         ),
     )
     assert (report.added, report.changed, report.retired) == (("00123",), (), ())
+
+
+def test_sparse_files_that_claim_more_bytes_than_a_row_holds_do_not_stop_the_index() -> None:
+    vast = found("mug")
+    photos = tuple(replace(photo, size_bytes=2**62) for photo in vast.photos)
+    (row,) = merge([], replace(vast, photos=photos)).rows
+    assert decode_index(encode_index([row]), "index") == [row]
 
 
 def test_merging_the_same_listing_again_changes_nothing() -> None:

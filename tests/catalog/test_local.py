@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
 
 from catalog_pipeline.catalog import local
+from catalog_pipeline.catalog.file_kinds import kind_of, printable
 from catalog_pipeline.catalog.listing import ListingResult
 from catalog_pipeline.catalog.sources import LocalPhotoSource, open_photo_source
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
@@ -42,10 +48,11 @@ def reasons(result: ListingResult) -> dict[str, str]:
     return {file.key: file.reason for file in result.refused}
 
 
-def test_photos_of_any_case_are_listed_in_order_and_the_rest_is_passed_over(root: Path) -> None:
+def test_photos_of_any_case_are_listed_in_order_and_what_is_no_photo_is_passed_over(
+    root: Path,
+) -> None:
     fill(root / "00123", "b.JPG", "a.jpeg", "c.Png", "d.webp", "sku.yaml")
     fill(root / "00123", ".DS_Store", ".e.jpg", "f.jpg.part", "g.jpg~", "h.tmp", "notes.txt")
-    fill(root / "00123" / "originals", "i.jpg")
     fill(root, "catalog.json", ".j.jpg")
     fill(root / ".trash", "k.jpg")
     result = LocalPhotoSource(root).list_skus()
@@ -296,3 +303,213 @@ def test_the_settings_choose_the_folder(settings: Settings, make_photo: MakePhot
     assert isinstance(source, LocalPhotoSource)
     assert source.where == str(settings.catalog_root)
     assert len(source.list_skus().listings) == 1
+
+
+# --- one oddity stops nothing -------------------------------------------------
+
+
+@pytest.fixture
+def odd_dates() -> Iterator[Path]:
+    """A folder on a disk that keeps any date; skipped where there is none."""
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("no tmpfs at /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder, "probe")
+        path.touch()
+        os.utime(path, ns=(0, -219_000_000_000 * 10**9))
+        if path.stat().st_mtime > 0:
+            pytest.skip("/dev/shm does not keep dates before 1970")
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("seconds", [-219_000_000_000, -1, 1_830_000_000_000, 2**62, -(2**62)])
+def test_a_date_that_no_calendar_knows_stops_nothing(odd_dates: Path, seconds: int) -> None:
+    for sku in ("mug", "cup", "vase"):
+        fill(odd_dates / sku, "0.jpg", "1.jpg")
+    for path in (odd_dates / "mug" / "0.jpg", odd_dates / "cup"):
+        os.utime(path, ns=(0, seconds * 10**9))
+    result = LocalPhotoSource(odd_dates).list_skus()
+    assert {x.sku: len(x.photos) for x in result.listings} == {"cup": 2, "mug": 2, "vase": 2}
+    assert result.refused == ()
+    assert all(x.newest_modified_utc <= datetime.now(UTC) for x in result.listings)
+
+
+whole_seconds = st.integers(-(2**63), 2**63 - 1)
+
+
+@bounded(max_examples=60, deadline=None)
+@given(whole_seconds, whole_seconds)
+def test_any_two_dates_of_a_file_make_one_date(modified: int, changed: int) -> None:
+    details = os.stat_result((0, 0, 0, 0, 0, 0, 0, 0, modified, changed))
+    told = local._modified(details)
+    assert told.tzinfo is UTC
+    if 0 <= min(modified, changed) < 4 * 10**9:
+        assert told.timestamp() == min(modified, changed)
+
+
+file_names = st.binary(min_size=1, max_size=60).map(
+    lambda name: name.translate(bytes.maketrans(b"/\0", b"__"))
+)
+
+
+@bounded(max_examples=40, deadline=None)
+@given(st.lists(file_names, max_size=5), st.sampled_from([b"", b".jpg", b".yaml", b".gif"]))
+def test_no_name_of_a_file_or_folder_stops_the_catalog(names: list[bytes], ending: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        fill(root / "good", "0.jpg")
+        fill(root / "mug", "0.jpg")
+        for place, name in enumerate(names):
+            if name not in (b".", b".."):
+                (root / "mug" / os.fsdecode(name + ending)).write_bytes(b"x")
+                (root / os.fsdecode(b"%d" % place + name)).mkdir(exist_ok=True)
+        result = LocalPhotoSource(root).list_skus()
+        found = {x.sku: x for x in result.listings}
+        assert len(found["good"].photos) == 1
+        assert all(f"{f.key}: {f.reason}".isprintable() for f in result.refused)
+        # Every entry is a photo, the card, told, or of a kind that goes without saying.
+        told = {key.removeprefix("mug/") for key in reasons(result) if key.startswith("mug/")}
+        if "mug" in found:
+            told |= {printable(p.key.removeprefix("mug/")) for p in found["mug"].photos}
+            told.add(printable((found["mug"].card_key or "").removeprefix("mug/")))
+        for name in os.listdir(root / "mug"):
+            assert printable(name) in told or kind_of(name, "mug") == "ignored"
+
+
+def test_what_is_not_read_is_told_with_the_folder_it_lies_in(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "1.jfif", "2.JPE", "IMG_3", "x.jpg?width=800", "photos.zip")
+    fill(root / "mug", ".4.jpg", "notes.txt", "0.jpg.json", "Thumbs.db")
+    fill(root / "mug" / "photos", "5.jpg")
+    (root / "mug" / "more").symlink_to(root / "mug" / "photos")
+    result = LocalPhotoSource(root).list_skus()
+    (found,) = result.listings
+    assert [p.key for p in found.photos] == ["mug/0.jpg", "mug/1.jfif", "mug/2.JPE"]
+    assert found.refused == result.refused
+    told = reasons(result)
+    names = {"mug/IMG_3", "mug/x.jpg?width=800", "mug/photos.zip", "mug/photos/", "mug/more/"}
+    assert set(told) == names
+    assert "does not end in .jpg, .png or .webp; rename it" in told["mug/IMG_3"]
+    for key in ("mug/photos/", "mug/more/"):
+        assert "put the photos directly into the SKU's folder" in told[key]
+
+
+def test_folders_of_the_share_itself_are_passed_over(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "._0.jpg")
+    for name in ("@eaDir", "#recycle", "lost+found", "__MACOSX", ".Trashes", "$RECYCLE.BIN"):
+        fill(root / name / "mug", "0.jpg")
+        fill(root / "mug" / name, "0.jpg")
+    fill(root / "mug" / "@eaDir" / "1.jpg", "SYNOPHOTO_THUMB_S.jpg")
+    fill(root / "System Volume Information", "1.jpg")
+    result = LocalPhotoSource(root).list_skus()
+    assert [[p.key for p in x.photos] for x in result.listings] == [["mug/0.jpg"]]
+    assert result.refused == ()
+
+
+def test_a_misnamed_card_is_the_card_only_where_there_is_no_other(root: Path) -> None:
+    fill(root / "mug", "0.jpg", "sku.yaml.txt", "sku (1).yaml")
+    fill(root / "cup", "0.jpg", "sku.yaml", "cup.yaml")
+    result = LocalPhotoSource(root).list_skus()
+    assert [x.card_key for x in result.listings] == ["cup/sku.yaml", "mug/sku (1).yaml"]
+    told = reasons(result)
+    assert "sku.yaml is used" in told["cup/cup.yaml"]
+    assert "looks like the product's card" in told["mug/sku.yaml.txt"]
+
+
+def test_a_card_that_cannot_be_read_holds_its_sku_back(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sku in ("mug", "cup", "vase", "bowl"):
+        fill(root / sku, "0.jpg")
+    fill(tmp_path, "secret.yaml")
+    (root / "mug" / "sku.yaml").mkdir()
+    (root / "cup" / "sku.yml").symlink_to(tmp_path / "secret.yaml")
+    fill(root / "vase", "sku.yaml")
+    true_digest = local._digest
+
+    def digest(path: Path) -> str:
+        if path.name == "sku.yaml":
+            raise PermissionError(13, "Permission denied")
+        return true_digest(path)
+
+    monkeypatch.setattr(local, "_digest", digest)
+    result = LocalPhotoSource(root).list_skus()
+    assert [x.sku for x in result.listings] == ["bowl"]
+    told = reasons(result)
+    assert set(told) == {"mug/sku.yaml", "cup/sku.yml", "vase/sku.yaml"}
+    assert all("stays as it is known until it can be read" in text for text in told.values())
+
+
+def test_a_file_that_cannot_be_looked_at_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(root / "mug", "0.jpg")
+    fill(root / "cup", "0.jpg")
+    (root / "mug" / "1.jpg").symlink_to("0.jpg")
+    true_look = local._stat_inside
+
+    def stale(path: Path, inside: Path) -> os.stat_result:
+        if path.name == "1.jpg":
+            raise OSError(116, "Stale file handle")
+        return true_look(path, inside)
+
+    monkeypatch.setattr(local, "_stat_inside", stale)
+    result = LocalPhotoSource(root).list_skus()
+    assert [x.sku for x in result.listings] == ["cup"]
+    assert "Stale file handle" in reasons(result)["mug/1.jpg"]
+
+
+@pytest.mark.parametrize("still_listed", [True, False])
+def test_a_name_that_the_share_lists_but_does_not_open_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, still_listed: bool
+) -> None:
+    fill(root / "mug", "0.jpg", "1.jpg")
+    for path in (*(root / "mug").iterdir(), root / "mug"):
+        os.utime(path, (1_000_000, 1_000_000))
+    true_scan, true_names = os.scandir, os.listdir
+
+    @contextmanager
+    def scan_then_lose(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with true_scan(path) as entries:
+            found = list(entries)
+        (root / "mug" / "1.jpg").unlink()
+        os.utime(root / "mug", (1_000_000, 1_000_000))
+        yield found
+
+    def names(path: str) -> list[str]:
+        return [*true_names(path), *(["1.jpg"] if still_listed and "mug" in str(path) else [])]
+
+    monkeypatch.setattr(os, "scandir", scan_then_lose)
+    monkeypatch.setattr(os, "listdir", names)
+    result = LocalPhotoSource(root).list_skus()
+    (found,) = result.listings
+    assert [p.key for p in found.photos] == ["mug/0.jpg"]
+    assert set(reasons(result)) == ({"mug/1.jpg"} if still_listed else set())
+    moving = datetime.now(UTC) - found.newest_modified_utc < timedelta(minutes=1)
+    assert moving is not still_listed
+
+
+def test_missing_permissions_stop_one_file_or_one_folder() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        for sku in ("good", "file", "card", "closed", "unlistable", "unopenable"):
+            fill(root / sku, "0.jpg", "1.jpg")
+        fill(root / "card", "sku.yaml")
+        for name in ("file/0.jpg", "card/sku.yaml", "closed"):
+            (root / name).chmod(0)
+        (root / "unlistable").chmod(0o111)
+        (root / "unopenable").chmod(0o444)
+        mine = os.geteuid()
+        if mine == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            result = LocalPhotoSource(root).list_skus()
+        finally:
+            os.seteuid(mine)
+            for sku in ("closed", "unlistable", "unopenable"):
+                (root / sku).chmod(0o755)
+    assert {x.sku: len(x.photos) for x in result.listings} == {"file": 1, "good": 2}
+    assert {key.partition("/")[0] for key in reasons(result)} == {
+        *("file", "card", "closed", "unlistable", "unopenable")
+    }
+    assert all("Permission denied" in text for text in reasons(result).values())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
 
-from catalog_pipeline.catalog.photo_set import load_photo_set
+from catalog_pipeline.catalog.photo_set import list_one, load_photo_set
 from catalog_pipeline.catalog.sources import (
     LocalPhotoSource,
     S3PhotoSource,
@@ -17,6 +23,7 @@ from catalog_pipeline.catalog.sources import (
 )
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
 from catalog_pipeline.settings import CatalogSettings, S3Settings, Settings
+from tests.s3_server import answer_instead
 
 MakePhoto = Callable[..., Path]
 
@@ -91,15 +98,30 @@ def test_names_are_judged_as_in_a_folder(bucket: Bucket, source: S3PhotoSource) 
         ".trash/0.jpg",
         "only-deep/x/0.jpg",
         "marker/",
+        "mug/@eaDir/0.jpg",
+        "mug/._0.jpg",
+        "mug/1.JFIF",
+        "mug/x.jpg?width=800",
+        "@eaDir/mug/0.jpg",
+        "#recycle/0.jpg",
+        "System Volume Information/0.jpg",
     ):
         bucket.put(key, key.encode())
     result = source.list_skus()
     assert {x.sku: [p.key for p in x.photos] for x in result.listings} == {
         "marker": [],
-        "mug": ["mug/0.jpg"],
+        "mug": ["mug/0.jpg", "mug/1.JFIF"],
         "only-deep": [],
     }
-    assert [file.key for file in result.refused] == ["a b", "mug/IMG.HEIC", "stray.jpg", "青いマグ"]
+    assert [file.key for file in result.refused] == [
+        "a b",
+        "mug/IMG.HEIC",
+        "mug/deep/",
+        "mug/x.jpg?width=800",
+        "only-deep/x/",
+        "stray.jpg",
+        "青いマグ",
+    ]
 
 
 def test_a_listing_longer_than_a_page_is_complete(bucket: Bucket, source: S3PhotoSource) -> None:
@@ -217,3 +239,121 @@ def test_the_settings_choose_the_bucket(
     assert isinstance(source, S3PhotoSource)
     assert source.where == f"s3://arch/{s3_settings.prefix}/"
     source.close()
+
+
+# --- one oddity stops nothing -------------------------------------------------
+
+ARCHIVED = (
+    "<Error><Code>InvalidObjectState</Code><Message>The operation is not valid for the object's "
+    "storage class</Message><StorageClass>DEEP_ARCHIVE</StorageClass></Error>"
+)
+COLD_TIER = (
+    "<Error><Code>InvalidObjectState</Code><Message>The operation is not valid for the object's "
+    "access tier</Message><AccessTier>DEEP_ARCHIVE_ACCESS</AccessTier></Error>"
+)
+OWN_KEY = (
+    "<Error><Code>InvalidRequest</Code><Message>The object was stored using a form of Server Side "
+    "Encryption. The correct parameters must be provided</Message></Error>"
+)
+DISABLED_KEY = "<Error><Code>KMS.DisabledException</Code><Message>is disabled</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("xml", "said"),
+    [
+        (ARCHIVED, "is archived in DEEP_ARCHIVE; restore it or remove it"),
+        (COLD_TIER, "is archived in DEEP_ARCHIVE_ACCESS; restore it or remove it"),
+        (OWN_KEY, "cannot be decrypted .*Server Side Encryption.* give the pipeline its key"),
+        (DISABLED_KEY, "cannot be decrypted .*is disabled"),
+    ],
+    ids=["archived", "cold_tier", "own_key", "disabled_key"],
+)
+def test_an_object_that_will_not_be_read_is_refused_and_the_others_count(
+    bucket: Bucket,
+    source: S3PhotoSource,
+    tmp_path: Path,
+    make_photo: MakePhoto,
+    xml: str,
+    said: str,
+) -> None:
+    for n in range(4):
+        make_photo(tmp_path / "mug" / f"{n}.jpg", seed=n)
+    bucket.upload(tmp_path)
+    answer_instead(source._client, "GetObject", xml, 403, to="mug/2.jpg")
+    result = source.list_skus()
+    (found,) = result.listings
+    (refused,) = result.refused
+    assert [p.key for p in found.photos] == ["mug/0.jpg", "mug/1.jpg", "mug/3.jpg"]
+    assert refused.key == "mug/2.jpg"
+    assert re.search(said, refused.reason)
+    for listing in (found, list_one(source, "mug", read=False)):
+        loaded = load_photo_set(source, listing, CatalogSettings())
+        assert loaded.content_hash == found.content_hash
+        assert len(loaded.photos) == 3
+        assert re.search(said, loaded.refused[0].reason)
+
+
+def test_an_archived_card_holds_its_sku_back(bucket: Bucket, source: S3PhotoSource) -> None:
+    for key in ("mug/0.jpg", "mug/sku.yaml", "cup/0.jpg"):
+        bucket.put(key, b"x")
+    answer_instead(source._client, "GetObject", ARCHIVED, 403, to="mug/sku.yaml")
+    result = source.list_skus()
+    assert [x.sku for x in result.listings] == ["cup"]
+    assert [file.key for file in result.refused] == ["mug/sku.yaml"]
+
+
+def prefix_of(source: S3PhotoSource) -> str:
+    return source.where.partition("arch/")[2].rstrip("/")
+
+
+def page(prefix: str, keys: Sequence[str], modified: str = "2026-01-31T00:00:00.000Z") -> str:
+    """A listing as S3 answers it; only the first object has the date ``modified``."""
+    dates = [modified, *["2026-01-31T00:00:00.000Z"] * len(keys)]
+    contents = "".join(
+        f"<Contents><Key>{escape(quote(f'{prefix}/{key}'))}</Key><LastModified>{date}"
+        f'</LastModified><ETag>"e"</ETag><Size>4</Size></Contents>'
+        for key, date in zip(keys, dates, strict=False)
+    )
+    head = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    return f"{head}<EncodingType>url</EncodingType>{contents}</ListBucketResult>"
+
+
+@pytest.mark.parametrize(
+    "modified", ["60000-01-01T00:00:00Z", "-4970-01-19T00:00:00Z", "0001-01-01T00:00:00Z", ""]
+)
+def test_a_date_that_no_calendar_knows_stops_nothing(source: S3PhotoSource, modified: str) -> None:
+    answer_instead(
+        source._client,
+        "ListObjectsV2",
+        page(prefix_of(source), ["mug/0.jpg", "cup/0.jpg"], modified),
+    )
+    result = source.list_skus(read=False)
+    assert [x.sku for x in result.listings] == ["cup", "mug"]
+    assert result.listings[0].newest_modified_utc == datetime(2026, 1, 31, tzinfo=UTC)
+
+
+key_parts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@bounded(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.lists(key_parts, min_size=1, max_size=3).map("/".join), max_size=6))
+def test_no_key_stops_the_catalog(source: S3PhotoSource, keys: list[str]) -> None:
+    listed = ["good/0.jpg", *keys, *(f"mug/{key}" for key in keys), *(f"{k}.jpg" for k in keys)]
+    answer_instead(source._client, "ListObjectsV2", page(prefix_of(source), listed))
+    result = source.list_skus(read=False)
+    assert "good" in {x.sku for x in result.listings}
+    assert all(f"{f.key}: {f.reason}".isprintable() and f.key for f in result.refused)
+    taken = {p.key for x in result.listings for p in x.photos}
+    assert taken <= set(listed)
+
+
+def test_odd_keys_are_read_back_from_a_real_server(bucket: Bucket, source: S3PhotoSource) -> None:
+    keys = ["a b+c%41&=?.jpg", "né.jpg", "日本.jpg", "x\ny.jpg", "<&>\"'.jpg", "#.jpg", " .jpg"]
+    for key in keys:
+        bucket.put(f"mug/{key}", key.encode())
+    (found,) = source.list_skus().listings
+    assert sorted(p.key for p in found.photos) == sorted(f"mug/{key}" for key in keys)
+    for key in keys:
+        assert source.read(f"mug/{key}") == key.encode()

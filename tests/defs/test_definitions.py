@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ from dagster._core.instance.config import dagster_instance_config
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs import partitions
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.settings import check_dagster_home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -206,8 +208,14 @@ def test_a_wrong_time_zone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(partitions.TIMEZONE_ENV, "Asia/Tokio")
     with pytest.raises(ConfigurationError, match="Asia/Tokio"):
         partitions.schedule_timezone()
+    for wrong in ("Asia", "../x", "x" * 5000):
+        monkeypatch.setenv(partitions.TIMEZONE_ENV, wrong)
+        with pytest.raises(ConfigurationError, match="is not a time zone"):
+            partitions.schedule_timezone()
     monkeypatch.setenv(partitions.TIMEZONE_ENV, "Asia/Tokyo")
     assert partitions.schedule_timezone() == "Asia/Tokyo"
+    monkeypatch.setenv(partitions.TIMEZONE_ENV, " ")
+    assert partitions.schedule_timezone() == "UTC"
 
 
 def test_a_wrong_first_day_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +223,31 @@ def test_a_wrong_first_day_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(partitions.FIRST_DAY_ENV, "yesterday")
     with pytest.raises(ConfigurationError, match="yesterday"):
         partitions.first_day()
+    for wrong in ("0001-01-03", "9999-12-31", "2999-01-01", "1.3.2026"):
+        monkeypatch.setenv(partitions.FIRST_DAY_ENV, wrong)
+        with pytest.raises(ConfigurationError, match=partitions.FIRST_DAY_ENV):
+            partitions.first_day()
+    monkeypatch.setenv(partitions.FIRST_DAY_ENV, "20260301")
+    assert partitions.first_day() == date(2026, 3, 1)
+    monkeypatch.setenv(partitions.FIRST_DAY_ENV, " ")
+    assert partitions.first_day() == partitions.DEFAULT_FIRST_DAY
+
+
+def test_a_dagster_home_that_is_not_refused_keeps_its_databases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "env=prod [a]*#50% it's"
+    home.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    check_dagster_home()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions("sku", ["mug"])
+        assert instance.get_runs() == []
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_dynamic_partitions("sku") == ["mug"]
+    assert list(tmp_path.iterdir()) == [home]
+    assert list(home.rglob("*.db"))
 
 
 def test_the_postgres_profile_differs_in_its_storage_alone(tmp_path: Path) -> None:

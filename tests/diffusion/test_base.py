@@ -37,6 +37,14 @@ def test_hash_follows_content_not_place(tiny_model_folder, tmp_path):
     assert hash_model_folder(copy) != hash_model_folder(tiny_model_folder)
 
 
+def test_what_a_file_manager_leaves_in_the_folder_is_no_part_of_the_model(tiny_model_folder, copy):
+    for name in ("unet/._config.json", "unet/.DS_Store", "vae/.cache/x.json"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"\x00\x05\x16\x07")
+    resolve_base_model(BaseModelSettings(base_model=str(copy)))
+    assert hash_model_folder(copy) == hash_model_folder(tiny_model_folder)
+
+
 def refusal(path: Path) -> str:
     """What the door says to ``path``: one line, before any weight is read."""
     with pytest.raises(BaseModelError) as caught:

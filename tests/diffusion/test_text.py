@@ -5,7 +5,11 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from catalog_pipeline.catalog.card import ProductCard
 from catalog_pipeline.diffusion.prompts import open_prompt_tokenizer
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import PromptError
@@ -85,3 +89,21 @@ def test_unknown_placeholder_and_second_conditioner_are_refused(engine):
         engine.text.input_ids(["a <NONE:0> mug"])
     with pytest.raises(ValueError, match="already"):
         engine.base.text_conditioner()
+
+
+def test_every_noun_that_a_card_takes_is_found_among_its_neighbours(engine):
+    signs = st.text("abcdez0159'&+%./-  ", min_size=1, max_size=14)
+
+    @given(signs | st.sampled_from(["led lamp 5w", "3-seater sofa", "salt & pepper shaker"]))
+    @settings(max_examples=60, derandomize=True)
+    def check(noun):
+        try:
+            noun = ProductCard(class_noun=noun).class_noun
+        except ValidationError:
+            assume(False)
+        assume(noun)
+        prompt = f"a mug, a {noun}, a cap and a {noun} on green grass"
+        assume(engine.text.prompts.fits([prompt]))
+        assert engine.text.positions(prompt, noun)
+
+    check()

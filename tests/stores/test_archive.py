@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.keys import MANIFEST_PREFIX, days_of
 from catalog_pipeline.stores.objects import ObjectStore
 from tests.builders import NIGHT
 from tests.stores.store_processes import Worker
@@ -233,3 +234,10 @@ def test_a_night_killed_anywhere_is_finished_by_a_rerun(
     assert archive.verify_day(NIGHT) == []
     assert archive.staged(NIGHT) == []
     assert len(archive.versions(NIGHT)) == 1
+
+
+@pytest.mark.parametrize("name", ["20260301", "2026-W09-7", "2026-3-1", "latest"])
+def test_a_folder_beside_the_nights_that_no_night_wrote_is_named(name: str) -> None:
+    assert days_of(["manifest/dt=2026-03-01/part-0.parquet"], MANIFEST_PREFIX) == [date(2026, 3, 1)]
+    with pytest.raises(StoreError, match=f"a folder dt={name} lies beside the nights"):
+        days_of([f"manifest/dt={name}/part-0.parquet"], MANIFEST_PREFIX)

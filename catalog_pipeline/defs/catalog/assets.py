@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INDEX_KEY = dg.AssetKey(["catalog", "index"])
 PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
+_REFUSED_ROWS_AT_MOST = 1000
 
 
 @dg.asset(key=INDEX_KEY, group_name="catalog", kinds={"parquet"})
@@ -62,7 +63,10 @@ def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
         metadata["changes"] = table(changes, {"sku": "string", "change": "string"})
     if report.refused:
         metadata["refused"] = table(
-            [{"file": item.key, "reason": item.reason} for item in report.refused],
+            [
+                {"file": item.key, "reason": item.reason}
+                for item in report.refused[:_REFUSED_ROWS_AT_MOST]
+            ],
             {"file": "string", "reason": "string"},
         )
     return metadata

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 from dagster import AssetRecordsFilter, DagsterRunStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from pydantic import Field
 
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
@@ -14,8 +15,8 @@ FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus
 class PurgeConfig(dg.Config):
     """How long a run is kept."""
 
-    keep_days: int = 30
-    max_runs: int = 500
+    keep_days: int = Field(30, ge=0, le=36_500)
+    max_runs: int = Field(500, ge=0)
 
 
 @dg.op

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from catalog_pipeline.catalog.file_kinds import printable
 from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
 from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
 from catalog_pipeline.catalog.photo_set import load_card
@@ -47,7 +48,7 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
     """
     moment = now or datetime.now(UTC)
     source = home.photo_source
-    known = _read_digests(home.objects)
+    known = read_digests(home.objects)
     listing = date_by_first_seen(home.objects, source.list_skus(known), moment)
     merge = _Merge(source, listing, now=moment, settings=home.settings.catalog)
     rows = home.index.read()
@@ -108,7 +109,8 @@ class _Merge:
         except ConfigurationError as error:
             self._cards[found.sku] = str(error)
         except CatalogError as error:
-            self._unreadable[found.sku] = RefusedFile(found.card_key or found.sku, str(error))
+            key = printable(found.card_key or found.sku)
+            self._unreadable[found.sku] = RefusedFile(key, str(error))
 
     def _readable_listing(self) -> ListingResult:
         """The listing without the SKUs whose card could not be read: these stay as known."""
@@ -121,7 +123,12 @@ class _Merge:
         )
 
 
-def _read_digests(objects: ObjectStore) -> KnownDigests:
+def read_digests(objects: ObjectStore) -> KnownDigests:
+    """The digests that the last refresh has taken.
+
+    Raises:
+        IntegrityError: the object is not what a refresh writes.
+    """
     try:
         data = objects.read(DIGESTS_KEY).data
     except ObjectNotFoundError:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from catalog_pipeline.catalog.index import is_settled
+from catalog_pipeline.catalog.listing import KnownDigests
 from catalog_pipeline.catalog.photo_set import list_one, load_photo_set
 from catalog_pipeline.errors import CatalogPipelineError, PhotoSetError
 from catalog_pipeline.records import PhotoSet
+from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
 
 
@@ -30,15 +32,19 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
     """
     source, catalog = home.photo_source, home.settings.catalog
     listing = list_one(source, sku, read=False)
+
+    def known() -> KnownDigests:
+        return read_digests(home.objects)
+
     if is_settled(listing, now=now or datetime.now(UTC), settings=catalog):
-        return load_photo_set(source, listing, catalog)
+        return load_photo_set(source, listing, catalog, known)
     moving = PhotoSetError(
         f"{sku} is still being uploaded: something in its folder changed at "
         f"{listing.newest_modified_utc:%Y-%m-%d %H:%M:%S} UTC; try again once it has been still "
         f"for {catalog.settle_seconds:g} s (settle_seconds)"
     )
     try:
-        photo_set = load_photo_set(source, listing, catalog)
+        photo_set = load_photo_set(source, listing, catalog, known)
     except CatalogPipelineError as error:
         raise moving from error
     # A set that was touched is fine as long as the index knows this very content.

@@ -99,7 +99,9 @@ def _add_manifests(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
         # A view cannot hold a prepared parameter, so the path is quoted by hand.
         glob = home.archive.manifest_glob().replace("'", "''")
         connection.execute(
-            f"create view manifest as select * from read_parquet('{glob}', union_by_name=true)"
+            f"create view manifest as select * from read_parquet('{glob}', union_by_name=true, "
+            # A folder above the home such as env=prod is no column.
+            "hive_partitioning=false)"
         )
         return
     # Manifests of schema 1 lack two columns, which are null then.

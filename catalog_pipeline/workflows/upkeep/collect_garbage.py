@@ -19,6 +19,8 @@ from catalog_pipeline.stores.garbage import (
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import PLANS_PREFIX, decode_plan
 
+LARGEST_GRACE_HOURS = 876_000
+
 GRACE_HOURS = 72.0
 LEASE_WAIT_SECONDS = 5.0
 
@@ -62,11 +64,13 @@ def collect_garbage(
         now: the time that ages count from, with a zone; default the present.
 
     Raises:
-        ConfigurationError: a negative ``grace_hours``.
+        ConfigurationError: ``grace_hours`` is negative, not finite or over a century.
         StoreError: the home cannot be listed.
     """
-    if grace_hours < 0:
-        raise ConfigurationError(f"grace_hours is {grace_hours:g}; expected 0 or more hours")
+    if not 0 <= grace_hours <= LARGEST_GRACE_HOURS:
+        raise ConfigurationError(
+            f"grace_hours is {grace_hours:g}; expected 0 to {LARGEST_GRACE_HOURS:,} hours"
+        )
     before = (now or datetime.now(UTC)) - timedelta(hours=grace_hours)
     run = _CleanUp(home, before, dry_run, [], [])
     run.collections(home.settings.archive.keep_versions)

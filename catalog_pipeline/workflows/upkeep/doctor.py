@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from catalog_pipeline.catalog.file_kinds import is_passed_over
 from catalog_pipeline.errors import CatalogPipelineError
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.settings import Settings, check_dagster_home, passed_over
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.prompt_lengths import check_scenes
 from catalog_pipeline.workflows.models import prompt_tokenizer
@@ -23,6 +24,8 @@ __all__ = ["CheckResult", "run_doctor"]
 
 LEAST_FREE_BYTES = 200_000_000
 COMFORTABLE_FREE_BYTES = 2_000_000_000
+
+_OTHER_HOME = "pass another --home DIR, or correct archive.yaml"
 
 
 def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
@@ -39,17 +42,18 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
         *guarded("base model", _base_model, settings),
         *guarded("catalog", _catalog_root, settings),
         *guarded("disk", _free_disk, settings),
+        *guarded("dagster", _dagster_home, settings),
     ]
     try:
         _ = home.objects
     except CatalogPipelineError as error:
-        return [*results, CheckResult("error", f"home: {error}", "correct archive.yaml")]
+        return [*results, CheckResult("error", f"home: {error}", _OTHER_HOME)]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
     return repairs + results + check_home(home)
 
 
 def _config_dir(settings: Settings) -> Iterator[CheckResult]:
-    files = sorted(path.name for path in settings.config_dir.glob("*.yaml"))
+    files = sorted(path.name for path in settings.config_dir.glob("[!.]*.yaml"))
     if files:
         yield CheckResult("ok", f"settings: {', '.join(files)} in {settings.config_dir}", "")
     else:
@@ -57,6 +61,12 @@ def _config_dir(settings: Settings) -> Iterator[CheckResult]:
             "warning",
             f"settings: no *.yaml in {settings.config_dir}; every default applies",
             "copy assets_config/ there, or pass --config DIR",
+        )
+    for name in passed_over(settings.config_dir):
+        yield CheckResult(
+            "warning",
+            f"settings: {name!r} in {settings.config_dir} is not read",
+            "move it away; if it is the newer one, let it take the place of the file it copies",
         )
 
 
@@ -91,8 +101,13 @@ def _catalog_root(settings: Settings) -> Iterator[CheckResult]:
             "create it with one folder per product, or correct catalogs.yaml: root",
         )
         return
-    count = sum(1 for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    count = sum(1 for path in root.iterdir() if path.is_dir() and not is_passed_over(path.name))
     yield CheckResult("ok", f"catalog: {count} product folders in {root}", "")
+
+
+def _dagster_home(_: Settings) -> Iterator[CheckResult]:
+    check_dagster_home()
+    yield from ()
 
 
 def _free_disk(settings: Settings) -> Iterator[CheckResult]:

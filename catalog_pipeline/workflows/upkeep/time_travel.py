@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+from catalog_pipeline.dates import is_day, parse_day
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ManifestState
@@ -31,7 +32,8 @@ def read_manifest(home: Home, day: date, as_of: str | None = None) -> ManifestVi
         home: whose archive.
         day: the night.
         as_of: the beginning of a version's hash, or a time such as ``2026-03-01T12:00``
-            (UTC unless it has a zone); a date alone means the end of that day.
+            (UTC unless it has a zone); a date alone means the end of that day. Eight
+            digits that are a date, such as ``20260301``, are one.
 
     Raises:
         ConfigurationError: ``as_of`` is neither a version nor a time.
@@ -46,17 +48,17 @@ def read_manifest(home: Home, day: date, as_of: str | None = None) -> ManifestVi
 
 def parse_as_of(text: str) -> str | datetime:
     """A version's beginning as it is, or an aware time; see :func:`read_manifest`."""
-    if _VERSION.fullmatch(text):
+    if _VERSION.fullmatch(text) and not is_day(text):
         return text
+    day, _, clock = re.sub(r"[Tt ]", "T", text.strip(), count=1).partition("T")
     try:
-        if len(text) == len("2026-03-01"):
-            end = datetime.combine(date.fromisoformat(text), time.max)
-            return end.replace(tzinfo=UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        at = time.fromisoformat(clock) if clock else time.max
+        moment = datetime.combine(parse_day(day), at)
+    except (ValueError, ConfigurationError) as error:
         raise ConfigurationError(
-            f"{text!r} is neither a version nor a time; expected the first digits of a version "
-            "that `catalog-pipeline manifest --versions` lists, or a time such as 2026-03-01T12:00"
+            f"{text[:80]!r} is neither a version nor a time ({error}); expected the first digits "
+            "of a version that `catalog-pipeline manifest --versions` lists, or a time such as "
+            "2026-03-01T12:00"
         ) from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     # A time is shown to the second: what was published within it counts.

@@ -13,13 +13,22 @@ import pytest
 
 from catalog_pipeline.catalog import local
 from catalog_pipeline.catalog.index import mark_learned
-from catalog_pipeline.errors import CatalogError, EmptyListingError, IntegrityError
+from catalog_pipeline.catalog.s3 import S3PhotoSource
+from catalog_pipeline.cli.report import index_lines
+from catalog_pipeline.errors import (
+    CatalogError,
+    ConfigurationError,
+    EmptyListingError,
+    IntegrityError,
+)
 from catalog_pipeline.records import IndexReport, IndexRow, SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.workflows.catalog.refresh_index import DIGESTS_KEY, refresh_index
+from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from tests.s3_server import answer_instead
 
 MakePhoto = Callable[..., Path]
 MakeSettings = Callable[..., Settings]
@@ -305,3 +314,96 @@ def test_silent_progress_is_a_progress_sink() -> None:
     sink.advance("learn", note="mug")
     sink.finish("learn")
     assert vars(sink) == {}
+
+
+# --- what is passed over is said, and stops nothing ---------------------------
+
+
+def test_a_product_whose_photos_are_passed_over_fails_and_names_each(
+    settings: Settings, add_sku: Callable[..., Path], make_photo: MakePhoto
+) -> None:
+    add_sku("good")
+    folder = add_sku("mug", photos=0)
+    make_photo(folder / "photos" / "0.jpg")
+    for n in range(3):
+        (make_photo(folder / f"{n}.jpg", seed=n)).rename(folder / f"{n}.jpg?width=800")
+    age(folder)
+    report = refresh_index(open_home(settings))
+    row = by_sku(report)["mug"]
+    assert row.status is SkuStatus.FAILED
+    assert "mug: 0 usable photos of 0 listed" in row.reason
+    assert "'mug/photos/' is a folder" in row.reason
+    assert "'mug/0.jpg?width=800' is not read: its name does not end in .jpg" in row.reason
+    assert by_sku(report)["good"].status is SkuStatus.NEW
+    printed = "\n".join(index_lines(report))
+    assert f"failed {row.reason}" in printed
+    assert "refused mug/photos/: is a folder" in printed
+
+
+@pytest.mark.parametrize("name", ["sku.yaml.txt", "sku (1).yaml", "mug.yaml"])
+def test_a_product_is_not_learned_under_a_general_noun_because_its_card_is_misnamed(
+    settings: Settings, add_sku: Callable[..., Path], name: str
+) -> None:
+    folder = add_sku("mug", card="class_noun: mug")
+    (folder / "sku.yaml").rename(folder / name)
+    age(folder)
+    (row,) = refresh_index(open_home(settings)).rows
+    assert row.status is SkuStatus.FAILED
+    assert f"'mug/{name}' looks like the product's card, but a card is called" in row.reason
+    with pytest.raises(ConfigurationError, match="looks like the product's card"):
+        validate_photo_set(open_home(settings), "mug")
+    (folder / name).rename(folder / "sku.yaml")
+    age(folder)
+    (row,) = refresh_index(open_home(settings)).rows
+    assert (row.status, row.class_noun, row.reason) == (SkuStatus.NEW, "mug", "")
+    (folder / "sku.yaml").unlink()  # it was no card: without one the product is general
+    age(folder)
+    (row,) = refresh_index(open_home(settings)).rows
+    assert (row.status, row.class_noun) == (SkuStatus.NEW, "product")
+
+
+def test_one_folder_of_every_oddity_stops_no_other(
+    settings: Settings, add_sku: Callable[..., Path]
+) -> None:
+    add_sku("good")
+    folder = add_sku("odd")
+    for n in range(3):
+        with (folder / f"huge {n}.jpg").open("wb") as file:
+            file.truncate(2**43)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    (folder / "line\nbreak.jpg").write_bytes(b"x")
+    (folder / ("x" * 251 + ".jpg")).write_bytes(b"x")
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    for path in folder.glob("[0-9].jpg"):
+        os.utime(path, ns=(0, -(2**31) * 10**9))
+    report = refresh_index(open_home(settings), now=datetime.now(UTC) + timedelta(hours=1))
+    assert {row.sku: row.status.value for row in report.rows} == {"good": "new", "odd": "new"}
+    assert stored(settings) == list(report.rows)
+    assert all(line.isprintable() for line in index_lines(report))
+
+
+def test_a_photo_archived_after_it_was_learned_changes_nothing(
+    make_settings: MakeSettings, s3_settings: S3Settings, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    home = open_home(make_settings(catalog={"s3": s3_settings.model_dump(), "settle_seconds": 0}))
+    source = home.photo_source
+    assert isinstance(source, S3PhotoSource)
+    for n in range(4):
+        path = make_photo(tmp_path / f"{n}.jpg", seed=n)
+        source._client.put_object(
+            Bucket=s3_settings.bucket,
+            Key=f"{s3_settings.prefix}/mug/{n}.jpg",
+            Body=path.read_bytes(),
+        )
+    first = refresh_index(home, now=datetime.now(UTC) + timedelta(minutes=1))
+    archived = "<Error><Code>InvalidObjectState</Code><StorageClass>GLACIER</StorageClass></Error>"
+    answer_instead(source._client, "GetObject", archived, 403, to="mug/0.jpg")
+    second = refresh_index(home, now=datetime.now(UTC) + timedelta(minutes=1))
+    assert second.rows == first.rows
+    assert second.refused == ()
+    learned_again = validate_photo_set(home, "mug", now=datetime.now(UTC) + timedelta(minutes=1))
+    assert learned_again.content_hash == first.rows[0].content_hash
+    assert len(learned_again.photos) == 3
+    assert "is archived in GLACIER; restore it" in learned_again.refused[0].reason
+    source.close()

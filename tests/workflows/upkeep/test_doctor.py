@@ -95,6 +95,20 @@ def test_an_empty_home_is_fine(settings: Settings) -> None:
     ]
 
 
+def test_a_settings_file_that_is_passed_over_and_a_dagster_home_like_a_url_are_named(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("learning.yaml~", "learning.yaml.bak", "._learning.yaml"):
+        (home.settings.config_dir / name).write_text("steps: 1")
+    monkeypatch.setenv("DAGSTER_HOME", "/srv/who?")
+    said = [f"{result.level} {result.what}" for result in run_doctor(home)]
+    folder = home.settings.config_dir
+    assert f"ok settings: learning.yaml in {folder}" in said
+    assert f"warning settings: 'learning.yaml~' in {folder} is not read" in said
+    assert f"warning settings: 'learning.yaml.bak' in {folder} is not read" in said
+    assert any(line.startswith("error dagster: DAGSTER_HOME='/srv/who?'") for line in said)
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [

@@ -142,7 +142,11 @@ def test_the_command_lists_removes_and_counts(studio: Studio) -> None:
     assert "removed 5 objects" in done.stdout
     assert "1 image, 1 part" in done.stdout
     assert run(app, ["gc", "--grace-hours", "-1", *options]).exit_code == 2
-    with pytest.raises(ConfigurationError, match="0 or more hours"):
+    for endless in ("nan", "inf", "1e300"):
+        refused = run(app, ["gc", "--grace-hours", endless, *options])
+        assert refused.exit_code in (1, 2), refused.output
+        assert isinstance(refused.exception, SystemExit)
+    with pytest.raises(ConfigurationError, match="expected 0 to 876,000 hours"):
         collect_garbage(studio.home, grace_hours=-1)
 
 

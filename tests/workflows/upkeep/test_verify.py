@@ -167,8 +167,14 @@ def test_what_an_as_of_may_be() -> None:
     tokyo = parse_as_of("2026-03-01T12:00:00.5+09:00")
     assert isinstance(tokyo, datetime)
     assert tokyo.astimezone(UTC) == datetime(2026, 3, 1, 3, 0, 0, 500000, UTC)
-    with pytest.raises(ConfigurationError, match="neither a version nor a time"):
-        parse_as_of("yesterday")
+    assert parse_as_of("20260301") == parse_as_of("2026-03-01")
+    assert parse_as_of("2026-03-01 12:00Z") == parse_as_of("20260301T1200")
+    assert parse_as_of("20261399") == "20261399"  # no day, so the beginning of a version
+    for wrong in ("yesterday", "2026-3-1", "2026-03-01T25:00", "9999-12-31T23:59", "0001-01-01"):
+        with pytest.raises(ConfigurationError, match="neither a version nor a time"):
+            parse_as_of(wrong)
+    with pytest.raises(ConfigurationError, match="did you mean 2026-11-28"):
+        parse_as_of("28.11.2026")
 
 
 def test_a_state_is_written_as_the_very_file_it_was(studio: Studio, tmp_path: Path) -> None:
