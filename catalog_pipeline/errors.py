@@ -11,6 +11,7 @@
     │   └── PhotoSetError         too few usable photos, or a set still moving
     ├── LearningError             a concept could not be learned
     │   └── QualityGateError      the candidate was learned, but is not good enough
+    ├── PromptError               a prompt that the base's text encoder cannot read whole
     ├── GenerationError           a plan or a render job is wrong
     └── StoreError                an object, version or manifest cannot be read or written
         ├── ObjectNotFoundError   no such key
@@ -73,6 +74,10 @@ class QualityGateError(LearningError):
         super().__init__(message)
         self.picture_png = picture_png
         self.figures = dict(figures or {})
+
+
+class PromptError(CatalogPipelineError):
+    """A prompt is longer than the base's text encoder reads, or names an unknown token."""
 
 
 class GenerationError(CatalogPipelineError):

@@ -64,6 +64,22 @@ Seed = Annotated[int, Field(ge=-LARGEST_SEED, le=LARGEST_SEED)]
 NotBlank = Annotated[str, AfterValidator(_not_blank)]
 
 
+def _plain_prompt(text: str) -> str:
+    if found := re.search(r"<[^<>\s]*:\d+>", text):
+        raise ValueError(f"holds {found[0]!r}, which is how prompts name a product; write words")
+    return text
+
+
+def _without_braces(text: str) -> str:
+    if set(text) & set("{}"):
+        raise ValueError("holds { or }, which stand for the product in training prompts; use words")
+    return text
+
+
+PromptText = Annotated[str, AfterValidator(_plain_prompt)]
+"""A piece of a prompt; how long it may be depends on the base, and is asked when it is used."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -177,7 +193,7 @@ class LearningSettings(_Strict):
     adapter: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()
     early_stop: EarlyStopSettings = EarlyStopSettings()
-    scenes: tuple[str, ...] = Field(
+    scenes: tuple[Annotated[PromptText, AfterValidator(_without_braces)], ...] = Field(
         (
             "on a white background",
             "on a gray background",
@@ -287,9 +303,9 @@ class SceneTemplate(_Strict):
     """A scene: ``text`` is everything after the products (``"on a sandy beach"``)."""
 
     name: Name
-    text: str
+    text: PromptText
     weight: float = Field(1.0, gt=0)
-    negative_prompt: str | None = Field(
+    negative_prompt: PromptText | None = Field(
         None, description="instead of the night's negative_prompt; null = the night's"
     )
 
@@ -457,7 +473,7 @@ class GenerationSettings(_Strict):
         0.5, ge=0, le=1, description="width that each further product adds, a share of `width`"
     )
     batch_size: int = Field(8, ge=1)
-    negative_prompt: str = ""
+    negative_prompt: PromptText = ""
     attention: AttentionSettings = AttentionSettings()
     quality: QualitySettings = QualitySettings()
 

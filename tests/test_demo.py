@@ -92,6 +92,18 @@ def test_an_earlier_demo_is_removed_unless_it_is_to_be_kept(tmp_path: Path) -> N
     assert not (home / "left-over").exists()
 
 
+def test_a_home_that_no_folder_can_be_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for home in ("file", "file/demo"):
+        assert main(["--home", str(tmp_path / home)]) == 1
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1
+        assert told[0].startswith("error: ")
+    assert (tmp_path / "file").read_text("utf-8") == "mine"
+
+
 def test_the_demo_runs_the_shipped_settings_but_for_what_it_says(tmp_path: Path) -> None:
     settings = prepare_home(tmp_path / "demo", keep=False).settings
     shipped = load_settings(Path(__file__).resolve().parents[1] / "assets_config")

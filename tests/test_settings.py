@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -181,6 +182,23 @@ def test_every_key_of_the_shipped_files_is_told_in_them(name: str) -> None:
         assert places, f"{name}.yaml does not mention {key}"
         above = lines[max(0, places[0] - 3) : places[0] + 1]
         assert any("#" in line for line in above), f"{name}.yaml: {key} has no comment"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("learning", {"scenes": ["in a {concept} shop"]}, "holds { or }"),
+        ("learning", {"scenes": ["beside <mug:0>"]}, "holds '<mug:0>'"),
+        ("generation", {"scenes": [{"name": "x", "text": "with <mug:1>"}]}, "holds '<mug:1>'"),
+        ("generation", {"negative_prompt": "<a.b:12> "}, "holds '<a.b:12>'"),
+    ],
+)
+def test_a_scene_cannot_say_what_only_a_product_says(
+    config: Path, name: str, content: dict[str, object], reason: str
+) -> None:
+    (config / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=re.escape(reason)):
+        load_settings(config)
 
 
 @pytest.mark.parametrize("name", ROOM_FILES)

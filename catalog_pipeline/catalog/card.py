@@ -26,6 +26,8 @@ CARD_NAMES = ("sku.yaml", "sku.yml", "sku.json")
 
 DEFAULT_CLASS_NOUN = "product"
 MAX_CARD_BYTES = 64 * 1024
+MAX_NOUN_CHARS = 80
+"""Above it no base reads a prompt whole; how many word pieces a noun has is asked when learning."""
 
 DEFAULT_COLLECTION = "default"
 MAX_NOUN_WORDS = 5
@@ -61,6 +63,8 @@ def _class_noun(value: str) -> str:
 
 
 def _noun_problem(noun: str) -> str:
+    if len(noun) > MAX_NOUN_CHARS:
+        return f"has {len(noun):,} letters, more than {MAX_NOUN_CHARS}"
     stranger = _NOT_IN_A_NOUN.search(noun)
     if stranger:
         letter = stranger[0]

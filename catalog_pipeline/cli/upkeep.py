@@ -35,7 +35,8 @@ def manifest(
         bool, typer.Option("--versions", help="List the states that the night has had.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the state as Parquet.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the state as Parquet; - is stdout."),
     ] = None,
     files: Annotated[
         bool,
@@ -53,12 +54,20 @@ def manifest(
     TIME is UTC unless it has a zone, such as 2026-03-01T12:00; a date alone means the
     end of that day.
     """
-    from catalog_pipeline.workflows.upkeep.time_travel import read_manifest, write_parquet
+    from catalog_pipeline.workflows.upkeep.destinations import (
+        check_destination,
+        is_stream,
+        write_file,
+    )
+    from catalog_pipeline.workflows.upkeep.time_travel import read_manifest
 
     opened = chosen_home(config, home)
     if files:
         typer.echo("\n".join(opened.archive.snapshot([day] if day else None)))
         return
+    if out is not None:
+        out = Path("/dev/stdout") if out == Path("-") else out
+        check_destination(opened.settings, out)
     night = published_night(opened, day)
     if versions:
         typer.echo("\n".join(report.state_lines(night, opened.archive.history(night))))
@@ -67,8 +76,9 @@ def manifest(
     if out is None:
         typer.echo("\n".join(report.manifest_lines(view)))
         return
-    write_parquet(view, out)
-    typer.echo(f"{out}: {len(view.rows)} rows of {view.day}, version {view.state.version}")
+    write_file(out, view.parquet)
+    line = f"{out}: {len(view.rows)} rows of {view.day}, version {view.state.version}"
+    typer.echo(line, err=is_stream(out))
 
 
 @app.command()

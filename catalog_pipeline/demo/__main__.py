@@ -27,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CatalogPipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; `make demo` starts afresh, `make demo KEEP=1` goes on", file=sys.stderr)
         return 130

@@ -34,6 +34,10 @@ def prepare_home(home: Path, *, keep: bool) -> Home:
     Raises:
         ConfigurationError: the folder holds something that no demo has left there.
     """
+    if home.exists() and not home.is_dir():
+        raise ConfigurationError(
+            f"{home} is a file; expected a folder; choose another with --home DIR"
+        )
     if home.exists() and any(home.iterdir()):
         if not (home / _MARK).exists():
             raise ConfigurationError(
@@ -41,7 +45,9 @@ def prepare_home(home: Path, *, keep: bool) -> Home:
                 "choose another with --home DIR (make demo DEMO=DIR)"
             )
         if not keep:
-            shutil.rmtree(home)
+            for entry in home.iterdir():  # the folder itself may be a mount point
+                real = entry.is_dir() and not entry.is_symlink()
+                shutil.rmtree(entry) if real else entry.unlink()
     config, dagster_home = home / "config", home / "dagster_home"
     for folder in (config, dagster_home):
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ pipelines are written by the family.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -111,3 +112,12 @@ def inversion_token(sku: str) -> str:
     CLIP's tokenizers normalise it.
     """
     return f"<{sku.lower()}>"
+
+
+def adapter_name(text: str) -> str:
+    """``text`` as the name of a LoRA: peft makes a module of it, whose name holds no dot.
+
+    Two texts never share one: a text that is changed gets a piece of its hash.
+    """
+    clean = text.replace(".", "_")
+    return text if clean == text else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AddedToken
 
-_PLACEHOLDER = re.compile(r"(<[A-Za-z0-9][A-Za-z0-9._-]*:\d+>)")
+from catalog_pipeline.diffusion.prompts import PromptTokenizer, shorten_prompt
+from catalog_pipeline.errors import PromptError
 
 
 def placeholder_tokens(sku: str, count: int) -> tuple[str, ...]:
@@ -85,6 +85,9 @@ class TextConditioner:
 
     def __init__(self, tokenizer: Any, *text_encoders: Any) -> None:
         self.tokenizer = tokenizer
+        self.prompts = PromptTokenizer(
+            tokenizer, *(e.config.max_position_embeddings for e in text_encoders)
+        )
         self._text_encoders = text_encoders
         self._tables: list[PlaceholderEmbedding] = []
         start = 0
@@ -106,7 +109,7 @@ class TextConditioner:
     @property
     def length(self) -> int:
         """Tokens of every encoded prompt, padding counted."""
-        return int(self.tokenizer.model_max_length)
+        return self.prompts.length
 
     def initial_vector(self, words: str) -> Tensor:
         """Mean base embedding of ``words``, ``(width,)``: where a new token starts."""
@@ -126,19 +129,35 @@ class TextConditioner:
             self.table.add(token, vector.to(self.table.base.weight.device))
 
     def input_ids(self, prompts: Sequence[str]) -> Tensor:
-        """``(batch, max_length)`` ids: start, words and placeholders, padding as the base pads."""
-        tokenizer, length = self.tokenizer, self.length
+        """``(batch, max_length)`` ids: start, words and placeholders, padding as the base pads.
+
+        Raises:
+            PromptError: a prompt that would be cut, or that names an unknown placeholder.
+        """
+        tokenizer = self.tokenizer
         rows = []
         for prompt in prompts:
-            ids: list[int] = []
-            for piece in _PLACEHOLDER.split(prompt):
-                if _PLACEHOLDER.fullmatch(piece):
-                    ids.append(self.table.id_of(piece))
-                elif piece.strip():
-                    ids.extend(tokenizer(piece.strip(), add_special_tokens=False).input_ids)
-            ids = [tokenizer.bos_token_id, *ids[: length - 2], tokenizer.eos_token_id]
-            rows.append(ids + [tokenizer.pad_token_id] * (length - len(ids)))
+            ids = [self._id_of(token, prompt) for token in self.prompts.tokens(prompt)]
+            ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+            if len(ids) > self.length:
+                raise PromptError(
+                    f"the prompt {shorten_prompt(prompt)} has {len(ids)} tokens, and the base's "
+                    f"text encoder reads {self.length}; shorten what it is made of: class_noun in "
+                    "the product's card, the scene's text, or negative_prompt"
+                )
+            rows.append(ids + [tokenizer.pad_token_id] * (self.length - len(ids)))
         return torch.tensor(rows, device=self.table.base.weight.device)
+
+    def _id_of(self, token: str | int, prompt: str) -> int:
+        if isinstance(token, int):
+            return token
+        try:
+            return self.table.id_of(token)
+        except KeyError as error:
+            raise PromptError(
+                f"the prompt {shorten_prompt(prompt)} names the token {token}, which stands for "
+                "no product that is loaded; expected plain words, or a product's own tokens"
+            ) from error
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """``encoder_hidden_states`` (batch, tokens, width), differentiable in the placeholders."""
@@ -150,7 +169,8 @@ class TextConditioner:
         """Where the tokens of ``phrase`` first stand in ``prompt``; start token counted.
 
         Raises:
-            ValueError: the prompt, cut to the encoder's length, does not hold the phrase.
+            ValueError: the prompt does not hold the phrase.
+            PromptError: the prompt would be cut.
         """
         row = self.input_ids([prompt])[0].tolist()
         wanted = self.input_ids([phrase])[0].tolist()
@@ -159,8 +179,8 @@ class TextConditioner:
             if row[start : start + len(wanted)] == wanted:
                 return tuple(range(start, start + len(wanted)))
         raise ValueError(
-            f"'{phrase}' is not in the first {len(row)} tokens of the prompt '{prompt}'; "
-            "shorten the scene, or name the product earlier"
+            f"the prompt {shorten_prompt(prompt)} does not hold '{phrase}'; expected it as "
+            "written, since attention is read where it stands"
         )
 
 

@@ -18,6 +18,9 @@ from itertools import combinations
 from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import SceneTemplate
 
+Fits = Callable[[Sequence[Concept], SceneTemplate], bool]
+"""Whether the base reads every prompt of these products in this scene whole."""
+
 KINDS = {1: "singles", 2: "pairs", 3: "triples"}
 """What a picture of so many products is called."""
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation import budget as budgets
-from catalog_pipeline.generation.draws import Slot, hash_number
+from catalog_pipeline.generation.draws import Fits, Slot, hash_number
 from catalog_pipeline.generation.layouts import find_regions
 from catalog_pipeline.generation.policies import draw_slots
 from catalog_pipeline.records import AttentionControl, Concept, NightPlan, RenderJob
@@ -50,6 +50,7 @@ def plan_night(
     seconds_per_image: float | None = None,
     shown: Mapping[str, int] | None = None,
     elsewhere: Collection[str] = (),
+    fits: Fits = lambda concepts, scene: True,
 ) -> NightPlan:
     """Plan one night of one collection.
 
@@ -66,6 +67,7 @@ def plan_night(
         shown: published pictures by SKU in the ``coverage.nights - 1`` nights before;
             a SKU that is missing here has had none.
         elsewhere: what other collections know of the lists, ``policies.list_items``.
+        fits: whether the base reads the prompts of these products in this scene whole.
 
     Returns:
         Jobs in the order in which they are to be rendered, most important first;
@@ -85,6 +87,7 @@ def plan_night(
         collection=collection,
         shown=shown or {},
         elsewhere=elsewhere,
+        fits=fits,
     )
     slots.sort(key=lambda slot: _importance(slot, by_sku, draw))
     jobs = []

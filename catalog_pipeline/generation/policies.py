@@ -8,11 +8,13 @@ a pair that two policies ask for becomes two pictures, in different scenes.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import chain
 
 from catalog_pipeline.generation.draws import (
     KINDS,
+    Fits,
     Slot,
     category_of,
     draw_groups,
@@ -44,8 +46,11 @@ def draw_slots(
     collection: str,
     shown: Mapping[str, int],
     elsewhere: Collection[str],
+    fits: Fits = lambda concepts, scene: True,
 ) -> tuple[list[Slot], list[str]]:
     """Every picture that the policies ask for, and in words what they asked for in vain.
+
+    A group that ``fits`` no scene is left out, and one that fits some stands in these.
 
     Args:
         by_sku: the products of the collection.
@@ -55,8 +60,15 @@ def draw_slots(
         shown: published pictures by SKU in the nights that coverage looks back on.
         elsewhere: SKUs and ``category:<name>`` that only other collections have; a list
             that names them is right, though nothing comes of it here.
+        fits: see above; default every group fits every scene.
     """
     policies = settings.policies
+    scene_fits = cache(lambda group, name: fits([by_sku[sku] for sku in group], scenes[name]))
+    scenes = {scene.name: scene for scene in settings.scenes}
+
+    def has_scene(group: Group) -> bool:
+        return any(scene_fits(group, name) for name in scenes)
+
     wishes: list[tuple[Group, str]] = [
         ((sku,), KINDS[1]) for sku in by_sku for _ in range(policies.singles_per_sku)
     ]
@@ -66,27 +78,46 @@ def draw_slots(
     wishes += found
     beside, still_more = _draw_best_sellers(by_sku, policies, draw, shown, collection, elsewhere)
     wishes += beside
+    wishes, unfit = _split(wishes, has_scene)
     wished = Counter(chain.from_iterable(group for group, _ in wishes))
-    wishes += _draw_top_up(by_sku, policies, draw, shown, wished)
+    top_up = _draw_top_up(by_sku, policies, draw, shown, wished, has_scene)
+    found, lonely = _split(top_up, has_scene)
+    wishes, unfit = wishes + found, unfit + lonely
     notes += more + still_more
-    if not wishes:
+    if unfit:
+        notes.append(
+            f"{len(unfit)} picture(s) left out, since in no scene the base's text encoder reads "
+            f"their prompts whole: {shorten(_name_groups(group for group, _ in unfit))}; shorten "
+            "class_noun in the products' cards, or the scenes"
+        )
+    elif not wishes:
         notes.append("nothing planned: the policies ask for no pictures of these products")
     turns: Counter[Group] = Counter()
     slots = []
+    passed_over: dict[str, list[Group]] = {}
     for group, policy in wishes:
         turn = turns[group]
         turns[group] += 1
-        scenes = order_scenes(settings.scenes, draw, group)
+        drawn_scenes = order_scenes(settings.scenes, draw, group)
+        fitting = [scene for scene in drawn_scenes if scene_fits(group, scene.name)]
+        for scene in drawn_scenes:
+            if scene not in fitting:
+                passed_over.setdefault(scene.name, []).append(group)
         layouts = order_by_weight(settings.layouts.weights(len(group)), draw, "layout", *group)
         slots.append(
             Slot(
                 skus=order_sides(group, turn, draw),
-                scene=scenes[turn % len(scenes)],
+                scene=fitting[turn % len(fitting)],
                 layout=layouts[turn % len(layouts)],
                 turn=turn,
                 policy=policy,
             )
         )
+    notes += [
+        f"scene {name!r} is passed over, since with its text the base's text encoder does not "
+        f"read their prompts whole, for {shorten(_name_groups(groups))}"
+        for name, groups in sorted(passed_over.items())
+    ]
     return slots, notes
 
 
@@ -212,11 +243,12 @@ def _draw_top_up(
     draw: str,
     shown: Mapping[str, int],
     wished: Mapping[str, int],
+    has_scene: Callable[[Group], bool],
 ) -> list[tuple[Group, str]]:
     """More pictures of the products that all else leaves below ``coverage.images``.
 
-    As pairs, two lacking products share a picture where ``pair_rule`` lets them; the
-    one that is left over stands alone.
+    As pairs, two lacking products share a picture where ``pair_rule`` lets them and they
+    fit a scene together; the one that is left over stands alone.
     """
     coverage = policies.coverage
     lacking = {
@@ -234,7 +266,12 @@ def _draw_top_up(
             groups += [(sku,) for sku in order]
         else:
             groups += _pair_up(order, by_sku, policies.pair_rule)
-    return [(group, "coverage") for group in groups]
+    apart = [
+        part
+        for group in groups
+        for part in ([group] if has_scene(group) else [(sku,) for sku in group])
+    ]
+    return [(group, "coverage") for group in apart]
 
 
 def _pair_up(skus: Sequence[str], by_sku: Mapping[str, Concept], rule: str) -> list[Group]:
@@ -251,6 +288,18 @@ def _pair_up(skus: Sequence[str], by_sku: Mapping[str, Concept], rule: str) -> l
         else:
             queue.append(sku)
     return groups + [(sku,) for queue in waiting.values() for sku in queue]
+
+
+def _split(
+    wishes: Sequence[tuple[Group, str]], has_scene: Callable[[Group], bool]
+) -> tuple[list[tuple[Group, str]], list[tuple[Group, str]]]:
+    """Those that fit a scene, and the others."""
+    fitting = [wish for wish in wishes if has_scene(wish[0])]
+    return fitting, [wish for wish in wishes if not has_scene(wish[0])]
+
+
+def _name_groups(groups: Iterable[Group]) -> list[str]:
+    return sorted({" + ".join(group) for group in groups})
 
 
 # --- lists, shares -------------------------------------------------------------------

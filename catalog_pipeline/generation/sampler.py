@@ -13,13 +13,11 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt,
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.attention_maps import select_tokens
 from catalog_pipeline.generation.guidance import GuidedBatch, make_control
+from catalog_pipeline.generation.prompts import own_prompts, region_prompts, silent_steps
 from catalog_pipeline.generation.scene_regions import (
     name_concept,
     opening_stages,
-    own_prompts,
     region_masks,
-    region_prompts,
-    silent_steps,
 )
 from catalog_pipeline.records import (
     SHARED,

@@ -1,4 +1,4 @@
-"""The prompt of each region of a scene, and in which order over the denoising steps."""
+"""The regions of a scene, and in which order they read their prompts over the denoising steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from catalog_pipeline.diffusion.sampling import RegionalPrompt, Stage
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.attention_maps import NamedConcept
+from catalog_pipeline.generation.prompts import apart_steps, empty_scene, silent_steps
 from catalog_pipeline.records import AttentionControl, Concept, Region
 
 _MASK_SIDE = 64
@@ -46,7 +47,7 @@ def opening_stages(
         steps: denoising steps in all.
     """
     silent = silent_steps(control, steps)
-    apart = _count(control.apart_share, steps) if control.gap > 0 else 0
+    apart = apart_steps(control, steps)
     parted = _part(batch, scenes, control.gap) if apart else list(batch)
     quiet = [
         replace(item, prompts=texts, slots=(None,) * len(item.slots))
@@ -61,16 +62,6 @@ def opening_stages(
         if end > start:
             stages.append(Stage(end - start, prompts))
     return tuple(stages)
-
-
-def silent_steps(control: AttentionControl, steps: int) -> int:
-    """How many of the first steps the base alone composes."""
-    return _count(control.silent_share, steps)
-
-
-def _count(share: float, steps: int) -> int:
-    """Steps in ``share`` of them; at least one where the share is not 0."""
-    return max(1, round(share * steps)) if share > 0 else 0
 
 
 def _part(
@@ -90,7 +81,7 @@ def part_regions(item: RegionalPrompt, scene: str, gap: float) -> RegionalPrompt
     masks = torch.cat([item.masks * (1 - strip), strip[None]])
     return replace(
         item,
-        prompts=(*item.prompts, f"an empty scene {scene}"),
+        prompts=(*item.prompts, empty_scene(scene)),
         slots=(*item.slots, None),
         masks=masks,
     )
@@ -104,36 +95,6 @@ def _inner_borders(masks: Tensor, gap: float) -> Tensor:
     # A region dilated by the reach, and of that what belongs to others.
     dilated = torch.nn.functional.max_pool2d(masks[:, None], window, stride=1, padding=reach)[:, 0]
     return ((dilated > 0.5) & (masks < 0.5)).any(0).float()
-
-
-def own_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:
-    """The text of each region, which names its own product alone, as in training."""
-    return tuple(f"a photo of a {concept.identifier} {scene}".strip() for concept in concepts)
-
-
-def region_prompts(concepts: Sequence[Concept], scene: str) -> tuple[str, ...]:
-    """The text that each region reads: its own product by identifier, the others by class noun.
-
-    Every region knows the whole scene, so the base places all products and keeps
-    one background; only its own region names a product's placeholder tokens, so
-    no region renders a neighbour's appearance.
-    """
-    prompts = []
-    for own in range(len(concepts)):
-        phrases = [
-            f"a {concept.identifier}" if index == own else _with_article(concept.class_noun)
-            for index, concept in enumerate(concepts)
-        ]
-        listed = (
-            phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-        )
-        prefix = "a photo of " if len(phrases) == 1 else ""
-        prompts.append(f"{prefix}{listed} {scene}".strip())
-    return tuple(prompts)
-
-
-def _with_article(noun: str) -> str:
-    return ("an " if noun[:1] in "aeiou" else "a ") + noun
 
 
 def region_masks(

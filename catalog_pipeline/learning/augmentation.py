@@ -19,7 +19,7 @@ from PIL import Image
 from catalog_pipeline.records import Photo, Pixels
 
 Weights = npt.NDArray[np.float32]
-_PHOTO_TEMPLATES = (
+PHOTO_TEMPLATES = (
     "a photo of a {concept}",
     "a picture of a {concept}",
     "a product shot of a {concept}",
@@ -103,7 +103,7 @@ def framed_photo(photo: Photo, side_px: int, rng: np.random.Generator) -> View:
     if box is not None and photo.mask is not None:
         inside = _resize(photo.mask[y : y + size, x : x + size], side_px) / np.float32(255)
         weight = _BACKGROUND_WEIGHT + (1 - _BACKGROUND_WEIGHT) * inside.astype(np.float32)
-    return View(pixels, str(rng.choice(_PHOTO_TEMPLATES)), weight, np.ones_like(weight), None)
+    return View(pixels, str(rng.choice(PHOTO_TEMPLATES)), weight, np.ones_like(weight), None)
 
 
 def _place(low: int, high: int, length: int, size: int, rng: np.random.Generator) -> int:
@@ -125,7 +125,7 @@ def placed_cutout(
         centre=rng.uniform(0.42, 0.58),
         bottom=rng.uniform(0.84, 0.96),
     )
-    prompt = f"{rng.choice(_PHOTO_TEMPLATES)} {backdrop.phrase}"
+    prompt = f"{rng.choice(PHOTO_TEMPLATES)} {backdrop.phrase}"
     weight = _SCENE_WEIGHT + (1 - _SCENE_WEIGHT) * opacity
     return View(pixels, prompt, weight, np.ones((side_px, side_px), np.float32), None)
 
@@ -145,7 +145,7 @@ def half_scene(cutout: Cutout, backdrop: Backdrop, side_px: int, rng: np.random.
     region[:, side_px // 2 :] = 1
     if not right:
         region = np.ascontiguousarray(region[:, ::-1])
-    prompt = f"{rng.choice(_PHOTO_TEMPLATES)} {backdrop.phrase}"
+    prompt = f"{rng.choice(PHOTO_TEMPLATES)} {backdrop.phrase}"
     return View(pixels, prompt, region, region, f"an empty scene {backdrop.phrase}")
 
 

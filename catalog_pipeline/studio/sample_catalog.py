@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def write_sample_catalog(directory: Path, skus: Sequence[str] | None = None) -> 
             nothing of that folder is overwritten.
     """
     products = _select(skus)
+    directory = Path(os.path.realpath(directory))  # a link to a folder that is still to be made
     for product in products:
         _refuse_foreign_files(directory / product.sku, product)
     for product in products:

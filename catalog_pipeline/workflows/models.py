@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.errors import GenerationError, LearningError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.settings import BaseModelSettings, GenerationSettings, Settings
 from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.prompts import PromptTokenizer
     from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
     from catalog_pipeline.generation.sampler import SceneSampler
     from catalog_pipeline.stores.adapters import AdapterStore
@@ -41,6 +44,21 @@ def check_base_model(settings: Settings) -> None:
     from catalog_pipeline.diffusion.base import resolve_base_model
 
     resolve_base_model(settings.base_model)
+
+
+@lru_cache(maxsize=1)
+def prompt_tokenizer(base: BaseModelSettings) -> PromptTokenizer:
+    """How the configured base reads prompts; of a local folder without importing torch."""
+    from catalog_pipeline.diffusion.prompts import open_prompt_tokenizer
+
+    if base.base_model == "embedded":
+        return open_prompt_tokenizer(EMBEDDED_WEIGHTS)
+    folder = Path(base.base_model).expanduser()
+    if not folder.is_dir():
+        from catalog_pipeline.diffusion.base import resolve_base_model
+
+        folder = resolve_base_model(base)
+    return open_prompt_tokenizer(folder)
 
 
 @lru_cache(maxsize=1)

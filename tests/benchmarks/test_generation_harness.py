@@ -18,7 +18,8 @@ from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.generation.layouts import split_layout
-from catalog_pipeline.generation.scene_regions import own_prompts, region_masks
+from catalog_pipeline.generation.prompts import own_prompts
+from catalog_pipeline.generation.scene_regions import region_masks
 from catalog_pipeline.records import Pixels
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory

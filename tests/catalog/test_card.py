@@ -124,6 +124,14 @@ def test_bytes_that_are_no_text_and_json_that_is_none_are_refused() -> None:
         parse_card("mug", "mug/sku.json", b"[" * 60_000)
 
 
+@pytest.mark.parametrize("noun", ["x" * 5000, " ".join(["incomprehensibility"] * 5)])
+def test_a_noun_longer_than_any_base_reads_is_refused_in_one_line(noun: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"has [\d,]+ letters, more than 80") as got:
+        parse_card("A", "A/sku.yaml", f"class_noun: {noun}".encode())
+    assert len(str(got.value)) < 400
+    assert parse_card("A", "A/sku.yaml", b"class_noun: " + b"x" * 80).class_noun == "x" * 80
+
+
 @pytest.mark.parametrize("absent", ["", "~", "null", "Null", "NULL"])
 @pytest.mark.parametrize("key", ["name", "names", "class_noun", "category", "collection", "tags"])
 def test_a_key_without_a_value_is_an_absent_key_in_both_formats(key: str, absent: str) -> None:

@@ -31,7 +31,7 @@ def test_a_concept_without_attribute_has_its_noun_twice(engine):
 
 
 def test_a_concept_that_is_not_in_its_prompt_is_an_error(engine):
-    with pytest.raises(ValueError, match="'red mug' is not in the first"):
+    with pytest.raises(ValueError, match="'a mug' does not hold 'red mug'"):
         select_tokens(engine.text, [("a mug",)], [[NamedConcept("red", "mug")]])
 
 

@@ -8,10 +8,11 @@ import torch
 
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.text import placeholder_tokens
-from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.errors import GenerationError, PromptError
+from catalog_pipeline.generation.prompts import region_prompts
 from catalog_pipeline.generation.sampler import SceneSampler
-from catalog_pipeline.generation.scene_regions import region_masks, region_prompts
-from catalog_pipeline.records import Region, RenderJob
+from catalog_pipeline.generation.scene_regions import region_masks
+from catalog_pipeline.records import AttentionControl, Region, RenderJob
 from catalog_pipeline.settings import AdapterSettings
 from tests.builders import make_concept, make_render_job
 from tests.tiny_model import fill_slot
@@ -129,3 +130,24 @@ def test_masks_sum_to_one_everywhere_and_follow_their_boxes():
     assert corner[1, 7, 7] == 1
     with pytest.raises(GenerationError, match="inside the image"):
         region_masks((Region(0.5, 0, 0.5, 1), Region(0, 0, 1, 1)))
+
+
+@pytest.mark.parametrize("method", ["none", "reweight", "gradient"])
+def test_a_scene_that_would_be_cut_is_refused_whatever_guides_the_attention(engine, parts, method):
+    """A stored plan may be older than the check of its prompts."""
+    sampler, _ = make_sampler(engine, parts)
+    long = replace(
+        job(("A", "B")),
+        scene="in a " + "very " * 50 + "large room",
+        attention=AttentionControl(method=method),
+    )
+    with pytest.raises(PromptError, match=r"text encoder reads 48; shorten .* class_noun"):
+        sampler.render([long], CONCEPTS)
+    assert len(sampler.render([job(("A", "B"))], CONCEPTS)) == 1
+
+
+def test_a_negative_prompt_is_read_whole_too(engine, parts):
+    sampler, _ = make_sampler(engine, parts)
+    long = replace(job(("A",)), negative_prompt="blurry, " * 60, guidance=3.0)
+    with pytest.raises(PromptError, match="or negative_prompt"):
+        sampler.render([long], CONCEPTS)

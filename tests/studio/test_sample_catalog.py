@@ -131,3 +131,9 @@ def test_an_unknown_key_names_the_known_ones(tmp_path: Path) -> None:
     ):
         write_sample_catalog(tmp_path, ["MUG-TARTAN-01"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_a_folder_that_is_still_to_be_made_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("later")
+    write_sample_catalog(tmp_path / "link", ["MUG-ZIGZAG-01"])
+    assert (tmp_path / "later" / "MUG-ZIGZAG-01" / "00.jpg").is_file()

@@ -40,10 +40,11 @@ class L2dm(SharedSlot):
             prompts = prior_prompts(settings.scenes, new.concept.class_noun, settings.prior_images)
             prior = render_prior(self.engine, prompts, plan, seed)
         wanted = losses.replay_weight or losses.distillation_weight
-        if self.learned and settings.replay_batch_size and wanted:
+        replayed = self.learned and settings.replay_batch_size and wanted
+        if replayed and (remembered := self.remembered(new.concept)):
             exemplars = recall_exemplars(
                 self.engine,
-                self.remembered(new.concept),
+                remembered,
                 self.context.encode,
                 slot=SHARED,
                 candidates=settings.replay_candidates,
@@ -57,7 +58,8 @@ class L2dm(SharedSlot):
     def remembered(self, new: Concept) -> list[RememberedConcept]:
         """The concepts that the task of ``new`` refreshes: at most ``replay_concepts``, in turn."""
         chosen = refreshed(self.learned, self.settings.replay_concepts, new.task - 1)
-        return [self.collection.remembered(concept) for concept in chosen]
+        remembered = [self.collection.remembered(concept) for concept in chosen]
+        return [item for item in remembered if self.reads(item.concept, item.prompts)]
 
 
 class Replay(L2dm):

@@ -93,6 +93,15 @@ class LifelongMethod(ABC):
         del concept  # where the foundation holds everything
         return True
 
+    def reads(self, concept: Concept, templates: Sequence[str]) -> bool:
+        """Whether the base reads these prompts of ``concept`` whole.
+
+        Not so of one that an earlier release learned from prompts that were cut: it is left
+        out of what is rendered, so that learning others goes on.
+        """
+        prompts = [template.format(concept=concept.identifier) for template in templates]
+        return self.engine.text.prompts.fits(prompts)
+
     def banks(self, new: NewConcept, seed: int) -> tuple[LatentBank | None, LatentBank | None]:
         """Prior and short-term bank of a task; ``None`` for one that no term reads."""
         return None, None

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.errors import GenerationError, PromptError
 from catalog_pipeline.generation.layouts import split_layout
+from catalog_pipeline.generation.prompts import own_prompts
 from catalog_pipeline.records import (
     SHARED,
     AdapterVersion,
@@ -101,6 +102,7 @@ class FeatureExtractor:
 
         engine = open_engine(self.home.settings)
         check_same_base(self.version, engine.base.content_hash)
+        self._check_prompts(engine)
         photos = self._photos()
         base = _BaseFeatures(self, engine)
         pictures, around, samples = self._products(engine)
@@ -115,6 +117,28 @@ class FeatureExtractor:
             ),
             samples,
         )
+
+    def _check_prompts(self, engine: DiffusionEngine) -> None:
+        """Before minutes of rendering, what would end them.
+
+        Raises:
+            PromptError: a product whose prompts the base does not read whole, as of an earlier
+                release that cut them; or such a negative prompt.
+        """
+        reads, negative = engine.text.prompts, self.home.settings.generation.negative_prompt
+        if not reads.fits([negative]):
+            raise PromptError(
+                f"generation.yaml: negative_prompt comes to {reads.count(negative)} tokens, and "
+                f"the base's text encoder reads {reads.length}; shorten it"
+            )
+        scenes = [scene for scene, _ in self.scenes]
+        for concept in self.version.concepts:
+            if not all(reads.fits(own_prompts([concept], scene)) for scene in scenes):
+                raise PromptError(
+                    f"the base's text encoder reads {reads.length} tokens, fewer than the prompts "
+                    f"of {concept.sku} have with its class_noun {concept.class_noun!r}; shorten "
+                    "it in the card and learn it anew, or retire it"
+                )
 
     def _products(self, engine: DiffusionEngine) -> tuple[_BySku, _BySku, dict[str, list[str]]]:
         """Features of the pictures and of their surroundings; SKU -> its pictures to show."""

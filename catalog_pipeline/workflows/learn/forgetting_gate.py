@@ -22,6 +22,7 @@ from catalog_pipeline.records import (
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.learn.fidelity_gate import (
+    GATE_PROMPTS,
     cached_base_only,
     render_base_only,
     render_samples,
@@ -65,7 +66,7 @@ def open_gate(
         count = min(1, count)
     earlier = []
     for known in refreshed(method.learned, count, concept.task - 1):
-        if method.install(known):
+        if method.reads(known, GATE_PROMPTS) and method.install(known):
             pictures = render_samples(tools, method, known, images, settings.seed, plan)
             photos = method.collection.remembered(known).features
             earlier.append(_Earlier(known, photos, tuple(pictures)))

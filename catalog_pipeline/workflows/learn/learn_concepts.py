@@ -42,7 +42,8 @@ from catalog_pipeline.workflows.learn.learning_inputs import (
     open_tools,
     photos_hash,
 )
-from catalog_pipeline.workflows.models import base_model_hash, check_base_model
+from catalog_pipeline.workflows.learn.prompt_lengths import check_class_noun, check_scenes
+from catalog_pipeline.workflows.models import base_model_hash, check_base_model, prompt_tokenizer
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 if TYPE_CHECKING:
@@ -75,10 +76,12 @@ def learn_concepts(
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
         BaseModelError: the base model cannot be opened; nothing is written.
+        ConfigurationError: a scene of learning.yaml is too long for the base; likewise.
     """
     rows = choose_rows(home.index.read(), skus)
     if rows:
         check_base_model(home.settings)
+        check_scenes(home.settings, prompt_tokenizer(home.settings.base_model))
     run = _LearningRun(home, progress or SilentProgress(), on_photo_set)
     for row in rows:
         yield run.learn(row)
@@ -186,6 +189,7 @@ class _LearningRun:
         from catalog_pipeline.workflows.learn.task_runner import TaskRunner
 
         settings, objects = self.home.settings, self.home.objects
+        check_class_noun(photo_set.sku, settings, prompt_tokenizer(settings.base_model))
         if self.tools is None or self.method is None:
             self.tools = open_tools(settings)
             self.method = open_method(self.tools, settings.learning, objects)

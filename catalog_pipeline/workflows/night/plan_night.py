@@ -8,23 +8,27 @@ as it is, byte for byte, and once it differs a new plan takes its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import (
+    ConfigurationError,
     GenerationError,
     IntegrityError,
     ObjectNotFoundError,
     StoreError,
 )
 from catalog_pipeline.generation import planner
+from catalog_pipeline.generation.draws import Fits
 from catalog_pipeline.generation.policies import list_items
-from catalog_pipeline.records import AttentionControl, NightPlan, Region, RenderJob
-from catalog_pipeline.settings import BudgetSettings
+from catalog_pipeline.generation.prompts import empty_scene, rendered_prompts
+from catalog_pipeline.records import AttentionControl, Concept, NightPlan, Region, RenderJob
+from catalog_pipeline.settings import BudgetSettings, SceneTemplate, Settings
 from catalog_pipeline.stores.objects import StoredObject, until_won
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.models import prompt_tokenizer
 from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,
     REPORTS_PREFIX,
@@ -34,6 +38,9 @@ from catalog_pipeline.workflows.night.night_inputs import (
     measured_seconds_per_image,
     read_inputs,
 )
+
+if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.prompts import PromptTokenizer
 
 PLANS_PREFIX = "plans/dt="
 PLAN_SCHEMA_VERSION = 2
@@ -54,6 +61,8 @@ def plan_night(home: Home, day: date) -> NightPlan:
 
     Raises:
         GenerationError: no collection has learned a product that is not retired.
+        BaseModelError: the base model cannot be opened.
+        ConfigurationError: a scene or a negative prompt is too long for the base.
     """
     inputs = read_inputs(home, day)
     key = plan_key(day)
@@ -191,6 +200,7 @@ def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
     unlimited = settings.model_copy(
         update={"budget": BudgetSettings(max_images=None, max_minutes=None)}
     )
+    fits = _open_fits(home.settings)
     shown, problems = count_shown(home, inputs)
     on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
     items = {name: list_items({c.sku: c for c in found}) for name, found in on_sale.items()}
@@ -204,6 +214,7 @@ def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
             concept_hashes=hash_concepts(inputs.versions[name]),
             shown=shown,
             elsewhere=set().union(*(items[other] for other in items if other != name)),
+            fits=fits,
         )
         for name, concepts in on_sale.items()
     ]
@@ -226,3 +237,39 @@ def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
         coverage=settings.policies.coverage,
         shown=shown,
     )
+
+
+def _open_fits(settings: Settings) -> Fits:
+    """Whether the base reads what a night renders; its tokenizer alone is opened.
+
+    Raises:
+        BaseModelError: the base model cannot be opened.
+        ConfigurationError: a scene or a negative prompt that is too long beside any product.
+    """
+    generation, prompts = settings.generation, prompt_tokenizer(settings.base_model)
+    check_texts(settings, prompts)
+
+    def fits(concepts: Sequence[Concept], scene: SceneTemplate) -> bool:
+        control = planner.choose_control(generation.attention, len(concepts))
+        return prompts.fits(rendered_prompts(concepts, scene.text, control, generation.steps))
+
+    return fits
+
+
+def check_texts(settings: Settings, prompts: PromptTokenizer) -> None:
+    """Refuse a scene or a negative prompt of ``generation.yaml`` that no picture can have.
+
+    Raises:
+        ConfigurationError: names it, its tokens and what the base reads.
+    """
+    generation = settings.generation
+    texts = {"negative_prompt": generation.negative_prompt}
+    for scene in generation.scenes:
+        texts[f"text of scene {scene.name!r}"] = empty_scene(scene.text)
+        texts[f"negative_prompt of scene {scene.name!r}"] = scene.negative_prompt or ""
+    for what, text in texts.items():
+        if not prompts.fits([text]):
+            raise ConfigurationError(
+                f"generation.yaml: the {what} comes to {prompts.count(text)} tokens, and the "
+                f"base's text encoder reads {prompts.length}; shorten it"
+            )

@@ -13,6 +13,9 @@ from catalog_pipeline.catalog.file_kinds import is_passed_over
 from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings, check_dagster_home, passed_over
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.learn.prompt_lengths import check_scenes
+from catalog_pipeline.workflows.models import prompt_tokenizer
+from catalog_pipeline.workflows.night.plan_night import check_texts
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
@@ -76,6 +79,14 @@ def _base_model(settings: Settings) -> Iterator[CheckResult]:
         return
     folder = resolve_base_model(settings.base_model)
     yield CheckResult("ok", f"base model: {name} in {folder}", "")
+    yield from guarded("prompts", _prompts, settings)
+
+
+def _prompts(settings: Settings) -> Iterator[CheckResult]:
+    prompts = prompt_tokenizer(settings.base_model)
+    check_scenes(settings, prompts)
+    check_texts(settings, prompts)
+    yield CheckResult("ok", f"prompts: no scene is too long for {prompts.length} tokens", "")
 
 
 def _catalog_root(settings: Settings) -> Iterator[CheckResult]:

@@ -1,26 +1,30 @@
 """Write learned concepts to a folder that plain diffusers loads.
 
-The folder is written beside its final place and moved there at the end: it is there
-complete, or not at all.
+The folder is there complete, or not at all
+(:mod:`~catalog_pipeline.workflows.upkeep.destinations`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
+from catalog_pipeline.generation.prompts import own_prompts
 from catalog_pipeline.records import SHARED, AdapterVersion, Concept, concept_part
-from catalog_pipeline.settings import GenerationSettings, Settings
+from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
+from catalog_pipeline.workflows.models import (
+    check_base_model,
+    check_same_base,
+    prompt_tokenizer,
+    read_named_part,
+)
+from catalog_pipeline.workflows.upkeep.destinations import check_destination, new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +55,15 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Learned:
-    """The concepts to export: one change of the denoiser, and the token rows of each."""
+    """The concepts to export: one change of the denoiser, and the token rows of each.
+
+    ``slot`` names that change among all that may come together in one pipeline.
+    """
 
     version: AdapterVersion
     concepts: tuple[Concept, ...]
     base: BaseModel
+    slot: str
     factors: Mapping[str, Factors]
     rows: Mapping[str, Sequence[Tensor]]
 
@@ -82,33 +90,24 @@ def export_concept(
         form: see above.
 
     Raises:
-        ConfigurationError: ``out`` holds files, a SKU is not learned, SKUs that do not
-            share their deltas, or a change that fits no LoRA.
+        ConfigurationError: ``out`` holds files, or lies among the program's own or the
+            photos, a SKU is not learned, SKUs that do not share their deltas, or a change
+            that fits no LoRA.
         BaseModelError: the base model cannot be opened.
         LearningError: learned on another base model.
-        StoreError: a version or a part cannot be read.
+        StoreError: a version or a part cannot be read, or ``out`` cannot be written.
     """
     if not skus:
         raise ConfigurationError("no SKU to export; expected at least one that is learned")
-    target = out.expanduser().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigurationError(
-            f"{target} exists and is not an empty folder; expected a new one, so that nothing is "
-            "overwritten; give another --out, or remove it"
-        )
-    settings = home.settings
-    check_base_model(settings)
-    store, version = _find(home, list(dict.fromkeys(skus)), collection)
-    learned = _read(settings, store, version, list(dict.fromkeys(skus)))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
-    staging.mkdir()
-    try:
+    settings, wanted = home.settings, list(dict.fromkeys(skus))
+    check_destination(settings, out)
+    with new_folder(out) as staging:
+        check_base_model(settings)
+        store, version = _find(home, wanted, collection)
+        learned = _read(settings, store, version, wanted)
         write = _write_lora if form == "lora" else _write_pipeline
         prompts = write(learned, settings, staging)
-        os.replace(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    target = out.expanduser().resolve()
     files = sorted(path for path in target.rglob("*") if path.is_file())
     return ExportReport(
         folder=target,
@@ -171,20 +170,21 @@ def _read(
         settings.base_model.model_copy(update={"dtype": "float32", "device": "cpu"})
     )
     check_same_base(version, base.content_hash)
+    name = skus[0] if own else f"{version.collection}-{version.version[:12]}"
     try:
         slot = slots[skus[0]] or stored_slot(read_named_part(store, version, SHARED))
         factors = layer_factors(slot, base.denoiser)
         rows = {c.sku: stored_tokens(parts[c.sku], len(c.placeholder_tokens)) for c in concepts}
     except ValueError as error:
         raise StoreError(f"version {version.version} cannot be exported: {error}") from error
-    return _Learned(version, concepts, base, factors, rows)
+    return _Learned(version, concepts, base, name, factors, rows)
 
 
 def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str, str]:
     from safetensors.torch import save_file
     from torch import stack
 
-    from catalog_pipeline.diffusion.export import inversion_token, lora_state_dict
+    from catalog_pipeline.diffusion.export import adapter_name, inversion_token, lora_state_dict
 
     base = learned.base
     tokens = {c.sku: inversion_token(c.sku) for c in learned.concepts}
@@ -198,16 +198,24 @@ def _write_lora(learned: _Learned, settings: Settings, folder: Path) -> dict[str
     except ValueError as error:
         raise ConfigurationError(f"no LoRA of {', '.join(tokens)}: {error}") from error
     save_file(lora, folder / "pytorch_lora_weights.safetensors", metadata={"format": "pt"})
-    lines = ['pipe.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")']
+    # A LoRA that is loaded becomes the only active one: those before it are named again.
+    lines = [
+        f'adapter, active = "{adapter_name(learned.slot)}", pipe.get_active_adapters()',
+        "if adapter not in active:",
+        '    weights = "pytorch_lora_weights.safetensors"',
+        '    pipe.load_lora_weights(".", weight_name=weights, adapter_name=adapter)',
+        "    pipe.set_adapters([*active, adapter])",
+    ]
     for sku, rows in learned.rows.items():
         name = f"learned_embeds{f'-{sku}' if len(tokens) > 1 else ''}.safetensors"
         inversion = base.inversion_state_dict(tokens[sku], stack(list(rows)))
         save_file(inversion, folder / name, metadata={"format": "pt"})
         lines.append(base.inversion_code(name, tokens[sku]))
-    prompts = _prompts(learned.concepts, tokens, settings.generation)
+    prompts = _prompts(learned.concepts, tokens, settings)
     opening = (
         f"pipe is a {base.pipelines[0]} opened on the base model that the concepts were\n"
-        "learned on (named above). load_lora_weights needs the package peft."
+        "learned on (named above). load_lora_weights needs the package peft. What was loaded\n"
+        "before stays active; set_adapters takes adapter_weights to weigh them."
     )
     _write_readme(folder, learned, opening, lines, prompts, settings)
     return prompts
@@ -231,7 +239,7 @@ def _write_pipeline(learned: _Learned, settings: Settings, folder: Path) -> dict
     scheduler = base.make_scheduler(generation.sampler, generation.steps, side, side)
     base.save_pipeline(scheduler, folder)
     tokens = {c.sku: " ".join(c.placeholder_tokens) for c in learned.concepts}
-    prompts = _prompts(learned.concepts, tokens, generation)
+    prompts = _prompts(learned.concepts, tokens, settings)
     lines = [
         f"from diffusers import {base.pipelines[0]}",
         f'pipe = {base.pipelines[0]}.from_pretrained(".")',
@@ -242,10 +250,17 @@ def _write_pipeline(learned: _Learned, settings: Settings, folder: Path) -> dict
 
 
 def _prompts(
-    concepts: Sequence[Concept], tokens: Mapping[str, str], generation: GenerationSettings
+    concepts: Sequence[Concept], tokens: Mapping[str, str], settings: Settings
 ) -> dict[str, str]:
-    scene = generation.scenes[0].text
-    return {c.sku: f"a photo of a {tokens[c.sku]} {c.class_noun} {scene}" for c in concepts}
+    """A prompt a SKU, in the first scene with which the base reads it whole, else in none."""
+    reads = prompt_tokenizer(settings.base_model)
+    prompts = {}
+    for concept in concepts:
+        texts = [scene.text for scene in settings.generation.scenes]
+        scenes = [text for text in texts if reads.fits(own_prompts([concept], text))]
+        named = f"a photo of a {tokens[concept.sku]} {concept.class_noun}"
+        prompts[concept.sku] = f"{named} {scenes[0]}" if scenes else named
+    return prompts
 
 
 _README = """\

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 
 from catalog_pipeline.dates import is_day, parse_day
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ManifestState
-from catalog_pipeline.stores.local import write_error
 from catalog_pipeline.workflows.home import Home
 
 _VERSION = re.compile(r"[0-9a-f]{4,64}")
@@ -68,21 +63,3 @@ def parse_as_of(text: str) -> str | datetime:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     # A time is shown to the second: what was published within it counts.
     return moment if moment.microsecond else moment + timedelta(seconds=1, microseconds=-1)
-
-
-def write_parquet(view: ManifestView, path: Path) -> None:
-    """Write the Parquet file of ``view`` to ``path``, as a whole or not at all.
-
-    Raises:
-        StoreError: the file cannot be written; StorageFullError when the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(view.parquet)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from catalog_pipeline.errors import ConfigurationError, GenerationError, IntegrityError
+from catalog_pipeline.errors import ConfigurationError, GenerationError, IntegrityError, PromptError
 from catalog_pipeline.evaluation.scoring import CollectionScore
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport, evaluate
 from catalog_pipeline.workflows.home import open_home
+from tests.builders import promote
 from tests.evaluation.test_gallery import Collector
 from tests.workflows.tiny_catalog import learn_all, tiny_sections, write_photos
 
@@ -171,6 +173,21 @@ def test_another_protocol_is_not_compared_and_has_base_pictures_of_its_own(copie
     other = with_section(copied, "generation", steps=1)
     assert evaluate(open_home(other)).per_sku["A"].forgotten is None
     assert len(cached_base_pictures(copied)) == 6
+
+
+def test_what_would_be_cut_is_named_before_anything_is_rendered(copied):
+    heard = Heard()
+    long = with_section(copied, "generation", negative_prompt="blurry, " * 40)
+    with pytest.raises(PromptError, match=r"negative_prompt comes to \d+ tokens, .* reads 48"):
+        evaluate(open_home(long), progress=heard)
+    store = open_home(copied).adapters("default")
+    head = store.current()
+    cut = replace(head.concepts[0], class_noun="zyxwvutsrqponm " * 5)
+    version = replace(head, concepts=(cut, *head.concepts[1:]), parent=head.version)
+    promote(store, replace(version, version=version_hash(version)))
+    with pytest.raises(PromptError, match=rf"fewer than the prompts of {cut.sku} have .* retire"):
+        evaluate(open_home(copied), progress=heard)
+    assert heard.tasks == []
 
 
 def test_one_picture_a_product_cannot_tell_scenes_apart(copied):

@@ -5,13 +5,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from catalog_pipeline.errors import GenerationError, IntegrityError, StoreError
+from catalog_pipeline.errors import ConfigurationError, GenerationError, IntegrityError, StoreError
+from catalog_pipeline.generation.plan_summary import describe_plan
 from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
@@ -31,9 +33,10 @@ from catalog_pipeline.workflows.night.plan_night import (
     read_plan,
     report_key,
 )
+from catalog_pipeline.workflows.night.preview_night import preview_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.night.render_night import render_night
-from tests.builders import make_index_row
+from tests.builders import make_index_row, promote
 from tests.workflows.painted_night import (
     DAY,
     SIDE,
@@ -48,6 +51,41 @@ RETIRED = make_index_row("a", status=SkuStatus.RETIRED)
 
 
 # --- planning ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"negative_prompt": "blurry, " * 60}, "the negative_prompt comes to"),
+        ({"scenes": [{"name": "far", "text": "very " * 60}]}, "the text of scene 'far' comes to"),
+        (
+            {"scenes": [{"name": "far", "text": "far", "negative_prompt": "🏖️" * 20}]},
+            "the negative_prompt of scene 'far' comes to",
+        ),
+    ],
+)
+def test_a_text_that_the_base_cannot_read_whole_is_named_before_a_plan_is_written(
+    studio: Studio, changed: dict[str, Any], named: str
+) -> None:
+    studio.learn("mug")
+    before = studio.files()
+    with pytest.raises(ConfigurationError, match=rf"{named} \d+ tokens, .* reads 48; shorten it"):
+        plan_night(studio.configured(**changed).home, DAY)
+    assert studio.files() == before
+
+
+def test_a_product_whose_prompts_would_be_cut_is_left_out_and_said(studio: Studio) -> None:
+    """Learned when prompts were cut; from now on it could not be learned."""
+    studio.learn("mug", "vase")
+    version = studio.home.adapters("default").current()
+    assert version is not None
+    cut = replace(version.concepts[0], class_noun="zyxwvutsrqponm " * 5)
+    draft = replace(version, concepts=(cut, *version.concepts[1:]), parent=version.version)
+    promote(studio.home.adapters("default"), replace(draft, version=version_hash(draft)))
+    preview = preview_night(studio.home, DAY)
+    assert preview.unseen == (cut.sku,)
+    assert {sku for job in preview.plan.jobs for sku in job.skus} == {"mug", "vase"} - {cut.sku}
+    assert any("left out" in n and cut.sku in n for n in describe_plan(preview.plan)["notes"])
 
 
 def test_a_second_planning_of_the_night_writes_nothing(studio: Studio) -> None:

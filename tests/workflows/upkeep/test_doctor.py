@@ -224,6 +224,25 @@ def test_a_base_model_that_cannot_open_is_an_error(
     assert any(finding.level == "error" and message in finding.what for finding in found), found
 
 
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        (
+            {"learning": {"scenes": ["in a " + "very " * 40 + "large room"]}},
+            "learning.yaml: scenes",
+        ),
+        ({"generation": {"negative_prompt": "blurry, " * 40}}, "the negative_prompt comes to"),
+    ],
+)
+def test_a_text_that_the_base_would_cut_is_an_error(
+    make_settings: Callable[..., Settings], sections: dict[str, Any], named: str
+) -> None:
+    (told,) = [one for one in problems(make_settings(**sections)) if one.level == "error"]
+    assert told.what.startswith("prompts: ")
+    assert named in told.what
+    assert "reads 48; shorten it" in told.what
+
+
 def test_a_home_that_cannot_be_written_ends_the_look(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,11 @@ from catalog_pipeline.diffusion.base import hash_model_folder
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
-from catalog_pipeline.errors import ConfigurationError, LearningError
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.errors import BaseModelError, ConfigurationError, LearningError
+from catalog_pipeline.settings import SceneTemplate, Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_engine
-from catalog_pipeline.workflows.upkeep.export_concept import export_concept
+from catalog_pipeline.workflows.upkeep.export_concept import ExportFormat, export_concept
 from tests.builders import make_adapter_version, make_concept, promote
 from tests.tiny_model import fill_slot
 
@@ -167,12 +168,62 @@ def test_an_exported_lora_gives_the_same_picture_by_the_readme(
         "pytorch_lora_weights.safetensors",
     )
     pipeline = plain_pipeline(tiny_model_folder)
-    assert len(readme_code(report.folder)) == 3
+    assert len(readme_code(report.folder)) == 7
     names = run_readme(report.folder, monkeypatch, pipeline)
     assert names["image"].size == (SIDE, SIDE)
     want = ours(engine, SKU, SKU)
     got = theirs(pipeline, report.prompts[SKU])
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-3)
+
+
+# peft warns of every second adapter; this is about a second one.
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
+def test_exports_are_used_together_by_their_readmes(
+    publish: Publish, tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order that they come in, each is added to what is active already."""
+    pytest.importorskip("peft", reason="load_lora_weights needs peft: install the dev extra")
+    skus = ["mug.v1", "mug_v1", "CON"]
+    settings, _ = publish(skus)
+    pipeline = plain_pipeline(tiny_model_folder)
+    alone, reports = [], []
+    for sku in skus:
+        reports.append(export_concept(open_home(settings), [sku], tmp_path / sku))
+        single = plain_pipeline(tiny_model_folder)
+        run_readme(reports[-1].folder, monkeypatch, single)
+        alone.append(weight_change(single))
+        run_readme(reports[-1].folder, monkeypatch, pipeline)
+        assert len(pipeline.get_active_adapters()) == len(reports)
+    torch.testing.assert_close(weight_change(pipeline), sum(alone), atol=1e-5, rtol=1e-4)
+    tokenizer = pipeline.tokenizer
+    ids = [
+        tuple(tokenizer(pipeline.maybe_convert_prompt(report.prompts[sku], tokenizer)).input_ids)
+        for sku, report in zip(skus, reports, strict=True)
+    ]
+    assert len(set(ids)) == 3, "each prompt reads its own rows"
+    theirs(pipeline, reports[0].prompts["mug.v1"])
+
+
+def test_products_of_a_shared_slot_exported_apart_load_it_once(
+    publish: Publish, tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft", reason="load_lora_weights needs peft: install the dev extra")
+    settings, engine = publish(["A", "B"], slots="shared", collection="spring.2027")
+    pipeline = plain_pipeline(tiny_model_folder)
+    for sku in ("A", "B"):
+        report = export_concept(open_home(settings), [sku], tmp_path / sku)
+        run_readme(report.folder, monkeypatch, pipeline)
+        got = theirs(pipeline, report.prompts[sku])
+        torch.testing.assert_close(got, ours(engine, sku, "shared"), atol=1e-4, rtol=1e-3)
+    assert len(pipeline.get_active_adapters()) == 1
+
+
+def weight_change(pipeline: StableDiffusionPipeline) -> torch.Tensor:
+    """What the active adapters add to the output of one layer."""
+    layer = next(module for module in pipeline.unet.modules() if hasattr(module, "lora_A"))
+    with torch.no_grad():
+        probe = torch.eye(layer.in_features)
+        return layer(probe) - layer.base_layer(probe)
 
 
 def test_the_readme_of_a_pipeline_runs_as_it_stands(
@@ -219,6 +270,17 @@ def test_guidance_differs_from_plain_diffusers_in_the_half_without_a_prompt(
     assert not torch.allclose(got, want, atol=1e-2)
 
 
+def test_the_prompt_that_a_readme_shows_is_read_whole(publish: Publish, tmp_path: Path) -> None:
+    settings, _ = publish()
+    texts = {"far": "in a " + "very " * 40 + "large room", "wood": "on a wooden table"}
+    scenes = [SceneTemplate(name=name, text=text) for name, text in texts.items()]
+    for shown, ends in ((scenes, "mug on a wooden table"), (scenes[:1], "mug")):
+        generation = settings.generation.model_copy(update={"scenes": tuple(shown)})
+        home = open_home(settings.model_copy(update={"generation": generation}))
+        report = export_concept(home, [SKU], tmp_path / str(len(shown)))
+        assert report.prompts[SKU].endswith(ends)
+
+
 # --- what is refused ---------------------------------------------------------
 
 
@@ -251,6 +313,46 @@ def test_nothing_is_overwritten(publish: Publish, tmp_path: Path) -> None:
         export_concept(open_home(settings), [SKU], tmp_path / "out")
     (tmp_path / "out" / "mine.txt").unlink()
     assert export_concept(open_home(settings), [SKU], tmp_path / "out").version
+
+
+def test_the_place_is_looked_at_before_a_model_is(publish: Publish, tmp_path: Path) -> None:
+    settings, _ = publish()
+    gone = settings.base_model.model_copy(update={"base_model": str(tmp_path / "gone")})
+    home = open_home(settings.model_copy(update={"base_model": gone}))
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for out, words in (
+        (tmp_path / "file", "is a file; expected a folder"),
+        (settings.catalog_root / "mug", "among the watched photos"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            export_concept(home, [SKU], out)
+    with pytest.raises(BaseModelError, match="gone"):
+        export_concept(home, [SKU], tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("form", ["lora", "pipeline"])
+def test_an_empty_mounted_volume_is_exported_into(
+    publish: Publish, tmp_path: Path, form: ExportFormat
+) -> None:
+    settings, _ = publish()
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(volume)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("a tmpfs cannot be mounted here; test_destinations.py has the other places")
+    try:
+        report = export_concept(open_home(settings), [SKU], volume, form=form)
+        assert set(report.files) == {
+            p.relative_to(volume).as_posix() for p in volume.rglob("*") if p.is_file()
+        }
+        assert "README.txt" in report.files
+    finally:
+        subprocess.run(["umount", str(volume)], check=True)
 
 
 def test_what_is_not_learned_or_ambiguous_is_named(publish: Publish, tmp_path: Path) -> None:

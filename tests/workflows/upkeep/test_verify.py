@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,10 +22,10 @@ from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.upkeep.destinations import write_file
 from catalog_pipeline.workflows.upkeep.time_travel import (
     parse_as_of,
     read_manifest,
-    write_parquet,
 )
 from catalog_pipeline.workflows.upkeep.verify import verify
 from tests.workflows.painted_night import DAY, Studio
@@ -179,14 +181,14 @@ def test_a_state_is_written_as_the_very_file_it_was(studio: Studio, tmp_path: Pa
     first = studio.home.archive.history(DAY)[0]
     view = read_manifest(studio.home, DAY, first.version)
     target = tmp_path / "out" / "night.parquet"
-    write_parquet(view, target)
+    write_file(target, view.parquet)
     assert len(pd.read_parquet(target)) == first.rows
     stored = studio.settings.home / f"_versions/manifest/dt={DAY}/{first.version}.parquet"
     assert target.read_bytes() == stored.read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["night.parquet"]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="cannot write"):
-        write_parquet(view, tmp_path / "file" / "night.parquet")
+        write_file(tmp_path / "file" / "night.parquet", view.parquet)
 
 
 def commands(settings: Settings) -> Callable[..., Any]:
@@ -221,6 +223,27 @@ def test_the_commands_print_write_and_fail(studio: Studio, tmp_path: Path) -> No
     assert "broken   " in broken.stdout
     assert "1 broken of" in broken.stdout
     assert call("manifest", "--as-of", "yesterday").exit_code == 1
+
+
+def test_a_manifest_goes_through_a_link_and_down_a_pipe(studio: Studio, tmp_path: Path) -> None:
+    call = commands(studio.settings)
+    stored = next(studio.settings.home.glob(f"manifest/dt={DAY}/*.parquet")).read_bytes()
+    (tmp_path / "real.parquet").write_bytes(b"old")
+    (tmp_path / "link.parquet").symlink_to("real.parquet")
+    assert call("manifest", "--out", str(tmp_path / "link.parquet")).exit_code == 0
+    assert (tmp_path / "link.parquet").is_symlink()
+    assert (tmp_path / "real.parquet").read_bytes() == stored
+    inside = call("manifest", "--out", str(studio.settings.home / "manifest" / "x.parquet"))
+    assert inside.exit_code == 1
+    assert "among what the program stores itself" in inside.stderr
+    options = ["--config", str(studio.settings.config_dir), "--home", str(studio.settings.home)]
+    piped = subprocess.run(
+        [sys.executable, "-m", "catalog_pipeline.cli", "manifest", "--out", "-", *options],
+        capture_output=True,
+        check=True,
+    )
+    assert piped.stdout == stored
+    assert b"rows of" in piped.stderr
 
 
 def test_an_empty_home_is_verified_and_has_no_manifest(settings: Settings) -> None:
