@@ -21,6 +21,7 @@ from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
+from catalog_pipeline.workflows.serving import serving_collections
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,7 @@ def export_concept(
         home: its settings name the base model; the adapter's settings are read off the parts.
         skus: at least one.
         out: a folder that is absent or empty; it appears complete or not at all.
-        collection: default the one that knows all of ``skus``.
+        collection: default the one that knows all of ``skus``, of several the cards'.
         form: see above.
 
     Raises:
@@ -124,7 +125,7 @@ def export_concept(
 def _find(
     home: Home, skus: Sequence[str], collection: str | None
 ) -> tuple[AdapterStore, AdapterVersion]:
-    """The store and head of the one collection that knows all of ``skus``."""
+    """The store and head of the collection that knows, and by the cards serves, all of ``skus``."""
     known = home.collections()
     if collection is not None and collection not in known:
         raise ConfigurationError(
@@ -136,6 +137,9 @@ def _find(
         if current is not None:
             heads[name] = current
     fitting = [n for n, head in heads.items() if all(head.concept(sku) for sku in skus)]
+    if len(fitting) > 1:
+        serving = serving_collections(home.index.read(), heads)
+        fitting = [n for n in fitting if all(serving[sku] == n for sku in skus)] or fitting
     if len(fitting) == 1:
         return home.adapters(fitting[0]), heads[fitting[0]]
     if fitting:

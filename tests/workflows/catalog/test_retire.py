@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from catalog_pipeline.catalog.index import mark_learned
 from catalog_pipeline.cli import app
-from catalog_pipeline.errors import CatalogError, ConflictError
+from catalog_pipeline.errors import CatalogError, ConflictError, EmptyListingError
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
@@ -191,6 +191,21 @@ def test_the_last_product_leaves_an_empty_head_and_no_plan(studio: Studio) -> No
     store = studio.home.adapters("default")
     assert len(store.history()) == 4
     assert store.references(store.version_names())
+
+
+def test_the_only_product_goes_by_its_name_alone(
+    make_settings: Callable[..., Settings], make_photo: Callable[..., Path]
+) -> None:
+    made = Studio(make_settings(catalog={"settle_seconds": 0}))
+    for photo in range(3):
+        make_photo(made.settings.catalog_root / "mug" / f"{photo}.png", seed=photo)
+    refresh_index(made.home)
+    vanish(made, "mug")
+    make_photo(made.settings.catalog_root / "vase" / "0.png", seed=9)
+    with pytest.raises(EmptyListingError, match=r"1 of 1 .*\(mug\).*`catalog-pipeline retire SKU"):
+        refresh_index(made.home)
+    assert retire(made, "mug") == [RetireOutcome("mug")]
+    assert [row.sku for row in refresh_index(made.home).rows] == ["mug", "vase"]
 
 
 def test_past_nights_keep_their_plans(studio: Studio) -> None:
