@@ -288,3 +288,19 @@ def test_the_command_says_what_went(studio: Studio) -> None:
     done = run(app, ["retire", "mug", *options])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("retired   mug: checkpoint mug-0123.safetensors, version ")
+
+
+def test_the_command_says_what_moved_and_the_index_what_was_renamed(studio: Studio) -> None:
+    options = ["--config", str(studio.settings.config_dir), "--home", str(studio.settings.home)]
+    (studio.settings.config_dir / "catalogs.yaml").write_text("settle_seconds: 0\n")
+    root = studio.settings.catalog_root
+    shutil.move(root / "mug", root / "cup")
+    indexed = run(app, ["index", *options])
+    assert "renamed: cup has the same photos and card as mug, which is gone" in indexed.stdout
+    studio.learn("mug-2", collection="spring")
+    done = run(app, ["retire", *options])
+    assert done.exit_code == 0, done.output
+    moved = [line for line in done.stdout.splitlines() if line.startswith("moved")]
+    assert len(moved) == 1
+    assert moved[0].startswith("moved     mug-2: default serves it, version ")
+    assert moved[0].endswith(" of spring without it")
