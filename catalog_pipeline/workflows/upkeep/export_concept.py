@@ -21,7 +21,6 @@ from catalog_pipeline.settings import GenerationSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import check_base_model, check_same_base, read_named_part
-from catalog_pipeline.workflows.serving import serving_collections
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +124,7 @@ def export_concept(
 def _find(
     home: Home, skus: Sequence[str], collection: str | None
 ) -> tuple[AdapterStore, AdapterVersion]:
-    """The store and head of the collection that knows, and by the cards serves, all of ``skus``."""
+    """The store and head of the one collection that knows all of ``skus``, or of the cards'."""
     known = home.collections()
     if collection is not None and collection not in known:
         raise ConfigurationError(
@@ -138,8 +137,8 @@ def _find(
             heads[name] = current
     fitting = [n for n, head in heads.items() if all(head.concept(sku) for sku in skus)]
     if len(fitting) > 1:
-        serving = serving_collections(home.index.read(), heads)
-        fitting = [n for n in fitting if all(serving[sku] == n for sku in skus)] or fitting
+        cards = {row.sku: row.collection for row in home.index.read()}
+        fitting = [n for n in fitting if all(cards.get(sku) == n for sku in skus)] or fitting
     if len(fitting) == 1:
         return home.adapters(fitting[0]), heads[fitting[0]]
     if fitting:
