@@ -132,7 +132,10 @@ class IndexRow:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What one refresh of the index found."""
+    """What one refresh of the index found.
+
+    ``renamed`` maps an added SKU to one that is gone and had the same photos and card.
+    """
 
     rows: tuple[IndexRow, ...]
     added: tuple[str, ...]
@@ -141,6 +144,7 @@ class IndexReport:
     refused: tuple[RefusedFile, ...]
     unsettled: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- learning ----------------------------------------------------------------

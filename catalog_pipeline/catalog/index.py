@@ -66,11 +66,13 @@ def merge_index(
             a SKU that is not named gets the defaults.
 
     Raises:
-        EmptyListingError: no SKU is listed although some are known, or more of them
-            would be retired than ``retire_fraction_limit`` allows.
+        EmptyListingError: every known SKU, or more of them than ``retire_fraction_limit``
+            allows, would be retired; one whose photos are listed under a new name is not lost.
     """
     known = {row.sku: row for row in old}
-    _refuse_mass_retirement(known, listing, settings)
+    retired = _vanished(known.values(), listing)
+    renamed = _renamed(known, listing, retired)
+    _refuse_mass_retirement(known, listing, set(retired).difference(renamed.values()), settings)
     rows = dict(known)
     added: list[str] = []
     changed: list[str] = []
@@ -87,7 +89,6 @@ def merge_index(
         card = cards.get(found.sku) if not same_content else None
         rows[found.sku] = _row(row, found, card, now=now, settings=settings)
         (added if back else changed).append(found.sku)
-    retired = _vanished(known.values(), listing)
     for sku in retired:
         rows[sku] = replace(rows[sku], status=SkuStatus.RETIRED, reason="")
     wrong_cards = [
@@ -102,6 +103,7 @@ def merge_index(
         retired=tuple(retired),
         refused=(*listing.refused, *wrong_cards),
         unsettled=tuple(sorted(unsettled)),
+        renamed={sku: before for sku, before in renamed.items() if sku in added},
     )
 
 
@@ -195,31 +197,50 @@ def _vanished(rows: Iterable[IndexRow], listing: ListingResult) -> list[str]:
     )
 
 
+def _renamed(
+    known: Mapping[str, IndexRow], listing: ListingResult, vanished: Sequence[str]
+) -> dict[str, str]:
+    """New SKU -> the SKU, now gone, whose photos and card it has byte for byte."""
+    gone = {
+        row.content_hash: row.sku
+        for row in known.values()
+        if row.status is SkuStatus.RETIRED or row.sku in vanished
+    }
+    return {
+        found.sku: gone[found.content_hash]
+        for found in listing.listings
+        if found.photos and found.sku not in known and found.content_hash in gone
+    }
+
+
 def _refuse_mass_retirement(
-    known: Mapping[str, IndexRow], listing: ListingResult, settings: CatalogSettings
+    known: Mapping[str, IndexRow],
+    listing: ListingResult,
+    vanished: Iterable[str],
+    settings: CatalogSettings,
 ) -> None:
     """Stop before an unmounted share or a wrong root empties the catalog."""
     limit = settings.retire_fraction_limit
-    in_use = [row for row in known.values() if row.status is not SkuStatus.RETIRED]
+    in_use = {row.sku for row in known.values() if row.status is not SkuStatus.RETIRED}
     emptied = {
         found.sku
         for found in listing.listings
         if not found.photos and found.sku in known and known[found.sku].photo_count
     }
-    lost = sorted({*_vanished(in_use, listing), *(emptied & {row.sku for row in in_use})})
+    lost = sorted({*vanished, *(emptied & in_use)})
     if not lost or limit >= 1:
         return
-    everything = len(lost) == len(in_use) and not any(f.photos for f in listing.listings)
     too_many = len(in_use) >= _FEWEST_FOR_FRACTION and len(lost) > limit * len(in_use)
-    if not everything and not too_many:
+    if len(lost) < len(in_use) and not too_many:
         return
     named = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+    expected = f"at most {limit:.0%} at once" if too_many else "never all of them at once"
     raise EmptyListingError(
         f"{len(lost)} of {len(in_use)} known SKUs have no photos any more ({named}) and "
-        f"{len(listing.listings)} folders are listed; expected to lose at most "
-        f"{limit:.0%} at once; nothing was changed: mount the share or correct root in "
-        "catalogs.yaml, or, when they are meant to go, set retire_fraction_limit: 1 for one "
-        "refresh"
+        f"{len(listing.listings)} folders are listed; expected to lose {expected}; nothing was "
+        "changed: mount the share or correct root in catalogs.yaml, or, when they are meant to "
+        "go, retire them by name (`catalog-pipeline retire SKU...`) or set "
+        "retire_fraction_limit: 1 for one refresh"
     )
 
 

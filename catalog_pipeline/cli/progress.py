@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from catalog_pipeline.workflows.progress import Pace
+from catalog_pipeline.workflows.progress import Pace, beginning
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -61,11 +61,13 @@ class BarProgress:
         self._bars = bars
         self._ids: dict[str, TaskID] = {}
 
-    def start(self, task: str, total: int) -> None:
-        """Show ``task`` with ``total`` units of work ahead; 0 when nobody knows."""
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Show ``task`` with ``done`` of ``total`` units of work behind it; 0 when nobody knows."""
         if task in self._ids:
             self._bars.remove_task(self._ids[task])
-        self._ids[task] = self._bars.add_task(task, total=total or None, note="")
+        self._ids[task] = self._bars.add_task(
+            task, total=total or None, completed=done, note=beginning(total, done) if done else ""
+        )
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Move ``task`` on by ``count`` units; ``note`` replaces the text beside the bar."""
@@ -95,11 +97,11 @@ class LineProgress:
         self._stream = stream
         self._tasks: dict[str, _Task] = {}
 
-    def start(self, task: str, total: int) -> None:
-        """Say that ``task`` begins."""
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Say that ``task`` begins, or from where it goes on."""
         now = time.monotonic()
-        self._tasks[task] = _Task(Pace(total), now, now)
-        self._say(f"{task}: started" + (f", {total} to do" if total else ""))
+        self._tasks[task] = _Task(Pace(total, done), now, now)
+        self._say(f"{task}: {beginning(total, done)}")
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Count; say how far ``task`` is when the last line is ten seconds old."""

@@ -45,6 +45,10 @@ def index_lines(report: IndexReport) -> list[str]:
     ):
         if skus:
             lines.append(f"{title}: {_names(skus)}")
+    lines += [
+        f"renamed: {sku} has the same photos and card as {before}, which is gone"
+        for sku, before in sorted(report.renamed.items())
+    ]
     failed = [row for row in report.rows if row.status == "failed"]
     lines += [
         f"failed {row.sku}: {row.reason.removeprefix(f'{row.sku}: ')}"
@@ -81,7 +85,9 @@ def outcome_line(outcome: LearnOutcome) -> str:
     if outcome.status == "unchanged":
         return f"unchanged  {outcome.sku}"
     figures = "".join(f"  {name} {_figure(v)}" for name, v in sorted(outcome.metrics.items()))
-    return f"learned    {outcome.sku}  {outcome.seconds:.0f} s  version {outcome.version}{figures}"
+    how = f"  {outcome.reason}" if outcome.reason else ""
+    seconds = f"{outcome.seconds:.0f} s"
+    return f"learned    {outcome.sku}  {seconds}  version {outcome.version}{figures}{how}"
 
 
 def outcomes_summary(outcomes: Sequence[LearnOutcome]) -> str:
@@ -342,6 +348,8 @@ def retirement_line(outcome: RetireOutcome) -> str:
     if outcome.reason:
         return f"kept      {outcome.sku}: {outcome.reason}"
     done = ", ".join(outcome.done) or "nothing was left of it"
+    if outcome.serving:
+        return f"moved     {outcome.sku}: {outcome.serving} serves it, {done}"
     return f"retired   {outcome.sku}: {done}"
 
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from catalog_pipeline.workflows.progress import Pace
+from catalog_pipeline.workflows.progress import Pace, beginning
 
 LINES_PER_TASK = 10
 
@@ -14,10 +14,10 @@ class LogProgress:
         self._log = log
         self._tasks: dict[str, Pace] = {}
 
-    def start(self, task: str, total: int) -> None:
-        """Announce ``task`` of ``total`` units; 0 when the total is unknown."""
-        self._tasks[task] = Pace(total)
-        self._log.info(f"{task}: started, {total} to do")
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Announce ``task``, of whose ``total`` units (0 when unknown) ``done`` are done."""
+        self._tasks[task] = Pace(total, done)
+        self._log.info(f"{task}: {beginning(total, done)}")
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Count ``count`` more units; a line appears at every tenth of the total."""

@@ -51,6 +51,15 @@ def encode_state(
     return save({name: tensors[name] for name in sorted(tensors)}, metadata=header)
 
 
+def finished_steps(data: bytes, fingerprint: str) -> int:
+    """How many steps a state of :func:`encode_state` has behind it; 0 for one of another task."""
+    try:
+        header = read_metadata(data)
+    except ValueError:
+        return 0
+    return int(header["step"]) if header.get("fingerprint") == fingerprint else 0
+
+
 def restore_state(
     data: bytes,
     fingerprint: str,

@@ -13,8 +13,11 @@ _MINUTE, _HOUR = 60.0, 3600.0
 class ProgressSink(Protocol):
     """Hears of tasks by name. Every method returns at once and never raises."""
 
-    def start(self, task: str, total: int) -> None:
-        """``task`` begins and has ``total`` steps; 0 when that is not known."""
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """``task`` begins and has ``total`` steps; 0 when that is not known.
+
+        ``done`` of them were done by an earlier run.
+        """
         ...
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
@@ -29,7 +32,7 @@ class ProgressSink(Protocol):
 class SilentProgress:
     """Listens to nothing."""
 
-    def start(self, task: str, total: int) -> None:
+    def start(self, task: str, total: int, done: int = 0) -> None:
         """Ignore the beginning of ``task``."""
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
@@ -39,17 +42,24 @@ class SilentProgress:
         """Ignore the end of ``task``."""
 
 
+def beginning(total: int, done: int) -> str:
+    """``started, 120 to do``, or ``resumed at 100 of 120``."""
+    if done:
+        return f"resumed at {done} of {total}" if total else f"resumed at {done}"
+    return f"started, {total} to do" if total else "started"
+
+
 class Pace:
     """How long a task still takes, by the speed of its last steps.
 
-    Counting begins with the first step: what a rerun finds finished is told at once, and
-    would make the rest look quick.
+    Timed are the steps of this run alone: what a rerun finds finished would make the rest
+    look quick.
     """
 
-    def __init__(self, total: int) -> None:
-        """``total`` steps; 0 when that is not known, and then nothing is foretold."""
+    def __init__(self, total: int, done: int = 0) -> None:
+        """``total`` steps, ``done`` before; a total of 0 is not known: nothing is foretold."""
         self.total = total
-        self.done = 0
+        self.done = done
         self._seen: deque[tuple[float, int]] = deque(maxlen=_STEPS_REMEMBERED)
 
     def advance(self, count: int, now: float | None = None) -> None:

@@ -233,9 +233,40 @@ def test_too_large_a_share_is_not_retired_at_once() -> None:
     with pytest.raises(EmptyListingError, match=r"3 of 4 known SKUs .*\(b, c, d\).*at most 50%"):
         merge(rows, found("a"))
     with pytest.raises(EmptyListingError, match="4 of 4"):
-        merge(rows, found("wrong-root"))
+        merge(rows, found("wrong-root", "other"))
     # With fewer SKUs a share says little.
     assert len(merge(learned("a", "b", "c"), found("a")).retired) == 2
+
+
+@pytest.mark.parametrize("skus", ["a", "ab", "abc", "abcdefgh"])
+def test_another_catalog_in_its_place_retires_nobody(skus: str) -> None:
+    rows = learned(*skus)
+    with pytest.raises(EmptyListingError, match="retire them by name") as caught:
+        merge(rows, found("other", "o"), found("another", "p"))
+    assert f"{len(skus)} of {len(skus)} known SKUs" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_renamed_is_named_and_not_lost() -> None:
+    rows = list(merge([], found("mgu", "m")).rows)
+    report = merge(rows, found("mug", "m"))
+    assert (report.renamed, report.retired) == ({"mug": "mgu"}, ("mgu",))
+    assert statuses(report.rows) == {"mgu": "retired", "mug": "new"}
+    assert merge(report.rows, found("mug", "m")).renamed == {}
+    # First taken away and then put back under another name.
+    gone = merge([*rows, *learned("cup")], found("cup")).rows
+    assert merge(gone, found("cup"), found("mug", "m")).renamed == {"mug": "mgu"}
+    # A copy, other photos, and a folder back under its own name are no new names.
+    assert merge(rows, found("mgu", "m"), found("mug", "m")).renamed == {}
+    assert merge(gone, found("cup"), found("mug", "n")).renamed == {}
+    assert merge(gone, found("cup"), found("mgu", "m")).renamed == {}
+
+
+def test_every_folder_may_be_renamed_at_once() -> None:
+    rows = merge([], *(found(sku, f"photos of {sku}") for sku in "abcd")).rows
+    report = merge(rows, *(found(f"{sku}-2", f"photos of {sku}") for sku in "abcd"))
+    assert report.renamed == {f"{sku}-2": sku for sku in "abcd"}
+    assert report.retired == tuple("abcd")
 
 
 def test_folders_without_their_photos_count_as_lost() -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog_pipeline.defs.catalog.requests import (
@@ -13,6 +13,7 @@ from catalog_pipeline.defs.catalog.requests import (
     LearnRequest,
     RunState,
     WatchState,
+    count_retries,
     plan_requests,
     usable_rows,
     waiting_to_learn,
@@ -33,6 +34,7 @@ def plan(
     state: WatchState | None = None,
     runs: Mapping[str, RunState] | None = None,
     max_requests: int = 25,
+    under_way: Sequence[str] = (),
 ) -> WatchState:
     return plan_requests(
         state or WatchState(),
@@ -40,6 +42,7 @@ def plan(
         waiting=waiting,
         run_state=lambda run_key: (runs or {}).get(run_key, "none"),
         max_requests=max_requests,
+        under_way=under_way,
     )
 
 
@@ -134,13 +137,95 @@ def test_a_run_that_died_is_asked_again_with_what_it_left_and_not_for_ever() -> 
     assert [r.run_key for r in plan({"b": "new"}, names, state=state).requests] == ["b:new:1"]
 
 
-def test_a_lost_cursor_only_costs_a_tick() -> None:
-    waiting, names = {"a": "1"}, ["a"]
-    runs: dict[str, RunState] = {"a:1:1": "finished"}
-    fresh = plan(waiting, names, runs=runs)
-    assert [request.run_key for request in fresh.requests] == ["a:1:1"]
-    following = plan(waiting, names, state=fresh, runs=runs)
-    assert [request.run_key for request in following.requests] == ["a:1:2"]
+def test_a_lost_cursor_asks_on_under_a_fresh_key_and_never_twice() -> None:
+    waiting, names = {"a": "1", "b": "2"}, ["a", "b"]
+    first = plan(waiting, names)
+    (key,) = (request.run_key for request in first.requests)
+    # The run is under way: "a" is learned, "b" not yet.
+    half = plan({"b": "2"}, names, runs={key: "unfinished"}, under_way=names)
+    assert half.requests == ()
+    # It has died: "b" is asked for alone, and all of it by a cursor that knew the run.
+    assert [r.run_key for r in plan({"b": "2"}, names).requests] == ["b:2:1"]
+    died: dict[str, RunState] = {"a:1:1": "finished", "a:1:2": "finished"}
+    assert [r.run_key for r in plan({"a": "1"}, ["a"], runs=died).requests] == ["a:1:3"]
+
+
+def test_content_that_returns_has_three_attempts_again_under_keys_of_its_own() -> None:
+    runs: dict[str, RunState] = {}
+    state, keys = WatchState(), []
+    for turn in range(8):
+        content = "summer" if turn % 2 else "winter"
+        state = plan({"mug": content}, ["mug"], state=state, runs=runs)
+        (request,) = state.requests
+        assert request.attempt == 1
+        keys.append(request.run_key)
+        runs[request.run_key] = "finished"  # learned, so it no longer waits
+        state = plan({}, ["mug"], state=state, runs=runs)
+        assert state == WatchState()
+    assert len(set(keys)) == 8
+    assert keys[-1] == "mug:summer:4"
+    for number in (5, 6, 7):  # and now its runs die
+        state = plan({"mug": "summer"}, ["mug"], state=state, runs=runs)
+        (request,) = state.requests
+        assert request.run_key == f"mug:summer:{number}"
+        runs[request.run_key] = "finished"
+    state = plan({"mug": "summer"}, ["mug"], state=state, runs=runs)
+    assert (state.requests, state.exhausted) == ((), {"mug": "summer"})
+    state = plan({"mug": "winter"}, ["mug"], state=state, runs=runs)
+    assert state.exhausted == {}
+    state = plan({"mug": "summer"}, ["mug"], state=state, runs=runs)
+    assert [request.run_key for request in state.requests] == ["mug:summer:8"]
+
+
+def test_a_cursor_of_an_earlier_release_goes_on_and_forgets_whom_it_gave_up() -> None:
+    cursor = (
+        '{"requests": [{"skus": {"a": "1", "b": "2"}, "attempt": 2}], "exhausted": {"mug": "h"}}'
+    )
+    state = WatchState.from_cursor(cursor)
+    assert state == WatchState((LearnRequest({"a": "1", "b": "2"}, attempt=2, number=2),))
+    runs: dict[str, RunState] = dict.fromkeys(("mug:h:1", "mug:h:2", "mug:h:3"), "finished")
+    after = plan({"a": "1", "b": "2", "mug": "h"}, ["a", "b", "mug"], state=state, runs=runs)
+    assert after.requests[0] == state.requests[0]
+    assert [request.run_key for request in after.requests[1:]] == ["mug:h:4"]
+
+
+def test_retries_count_from_the_last_time_that_the_watcher_asked() -> None:
+    newest_first = [
+        (["mug"], "mug:b"),
+        (["jug"], "jug:a"),
+        (["jar", "mug"], ""),
+        (["mug"], "mug:a"),
+        (["jug"], "jug:a"),
+        (["jug", "jar"], ""),
+        (["jar"], "jar:a"),
+    ]
+    assert count_retries(newest_first) == {"mug:b": 1, "jug:a": 2}
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.lists(st.sampled_from(["a", "b", "learned", "died", "lost cursor"]), max_size=40))
+def test_whatever_happens_a_waiting_sku_is_asked_for_until_it_is_given_up(
+    events: list[str],
+) -> None:
+    """One SKU whose photos are changed, learned, killed, and whose watcher forgets."""
+    runs: dict[str, RunState] = {}
+    learned, present, state = "", "a", WatchState()
+    for event in [*events, "learned"]:
+        if event in ("a", "b"):
+            present = event
+        waiting = {} if present == learned else {"sku": present}
+        state = plan(waiting, ["sku"], state=state, runs=runs)
+        assert plan(waiting, ["sku"], state=state, runs=runs) == state
+        assert bool(state.requests) == bool(waiting and "sku" not in state.exhausted)
+        for request in state.requests:
+            assert runs.setdefault(request.run_key, "unfinished") == "unfinished"
+            assert request.attempt <= MAX_ATTEMPTS
+            if event in ("learned", "died"):
+                runs[request.run_key] = "finished"
+            if event == "learned":
+                learned = present
+        if event == "lost cursor":
+            state = WatchState()
 
 
 @pytest.mark.parametrize("cursor", [None, ""])

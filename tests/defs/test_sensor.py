@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.test_utils import create_run_for_test
 
+from catalog_pipeline.catalog.index import mark_learned
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 from tests.defs.scratch_line import Line
@@ -67,6 +69,58 @@ def test_changed_photos_are_learned_again(line: Line, instance: dg.DagsterInstan
     (run,) = tick_sensor_and_run(instance, defs)
     assert run.tags["sku"] == "mug_a"
     assert line.statuses() == {"mug_a": "learned", "mug_b": "learned"}
+
+
+def test_photos_and_cards_that_return_are_learned_each_time(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    keys = []
+    for turn in range(7):
+        line.add_product("jar", name="Jar, now half the price" if turn % 2 else "Jar")
+        line.add_product("mug", seed=1 + turn % 2)
+        (run,) = tick_sensor_and_run(instance, defs)
+        assert run.is_success
+        assert line.statuses() == {"jar": "learned", "mug": "learned"}
+        keys.append(run.tags["dagster/run_key"])
+    assert len(set(keys)) == 7
+    assert tick_sensor_and_run(instance, defs) == []
+
+
+def test_a_product_that_leaves_and_returns_is_learned_each_time(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    line.add_product("vase")
+    for _ in range(4):
+        line.add_product("mug")
+        (run,) = tick_sensor_and_run(instance, defs)
+        assert run.is_success
+        assert line.statuses() == {"mug": "learned", "vase": "learned"}
+        line.remove_product("mug")
+        assert tick_sensor_and_run(instance, defs) == []
+        result = defs.resolve_job_def("catalog_retire").execute_in_process(instance=instance)
+        assert result.success
+        assert instance.get_dynamic_partitions("sku") == ["vase"]
+
+
+def test_a_lost_cursor_asks_for_nothing_that_is_under_way(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    line.add_products("mug_a", "mug_b")
+    tick = evaluate(instance)
+    (request,) = tick.run_requests or ()
+    (added,) = tick.dynamic_partitions_requests or ()
+    instance.add_dynamic_partitions("sku", list(added.partition_keys))
+    tags = {**request.tags, "dagster/run_key": str(request.run_key)}
+    running = create_run_for_test(
+        instance, job_name="learn_new_skus", status=dg.DagsterRunStatus.STARTED, tags=tags
+    )
+    row = next(row for row in line.home.index.read() if row.sku == "mug_a")
+    line.home.index.update(lambda rows: mark_learned(rows, "mug_a", row.content_hash))
+    forgetful = evaluate(instance)
+    assert run_keys(forgetful) == []
+    assert run_keys(evaluate(instance, cursor=tick.cursor)) == [request.run_key]
+    instance.report_run_failed(running)
+    assert [key.split(":")[0] for key in run_keys(evaluate(instance))] == ["mug_b"]
 
 
 def test_a_set_still_being_copied_waits(line: Line, instance: dg.DagsterInstance) -> None:

@@ -88,6 +88,27 @@ def test_a_failed_product_is_retried_once_a_night_and_not_for_ever(
     assert retries(instance, 11) == []
 
 
+def test_photos_that_return_have_three_nights_again(
+    line: Line, instance: dg.DagsterInstance
+) -> None:
+    line.add_product("mug", seed=1)
+    line.write("refused_skus.txt", "mug")
+    tick_sensor_and_run(instance, defs)
+    for night in range(1, MAX_NIGHTLY_RETRIES + 1):
+        (request,) = retries(instance, night)
+        note_failed_run(instance, request)
+    assert retries(instance, 8) == []
+    for seed in (2, 1):  # other photos, then the same ones again; all fail
+        line.add_product("mug", seed=seed)
+        (asked,) = tick_sensor_and_run(instance, defs)
+        assert not asked.is_success
+    assert asked.tags["dagster/run_key"].endswith(":2")
+    for night in range(9, 9 + MAX_NIGHTLY_RETRIES):
+        (request,) = retries(instance, night)
+        note_failed_run(instance, request)
+    assert retries(instance, 20) == []
+
+
 def test_what_a_person_rolled_back_is_not_learned_again_at_night(
     line: Line, instance: dg.DagsterInstance
 ) -> None:

@@ -27,6 +27,7 @@ from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.picture_scores import crop_region
 from catalog_pipeline.workflows.night.render_night import render_night
+from catalog_pipeline.workflows.progress import ProgressSink
 from tests.builders import make_adapter_version, make_concept, promote
 
 DAY = date(2025, 3, 14)
@@ -188,7 +189,12 @@ class Studio:
         return version
 
     def render(
-        self, day: date = DAY, *, retry_quarantined: bool = False, **painter: Any
+        self,
+        day: date = DAY,
+        *,
+        retry_quarantined: bool = False,
+        progress: ProgressSink | None = None,
+        **painter: Any,
     ) -> RenderReport:
         def open_sampler(
             home: Home, collection: str, version: str | None
@@ -202,6 +208,7 @@ class Studio:
             self.home,
             day,
             retry_quarantined=retry_quarantined,
+            progress=progress,
             open_sampler=open_sampler,
             encoder=ColourEncoder(),
             open_judge=ColourJudge,

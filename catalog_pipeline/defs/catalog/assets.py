@@ -64,6 +64,11 @@ def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
     changes = [{"sku": sku, "change": change} for change, skus in moved.items() for sku in skus]
     if changes:
         metadata["changes"] = table(changes, {"sku": "string", "change": "string"})
+    if report.renamed:
+        metadata["renamed"] = table(
+            [{"sku": sku, "was": before} for sku, before in report.renamed.items()],
+            {"sku": "string", "was": "string"},
+        )
     if report.refused:
         metadata["refused"] = table(
             [

@@ -7,8 +7,9 @@ runs always give the same requests.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from catalog_pipeline.records import IndexRow, SkuStatus
@@ -19,6 +20,9 @@ MAX_ATTEMPTS = 3
 MAX_NIGHTLY_RETRIES = 3
 HASH_CHARS = 12
 
+CURSOR_VERSION = 2
+"""Version 2 added ``number``; a version 1 counted earlier successes as failed attempts."""
+
 RunState = Literal["none", "unfinished", "finished"]
 
 
@@ -26,22 +30,24 @@ RunState = Literal["none", "unfinished", "finished"]
 class LearnRequest:
     """One range run: neighbours in the partition order, each with its content hash.
 
-    ``run_key`` names SKUs, contents and attempt, so Dagster starts it once; a set
-    whose photos changed, or whose run died, gets another key.
+    ``attempt`` counts the runs since these contents began to wait, ``number`` those that
+    they ever had: content that returns is asked for under a key of its own. ``run_key``
+    names SKUs, contents and number, so Dagster starts it once.
     """
 
     skus: Mapping[str, str]
     attempt: int = 1
+    number: int = 1
 
     @property
     def run_key(self) -> str:
-        """``<first>..<last>:<digest>:<attempt>``, or ``<sku>:<hash>:<attempt>`` of a single."""
+        """``<first>..<last>:<digest>:<number>``, or ``<sku>:<hash>:<number>`` of a single."""
         names = list(self.skus)
         if len(names) == 1:
-            return f"{names[0]}:{self.skus[names[0]]}:{self.attempt}"
+            return f"{names[0]}:{self.skus[names[0]]}:{self.number}"
         listed = json.dumps(dict(self.skus)).encode()
         digest = hashlib.sha256(listed).hexdigest()[:HASH_CHARS]
-        return f"{names[0]}..{names[-1]}:{digest}:{self.attempt}"
+        return f"{names[0]}..{names[-1]}:{digest}:{self.number}"
 
     @property
     def first(self) -> str:
@@ -69,8 +75,13 @@ class WatchState:
         """The state as deterministic JSON."""
         return json.dumps(
             {
+                "version": CURSOR_VERSION,
                 "requests": [
-                    {"skus": dict(request.skus), "attempt": request.attempt}
+                    {
+                        "skus": dict(request.skus),
+                        "attempt": request.attempt,
+                        "number": request.number,
+                    }
                     for request in self.requests
                 ],
                 "exhausted": dict(sorted(self.exhausted.items())),
@@ -79,16 +90,24 @@ class WatchState:
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "WatchState":
-        """The state of ``cursor``; a missing one is an empty state, which loses nothing."""
+        """The state of ``cursor``; a missing one is an empty state, which loses nothing.
+
+        In version 1 keys ended in the attempt, and what it calls exhausted may have been
+        learned every time: it is asked for again.
+        """
         if not cursor:
             return cls()
         content = json.loads(cursor)
         return cls(
             requests=tuple(
-                LearnRequest(skus=dict(item["skus"]), attempt=int(item["attempt"]))
+                LearnRequest(
+                    skus=dict(item["skus"]),
+                    attempt=int(item["attempt"]),
+                    number=int(item.get("number", item["attempt"])),
+                )
                 for item in content["requests"]
             ),
-            exhausted=dict(content["exhausted"]),
+            exhausted=dict(content["exhausted"]) if "version" in content else {},
         )
 
 
@@ -120,9 +139,10 @@ def failed_to_retry(
     """``<sku>:<short hash>`` of the failed rows to learn once more, those retried least first.
 
     A failure may have passed: a full disk, a server that was away, a photo replaced under
-    the reader. ``retried`` counts the earlier retries by the same names; after
-    :data:`MAX_NIGHTLY_RETRIES` of one content a person is needed. A row that was learned
-    from this very content failed because a person rolled it back, and is left alone.
+    the reader. ``retried`` counts the earlier retries by the same names, see
+    :func:`count_retries`; after :data:`MAX_NIGHTLY_RETRIES` of one content a person is
+    needed. A row that was learned from this very content failed because a person rolled it
+    back, and is left alone.
     """
     names = {
         f"{row.sku}:{row.content_hash[:HASH_CHARS]}"
@@ -133,6 +153,23 @@ def failed_to_retry(
     return sorted(due, key=lambda name: (retried.get(name, 0), name))[:max_requests]
 
 
+def count_retries(runs: Iterable[tuple[Sequence[str], str]]) -> Counter[str]:
+    """How often each ``<sku>:<short hash>`` was retried since its SKU was last asked for.
+
+    ``runs`` are learning runs, newest first: the SKUs of each, and the name that it
+    retried, empty for a run of the watcher. The watcher asks whenever content has come or
+    come back, so what lies before its run was about an earlier occasion.
+    """
+    counts: Counter[str] = Counter()
+    asked: set[str] = set()
+    for skus, name in runs:
+        if not name:
+            asked.update(skus)
+        elif asked.isdisjoint(skus):
+            counts[name] += 1
+    return counts
+
+
 def plan_requests(
     state: WatchState,
     *,
@@ -140,6 +177,7 @@ def plan_requests(
     waiting: Mapping[str, str],
     run_state: Callable[[str], RunState],
     max_requests: int,
+    under_way: Collection[str] = (),
 ) -> WatchState:
     """The requests of this tick, as the next state.
 
@@ -149,10 +187,14 @@ def plan_requests(
         waiting: SKUs to learn and their short content hashes.
         run_state: what became of the run with a given key.
         max_requests: bound on the requests of one tick.
+        under_way: SKUs of runs that have not ended, whoever asked for them; what such a
+            run leaves waiting is asked for afterwards.
 
     A request is repeated under its old key until its run has ended, so a tick that
     was lost loses nothing; what a finished run left waiting (it was killed) is
-    asked again as the next attempt.
+    asked again as the next attempt. A new request takes the first key of which no run
+    has ended: content that waits again, learned before or not, starts at attempt 1 under
+    a fresh key.
     """
     open_requests: list[LearnRequest] = []
     attempts: dict[str, int] = {}
@@ -165,19 +207,30 @@ def plan_requests(
         else:
             open_requests.append(request)
     asked = {(sku, content) for request in open_requests for sku, content in request.skus.items()}
-    exhausted = {sku: content for sku, content in state.exhausted.items() if sku in waiting}
+    exhausted = {
+        sku: content for sku, content in state.exhausted.items() if waiting.get(sku) == content
+    }
     exhausted |= {sku: waiting[sku] for sku, attempt in attempts.items() if attempt > MAX_ATTEMPTS}
     fresh = {
         sku: attempts.get(sku, 1)
         for sku, content in waiting.items()
-        if (sku, content) not in asked and exhausted.get(sku) != content
+        if (sku, content) not in asked and sku not in exhausted and sku not in under_way
     }
-    groups = _neighbours(partitions, fresh)
-    requests = open_requests + [
-        LearnRequest(skus={sku: waiting[sku] for sku in group}, attempt=fresh[group[0]])
-        for group in groups
+    room = max(0, max_requests - len(open_requests))
+    asked_now = [
+        _numbered({sku: waiting[sku] for sku in group}, fresh[group[0]], run_state)
+        for group in _neighbours(partitions, fresh)[:room]
     ]
-    return WatchState(requests=tuple(requests[:max_requests]), exhausted=exhausted)
+    return WatchState((*open_requests, *asked_now)[:max_requests], exhausted)
+
+
+def _numbered(
+    skus: Mapping[str, str], attempt: int, run_state: Callable[[str], RunState]
+) -> LearnRequest:
+    request = LearnRequest(skus, attempt, number=attempt)
+    while run_state(request.run_key) == "finished":
+        request = replace(request, number=request.number + 1)
+    return request
 
 
 def _neighbours(partitions: Sequence[str], attempts: Mapping[str, int]) -> list[list[str]]:

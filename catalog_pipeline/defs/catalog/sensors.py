@@ -32,6 +32,12 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 WILL_RETRY_TAG = "dagster/will_retry"
 AUTO_RETRY_RUN_TAG = "dagster/auto_retry_run_id"
 RETRY_PATIENCE_SECONDS = 600.0
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
 SKU_TAG = "sku"
 SKU_TAG_CHARS = 200
 
@@ -66,6 +72,7 @@ def catalog_watch(
         waiting=waiting_to_learn(usable),
         run_state=lambda run_key: _run_state(context.instance, run_key),
         max_requests=catalog.max_requests_per_tick,
+        under_way=_under_way(context.instance, known),
     )
     for sku in state.exhausted:
         context.log.warning(
@@ -111,6 +118,21 @@ def _run_request(request: LearnRequest) -> dg.RunRequest:
         run_key=request.run_key,
         tags={RANGE_START_TAG: request.first, RANGE_END_TAG: request.last, SKU_TAG: named},
     )
+
+
+def range_skus(run: dg.DagsterRun, partitions: Sequence[str]) -> Sequence[str]:
+    """The SKUs of a learning run, from the range that its tags name."""
+    first, last = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)
+    if first not in partitions or last not in partitions:
+        return []
+    return partitions[partitions.index(first) : partitions.index(last) + 1]
+
+
+def _under_way(instance: dg.DagsterInstance, partitions: Sequence[str]) -> set[str]:
+    runs = instance.get_runs(
+        filters=dg.RunsFilter(job_name=learn_new_skus.name, statuses=UNFINISHED)
+    )
+    return {sku for run in runs for sku in range_skus(run, partitions)}
 
 
 def _run_state(instance: dg.DagsterInstance, run_key: str) -> RunState:

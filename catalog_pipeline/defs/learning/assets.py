@@ -99,6 +99,8 @@ def _concept_metadata(outcome: LearnOutcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 1),
         **numbers("metric", outcome.metrics),
     }
+    if outcome.reason:
+        metadata["reason"] = outcome.reason
     if outcome.contact_sheet_png:
         metadata["photos_above_samples_below"] = picture(outcome.contact_sheet_png, alt=outcome.sku)
     if outcome.loss_curve:

@@ -1,18 +1,20 @@
 """``nightly_learning_retry``, 01:45."""
 
-from collections import Counter
-
 import dagster as dg
 
-from catalog_pipeline.defs.catalog.requests import failed_to_retry, usable_rows
-from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG, SKU_TAG
+from catalog_pipeline.defs.catalog.requests import count_retries, failed_to_retry, usable_rows
+from catalog_pipeline.defs.catalog.sensors import (
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    SKU_TAG,
+    range_skus,
+)
 from catalog_pipeline.defs.learning.jobs import learn_new_skus
 from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
 
 SCHEDULE_NAME = "nightly_learning_retry"
 RETRY_TAG = "nightly_retry"
-_SCHEDULE_TAG = "dagster/schedule_name"
 
 
 @dg.schedule(
@@ -27,16 +29,22 @@ def nightly_learning_retry(
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Learns every failed product once more a night, at most three nights for the same photos.
 
-    After the refresh and before the night is rendered. How often a product was retried is
-    counted from the runs themselves, which `purge_old_runs` keeps for 30 days.
+    After the refresh and before the night is rendered. How often a product was retried since
+    the watcher last asked for it is counted from the runs themselves, which `purge_old_runs`
+    keeps for 30 days. Photos that come back after others have three nights again.
     """
     catalog = pipeline.opened.settings.catalog
-    partitions = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
+    partitions = context.instance.get_dynamic_partitions(str(sku_partitions.name))
+    known = set(partitions)
+    runs = context.instance.get_runs(filters=dg.RunsFilter(job_name=learn_new_skus.name))
     rows = usable_rows(pipeline.opened.index.read(), catalog)
-    earlier = context.instance.get_runs(filters=dg.RunsFilter(tags={_SCHEDULE_TAG: SCHEDULE_NAME}))
     names = failed_to_retry(
-        [row for row in rows if row.sku in partitions],
-        Counter(run.tags.get(RETRY_TAG, "") for run in earlier if not run.parent_run_id),
+        [row for row in rows if row.sku in known],
+        count_retries(
+            (range_skus(run, partitions), run.tags.get(RETRY_TAG, ""))
+            for run in runs
+            if run.parent_run_id is None  # an automatic retry is part of its run
+        ),
         max_requests=catalog.max_requests_per_tick,
     )
     if not names:

@@ -5,19 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG
+from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG, UNFINISHED
 from catalog_pipeline.defs.learning.assets import MEMORY_KEY
 from catalog_pipeline.defs.learning.jobs import learn_new_skus
 from catalog_pipeline.defs.metadata import table
 from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 class GarbageConfig(dg.Config):

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
-from catalog_pipeline import __version__
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
-from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus, part_owner
-from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.records import IndexRow, SkuStatus
+from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.keys import days_of
-from catalog_pipeline.stores.memory import memory_version
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import (
     PLANS_PREFIX,
@@ -24,18 +22,26 @@ from catalog_pipeline.workflows.night.plan_night import (
     plan_key,
     plan_night,
 )
-
-LEASE_WAIT_SECONDS = 600.0
+from catalog_pipeline.workflows.serving import (
+    LEASE_WAIT_SECONDS,
+    drop_concept,
+    drop_elsewhere,
+    served_twice,
+)
 
 
 @dataclass(frozen=True)
 class RetireOutcome:
-    """What became of one SKU: ``done`` says what went, ``reason`` why it is still there."""
+    """What became of one SKU: ``done`` says what went, ``reason`` why it is still there.
+
+    ``serving`` is the collection that goes on serving a product that others have dropped.
+    """
 
     sku: str
     done: tuple[str, ...] = ()
     version: str = ""
     reason: str = ""
+    serving: str = ""
 
 
 def retire_concepts(
@@ -46,6 +52,9 @@ def retire_concepts(
     lease_wait_seconds: float = LEASE_WAIT_SECONDS,
 ) -> Iterator[RetireOutcome]:
     """Clean up after ``skus``, or after every retired SKU of which something is left.
+
+    Without ``skus`` a product that two heads know is also dropped by the one that its card no
+    longer names.
 
     For each: the index row forgets what it was learned from, so that photos that come
     back are learned anew; its checkpoints go; a version without its concept and memory is
@@ -75,6 +84,19 @@ def retire_concepts(
             yield run.retire(row, nights)
         except CatalogPipelineError as error:
             yield RetireOutcome(row.sku, reason=str(error))
+    if skus is None:
+        yield from _drop_moved(home, lease_wait_seconds)
+
+
+def _drop_moved(home: Home, lease_wait_seconds: float) -> Iterator[RetireOutcome]:
+    for sku, (serving, _) in served_twice(home).items():
+        try:
+            done = drop_elsewhere(home, sku, serving, lease_wait_seconds=lease_wait_seconds)
+        except CatalogPipelineError as error:
+            yield RetireOutcome(sku, reason=str(error), serving=serving)
+        else:
+            if done:
+                yield RetireOutcome(sku, tuple(done), serving=serving)
 
 
 @dataclass(frozen=True)
@@ -138,10 +160,7 @@ class _Retirement:
                     done.append(f"checkpoint {checkpoint}")
                 parent = store.current()
                 if self._is_retired(row.sku) and parent and parent.concept(row.sku):
-                    draft = _without(parent, row.sku)
-                    store.publish(draft)
-                    store.promote(draft.version, expected=parent.version, fence=lease.fence)
-                    version = draft.version
+                    version = drop_concept(store, parent, row.sku, lease.fence)
                     done.append(f"version {version} of {name} without it")
         done += [text for key in self._plans(today) for text in self._replan(key, row.sku)]
         return RetireOutcome(row.sku, tuple(done), version)
@@ -177,24 +196,6 @@ class _Retirement:
 def _forgotten(row: IndexRow) -> IndexRow:
     """``row`` retired, as if it had never been learned."""
     return replace(row, status=SkuStatus.RETIRED, learned_hash="", reason="")
-
-
-def _without(parent: AdapterVersion, sku: str) -> AdapterVersion:
-    """The version after ``parent`` that no longer knows ``sku``."""
-    concepts = tuple(concept for concept in parent.concepts if concept.sku != sku)
-    parts = {name: sha for name, sha in parent.parts.items() if part_owner(name) != sku}
-    draft = replace(
-        parent,
-        version="",
-        parent=parent.version,
-        concepts=concepts,
-        parts=parts,
-        memory_version=memory_version(parts),
-        code_version=__version__,
-        created_utc=datetime.now(UTC),
-        metrics=dict(concepts[-1].metrics) if concepts else {},
-    )
-    return replace(draft, version=version_hash(draft))
 
 
 def _checkpoints(store: AdapterStore, sku: str) -> list[str]:

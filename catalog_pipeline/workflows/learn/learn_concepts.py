@@ -30,7 +30,7 @@ from catalog_pipeline.records import (
     memory_part,
 )
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
-from catalog_pipeline.stores.loss_curves import encode_curve
+from catalog_pipeline.stores.loss_curves import encode_curve, read_curve
 from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, encode_memory, memory_version
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
@@ -38,13 +38,21 @@ from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_p
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     concept_config_hash,
+    draft_concept,
     open_method,
     open_tools,
     photos_hash,
 )
 from catalog_pipeline.workflows.learn.prompt_lengths import check_class_noun, check_scenes
-from catalog_pipeline.workflows.models import base_model_hash, check_base_model, prompt_tokenizer
+from catalog_pipeline.workflows.learn.taken_over import find_learned
+from catalog_pipeline.workflows.models import (
+    base_model_hash,
+    check_base_model,
+    check_same_base,
+    prompt_tokenizer,
+)
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from catalog_pipeline.workflows.serving import drop_elsewhere
 
 if TYPE_CHECKING:
     from catalog_pipeline.learning.methods.method import LifelongMethod
@@ -64,8 +72,10 @@ def learn_concepts(
 
     Yields an outcome as soon as its SKU is committed. A SKU that fails is
     yielded with status ``failed`` and the rest go on. Same photos and settings
-    as the head's: ``unchanged``, no work. Safe to kill: the SKU at work resumes
-    from its last checkpoint, the ones before it are committed.
+    as the head's: ``unchanged``, no work; as another collection's or as those of a SKU that
+    is gone: taken over without training. Once the collection that the card names serves a
+    SKU, every other one drops it. Safe to kill: the SKU at work resumes from its last
+    checkpoint, the ones before it are committed.
 
     Args:
         home: where photos, index and versions are.
@@ -129,6 +139,7 @@ class _LearningRun:
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
             outcome = self._commit(photo_set)
+            drop_elsewhere(self.home, row.sku, photo_set.sku.collection)
         except (ConflictError, LockTimeoutError, StorageFullError) as error:
             # The store's trouble, not the product's: its row stays as it is, and the next
             # run learns it.
@@ -156,9 +167,23 @@ class _LearningRun:
                     version = self._publish(store, parent, renamed, dict(parent.parts), lease.fence)
                     return _unchanged(renamed, version.version, "the card changed, the photos not")
                 return _unchanged(known, parent.version, "already learned from these photos")
-            learned = self._train(store, parent, photo_set)
+            if parent is not None:
+                check_same_base(parent, base_model_hash(self.home.settings.base_model))
             parts = dict(parent.parts) if parent else {}
             sku = photo_set.sku.sku
+            taken = find_learned(self.home, self._draft(parent, photo_set))
+            if taken is not None:
+                parts |= {name: store.write_part(data) for name, data in taken.parts.items()}
+                version = self._publish(store, parent, taken.concept, parts, lease.fence)
+                return LearnOutcome(
+                    sku,
+                    "learned",
+                    version=version.version,
+                    reason=f"as {taken.source}, not trained again",
+                    metrics=taken.concept.metrics,
+                    loss_curve=tuple(read_curve(store, version, sku)),
+                )
+            learned = self._train(store, parent, photo_set)
             parts |= {name: store.write_part(data) for name, data in learned.parts.items()}
             entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
             parts[memory_part(sku)] = store.write_part(encode_memory(entry))
@@ -182,6 +207,11 @@ class _LearningRun:
     def _config(self) -> str:
         base = base_model_hash(self.home.settings.base_model)
         return concept_config_hash(self.home.settings.learning, base, ENCODER)
+
+    def _draft(self, parent: AdapterVersion | None, photo_set: PhotoSet) -> Concept:
+        tokens = self.home.settings.learning.adapter.tokens_per_concept
+        photos = photos_hash(photo_set)
+        return draft_concept(parent, photo_set.sku, tokens, photos, self._config())
 
     def _train(
         self, store: AdapterStore, parent: AdapterVersion | None, photo_set: PhotoSet

@@ -148,14 +148,20 @@ class TaskRunner:
         return NewConcept(concept, photos, features)
 
     def _train(self, new: NewConcept, attempt: Try) -> _Candidate:
+        from catalog_pipeline.learning.checkpoint import finished_steps
+
         learning = self.settings.learning
         label = f"learn {attempt.sku}" + (", second try" if attempt.number > 1 else "")
-        self.progress.start(label, learning.steps)
-        learned = self.method.train(
-            attempt.task,
-            _StagedCheckpoint(self.store, attempt.checkpoint_name),
-            lambda step, loss: self.progress.advance(label, 1, f"loss {loss:.3f}"),
-        )
+        checkpoint = _StagedCheckpoint(self.store, attempt.checkpoint_name)
+        done = finished_steps(checkpoint.read() or b"", attempt.task.fingerprint)
+        self.progress.start(label, learning.steps, done)
+
+        def advance(step: int, loss: float) -> None:
+            nonlocal done
+            self.progress.advance(label, step - done, f"loss {loss:.3f}")
+            done = step
+
+        learned = self.method.train(attempt.task, checkpoint, advance)
         self.progress.finish(label)
         return _Candidate(learned, judge_new_concept(self.tools, self.method, new, learning))
 

@@ -13,6 +13,7 @@ from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.records import SHARED, AdapterVersion, Concept, SkuStatus, concept_part
 from catalog_pipeline.settings import GenerationSettings
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.serving import read_heads, serving_collections
 
 ASSUMED_SECONDS_PER_IMAGE = 3.0
 """Speed a ``max_minutes`` budget starts from before any night was measured."""
@@ -22,27 +23,46 @@ REPORTS_PREFIX = "reports/render/"
 
 @dataclass(frozen=True)
 class NightInputs:
-    """What a plan is made from; ``content_hash`` is stored beside the plan."""
+    """What a plan is made from; ``content_hash`` is stored beside the plan.
+
+    ``serving`` maps each product on sale to the one collection that it is rendered from.
+    """
 
     day: date
     settings: GenerationSettings
     versions: Mapping[str, AdapterVersion]
-    retired: frozenset[str]
+    serving: Mapping[str, str]
 
     @property
     def content_hash(self) -> str:
         """Of the day, the settings that change a plan, the versions and the products on sale."""
-        return _hash_inputs(self.day, self.settings, self.versions, self.retired)
+        content = {
+            "day": self.day.isoformat(),
+            "generation": self.settings.model_dump(mode="json", exclude={"batch_size", "quality"}),
+            "collections": {
+                collection: {
+                    "version": version.version,
+                    "skus": sorted(concept.sku for concept in self.on_sale(collection)),
+                }
+                for collection, version in self.versions.items()
+            },
+        }
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def on_sale(self, collection: str) -> list[Concept]:
-        """The learned products of ``collection`` that are not retired."""
-        return [c for c in self.versions[collection].concepts if c.sku not in self.retired]
+        """The learned products that ``collection`` serves and that are not retired."""
+        concepts = self.versions[collection].concepts
+        return [c for c in concepts if self.serving.get(c.sku) == collection]
 
 
 def read_inputs(home: Home, day: date) -> NightInputs:
-    """The promoted version of every collection, and which SKUs are retired."""
-    retired = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
-    return NightInputs(day, home.settings.generation, _read_heads(home), frozenset(retired))
+    """The promoted version of every collection, and which one serves each product on sale."""
+    rows, heads = home.index.read(), read_heads(home)
+    retired = {row.sku for row in rows if row.status is SkuStatus.RETIRED}
+    serving = serving_collections(rows, heads)
+    on_sale = {sku: name for sku, name in serving.items() if sku not in retired}
+    return NightInputs(day, home.settings.generation, heads, on_sale)
 
 
 def count_shown(home: Home, inputs: NightInputs) -> tuple[dict[str, int], list[str]]:
@@ -102,33 +122,3 @@ def hash_concepts(version: AdapterVersion) -> dict[str, str]:
             weights = [version.base_model_hash, version.parts.get(SHARED, ""), part]
             hashes[concept.sku] = hashlib.sha256(json.dumps(weights).encode()).hexdigest()
     return hashes
-
-
-def _read_heads(home: Home) -> dict[str, AdapterVersion]:
-    heads: dict[str, AdapterVersion] = {}
-    for collection in home.collections():
-        version = home.adapters(collection).current()
-        if version is not None:
-            heads[collection] = version
-    return heads
-
-
-def _hash_inputs(
-    day: date,
-    settings: GenerationSettings,
-    versions: Mapping[str, AdapterVersion],
-    retired: frozenset[str],
-) -> str:
-    content = {
-        "day": day.isoformat(),
-        "generation": settings.model_dump(mode="json", exclude={"batch_size", "quality"}),
-        "collections": {
-            collection: {
-                "version": version.version,
-                "skus": sorted(c.sku for c in version.concepts if c.sku not in retired),
-            }
-            for collection, version in versions.items()
-        },
-    }
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()

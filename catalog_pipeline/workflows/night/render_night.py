@@ -89,9 +89,7 @@ def render_night(
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
     reused = len(jobs) - len(missing)
     name = f"render {day.isoformat()}"
-    sink.start(name, len(jobs))
-    if reused:
-        sink.advance(name, reused, "already there")
+    sink.start(name, len(jobs), reused)
     run = NightRun(
         home=home,
         day=day,

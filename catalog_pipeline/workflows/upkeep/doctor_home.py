@@ -12,6 +12,7 @@ from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.serving import served_twice
 from catalog_pipeline.workflows.upkeep.archive_summary import repeated_image_ids
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
 from catalog_pipeline.workflows.upkeep.claims import (
@@ -103,7 +104,22 @@ def _photos(home: Home) -> Iterator[CheckResult]:
         yield CheckResult("warning", f"photos: {warning}", "harmless where both are one product")
 
 
+def _moved(home: Home) -> Iterator[CheckResult]:
+    cards = {row.sku: row.collection for row in home.index.read()}
+    for sku, (serving, others) in served_twice(home).items():
+        mend = "`catalog-pipeline doctor --repair` takes it out of the others"
+        if cards.get(sku) != serving:
+            mend = f"run `catalog-pipeline learn {sku}`, or correct `collection` in its card"
+        yield CheckResult(
+            "warning",
+            f"collections: {sku} is known by {serving} and by {', '.join(others)}; its card names "
+            f"{cards.get(sku, 'none: it is not in the index')}",
+            f"nights render it from {serving} alone; {mend}",
+        )
+
+
 def _collections(home: Home) -> Iterator[CheckResult]:
+    yield from guarded("collections", _moved, home)
     for name in home.collections():
         yield from guarded(f"collection {name}", _collection, home.adapters(name))
 

@@ -1,8 +1,9 @@
 """``doctor --repair``: puts right what cannot be wrong to put right, and says so.
 
 Touched are the traces of dead processes (locks, temporary files, probes, published
-shards), index rows that contradict the served version, and the form of nights that an
-earlier release published: they are written anew in the present schema, every value kept.
+shards), index rows that contradict the served version, heads that know a product whose
+card names another collection, which serves it, and the form of nights that an earlier
+release published: they are written anew in the present schema, every value kept.
 Never touched is what was learned, rendered or published itself: a corrupted or missing
 object needs a backup or a person.
 """
@@ -12,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from catalog_pipeline.errors import StoreError
+from catalog_pipeline.errors import LockTimeoutError, StoreError
 from catalog_pipeline.records import IndexRow
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.serving import drop_elsewhere, served_twice
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
@@ -36,6 +38,7 @@ def repair_home(home: Home) -> list[CheckResult]:
         *guarded("repair of staged rows", _staged_rows, home),
         *guarded("repair of the index", _index, home),
         *guarded("repair of nights", _nights, home),
+        *guarded("repair of collections", _moved, home),
     ]
     if not results:
         results = [CheckResult("repaired", "nothing: no repair was needed", "")]
@@ -43,7 +46,7 @@ def repair_home(home: Home) -> list[CheckResult]:
         *results,
         CheckResult(
             "kept",
-            "corrupted and missing objects, heads, versions, pictures and manifests as they are",
+            "corrupted and missing objects, versions, pictures and manifests, and all other heads",
             "restore them from a backup, roll back, or learn or render again; "
             "`catalog-pipeline verify` lists them, `catalog-pipeline gc` removes what is left over",
         ),
@@ -102,6 +105,17 @@ def _nights(home: Home) -> Iterator[CheckResult]:
             yield CheckResult(
                 "repaired", f"archive: wrote {day} anew in the present schema, every value kept", ""
             )
+
+
+def _moved(home: Home) -> Iterator[CheckResult]:
+    for sku, (serving, _) in served_twice(home).items():
+        try:
+            done = drop_elsewhere(home, sku, serving, lease_wait_seconds=0.0)
+        except LockTimeoutError as error:
+            yield CheckResult("kept", f"collections: {sku}: {error}", "repair again afterwards")
+            continue
+        for what in done:
+            yield CheckResult("repaired", f"collections: {sku} is served by {serving}; {what}", "")
 
 
 def _index(home: Home) -> Iterator[CheckResult]:

@@ -86,7 +86,7 @@ def export_concept(
         home: its settings name the base model; the adapter's settings are read off the parts.
         skus: at least one.
         out: a folder that is absent or empty; it appears complete or not at all.
-        collection: default the one that knows all of ``skus``.
+        collection: default the one that knows all of ``skus``, of several the cards'.
         form: see above.
 
     Raises:
@@ -123,7 +123,7 @@ def export_concept(
 def _find(
     home: Home, skus: Sequence[str], collection: str | None
 ) -> tuple[AdapterStore, AdapterVersion]:
-    """The store and head of the one collection that knows all of ``skus``."""
+    """The store and head of the one collection that knows all of ``skus``, or of the cards'."""
     known = home.collections()
     if collection is not None and collection not in known:
         raise ConfigurationError(
@@ -135,6 +135,9 @@ def _find(
         if current is not None:
             heads[name] = current
     fitting = [n for n, head in heads.items() if all(head.concept(sku) for sku in skus)]
+    if len(fitting) > 1:
+        cards = {row.sku: row.collection for row in home.index.read()}
+        fitting = [n for n in fitting if all(cards.get(sku) == n for sku in skus)] or fitting
     if len(fitting) == 1:
         return home.adapters(fitting[0]), heads[fitting[0]]
     if fitting:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from catalog_pipeline.catalog.index import mark_learned
 from catalog_pipeline.cli import app
-from catalog_pipeline.errors import CatalogError, ConflictError
+from catalog_pipeline.errors import CatalogError, ConflictError, EmptyListingError
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
@@ -193,6 +193,21 @@ def test_the_last_product_leaves_an_empty_head_and_no_plan(studio: Studio) -> No
     assert store.references(store.version_names())
 
 
+def test_the_only_product_goes_by_its_name_alone(
+    make_settings: Callable[..., Settings], make_photo: Callable[..., Path]
+) -> None:
+    made = Studio(make_settings(catalog={"settle_seconds": 0}))
+    for photo in range(3):
+        make_photo(made.settings.catalog_root / "mug" / f"{photo}.png", seed=photo)
+    refresh_index(made.home)
+    vanish(made, "mug")
+    make_photo(made.settings.catalog_root / "vase" / "0.png", seed=9)
+    with pytest.raises(EmptyListingError, match=r"1 of 1 .*\(mug\).*`catalog-pipeline retire SKU"):
+        refresh_index(made.home)
+    assert retire(made, "mug") == [RetireOutcome("mug")]
+    assert [row.sku for row in refresh_index(made.home).rows] == ["mug", "vase"]
+
+
 def test_past_nights_keep_their_plans(studio: Studio) -> None:
     vanish(studio, "mug")
     refresh_index(studio.home)
@@ -273,3 +288,19 @@ def test_the_command_says_what_went(studio: Studio) -> None:
     done = run(app, ["retire", "mug", *options])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("retired   mug: checkpoint mug-0123.safetensors, version ")
+
+
+def test_the_command_says_what_moved_and_the_index_what_was_renamed(studio: Studio) -> None:
+    options = ["--config", str(studio.settings.config_dir), "--home", str(studio.settings.home)]
+    (studio.settings.config_dir / "catalogs.yaml").write_text("settle_seconds: 0\n")
+    root = studio.settings.catalog_root
+    shutil.move(root / "mug", root / "cup")
+    indexed = run(app, ["index", *options])
+    assert "renamed: cup has the same photos and card as mug, which is gone" in indexed.stdout
+    studio.learn("mug-2", collection="spring")
+    done = run(app, ["retire", *options])
+    assert done.exit_code == 0, done.output
+    moved = [line for line in done.stdout.splitlines() if line.startswith("moved")]
+    assert len(moved) == 1
+    assert moved[0].startswith("moved     mug-2: default serves it, version ")
+    assert moved[0].endswith(" of spring without it")

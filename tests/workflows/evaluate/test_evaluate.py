@@ -81,7 +81,7 @@ class Heard:
     def __init__(self) -> None:
         self.tasks: list[str] = []
 
-    def start(self, task: str, total: int) -> None:
+    def start(self, task: str, total: int, done: int = 0) -> None:
         self.tasks.append(task)
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None: ...

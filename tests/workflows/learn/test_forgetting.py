@@ -249,7 +249,7 @@ def test_the_note_of_another_gate_is_not_believed(shared, tmp_path):
     strict = with_learning(shared, gate_max_forgetting=-1.0)
 
     class Stop(SilentProgress):
-        def start(self, task: str, total: int) -> None:
+        def start(self, task: str, total: int, done: int = 0) -> None:
             if "second try" in task:
                 raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog_pipeline.cli.progress import LineProgress
 from catalog_pipeline.errors import CatalogError, LockTimeoutError
 from catalog_pipeline.evaluation.palettes import PALETTE_BINS
 from catalog_pipeline.records import SkuStatus
@@ -178,7 +180,12 @@ def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path):
     store = open_home(tiny).adapters("default")
     assert [c.sku for c in store.current().concepts] == ["A"]  # type: ignore[union-attr]
     assert len(store.staging_names()) == 1
-    resumed = {o.sku: o for o in learn_concepts(open_home(tiny))}
+    lines = io.StringIO()
+    again = learn_concepts(open_home(tiny), progress=LineProgress(lines))
+    resumed = {o.sku: o for o in again}
+    told = lines.getvalue().splitlines()
+    assert told[0] == "learn B: resumed at 2 of 6"
+    assert told[-1].startswith("learn B: 6/6 in ")
     assert {sku: o.version for sku, o in resumed.items()} == {"B": want["B"]}
     assert resumed["B"].loss_curve[-1][0] == 6
     assert replace(resumed["B"], seconds=0.0).status == "learned"

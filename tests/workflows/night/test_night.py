@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from catalog_pipeline.cli.progress import LineProgress
 from catalog_pipeline.errors import ConfigurationError, GenerationError, IntegrityError, StoreError
 from catalog_pipeline.generation.plan_summary import describe_plan
 from catalog_pipeline.records import (
@@ -226,6 +227,20 @@ def test_products_that_changed_places_score_low(studio: Studio) -> None:
     ).rows
     assert row.scores["min_fidelity"] < 0.5
     assert (row.verdict, row.attempts) == ("failed", 3)
+
+
+def test_a_resumed_night_counts_the_pictures_that_are_there(studio: Studio) -> None:
+    studio.learn("00123", "mug")
+    total = len(plan_night(studio.home, DAY).jobs)
+    with pytest.raises(PowerCutError):
+        studio.render(power_cut_at=1)
+    there = len(studio.home.archive.staged(DAY))
+    assert 0 < there < total
+    lines = io.StringIO()
+    studio.render(progress=LineProgress(lines))
+    first, last = lines.getvalue().splitlines()
+    assert first == f"render {DAY}: resumed at {there} of {total}"
+    assert last.startswith(f"render {DAY}: {total}/{total} in ")
 
 
 def test_a_power_cut_costs_the_batch_in_work_only(studio: Studio) -> None:
