@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.errors import IntegrityError
@@ -70,46 +72,49 @@ def repeated_image_ids(home: Home) -> list[dict[str, Any]]:
 
 @contextmanager
 def _manifests(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory database whose view ``manifest`` is every published row.
-
-    Manifests that are files are scanned where they lie; those of another store are
-    fetched through it, which needs no DuckDB extension.
-    """
+    """An in-memory database whose view ``manifest`` is every published row."""
     import duckdb
 
     try:
-        with duckdb.connect(":memory:") as connection:
-            _add_manifests(connection, home)
+        with _files(home) as files, duckdb.connect(":memory:") as connection:
+            # A view cannot hold a prepared parameter, so the path is quoted by hand.
+            # Manifests of schema 1 lack two columns, which are null then.
+            quoted = files.replace("'", "''")
+            source = f"read_parquet('{quoted}', union_by_name=true)"
+            connection.execute(f"create view manifest as select * from {source}")
             yield connection
     except duckdb.Error as error:
         raise IntegrityError(
-            f"the manifests {home.archive.manifest_glob()} cannot be queried ({error}); "
-            "`catalog-pipeline verify` names the damaged one"
+            f"the manifests {home.archive.manifest_glob()} cannot be queried "
+            f"({str(error).splitlines()[0]}); `catalog-pipeline verify` names the "
+            "damaged one"
         ) from error
 
 
-def _add_manifests(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@contextmanager
+def _files(home: Home) -> Iterator[str]:
+    """A glob of files with every published row, for as long as the context lasts.
 
-    from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
+    Manifests that are files are scanned where they lie; those of another store are fetched
+    through it, which needs no DuckDB extension. They are not handed over as Arrow tables:
+    DuckDB scans these on threads of Arrow, which may abort a process that ends.
+    """
+    from catalog_pipeline.stores.schemas import encode_manifest
 
     keys = home.objects.list("manifest/")
-    if keys and home.objects.path(keys[0]) is not None:
-        # A view cannot hold a prepared parameter, so the path is quoted by hand.
-        glob = home.archive.manifest_glob().replace("'", "''")
-        connection.execute(
-            f"create view manifest as select * from read_parquet('{glob}', union_by_name=true)"
-        )
+    place = home.objects.path("manifest")
+    if keys and place is not None:
+        yield f"{escape(str(place))}/*/*.parquet"
         return
-    # Manifests of schema 1 lack two columns, which are null then.
-    tables = [pq.read_table(io.BytesIO(home.objects.read(key).data)) for key in keys]
-    rows = (
-        pa.concat_tables(tables, promote_options="default")
-        if tables
-        else MANIFEST_SCHEMA.empty_table()
-    )
-    connection.register("manifest", rows)
+    with TemporaryDirectory(prefix="catalog-pipeline-") as folder:
+
+        def fetch(key: str) -> None:
+            (Path(folder) / key.replace("/", "-")).write_bytes(home.objects.read(key).data)
+
+        home.objects.each_of(fetch, keys)
+        # A glob must find something, even where no night has been published.
+        (Path(folder) / "no-night.parquet").write_bytes(encode_manifest([]))
+        yield f"{escape(folder)}/*.parquet"
 
 
 def _records(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
