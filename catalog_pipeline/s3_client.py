@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from ssl import SSLEOFError
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,7 +76,7 @@ def advice(error: Any) -> str:
     """What a person can do about ``error``, a request that botocore gave up."""
     from botocore.exceptions import SSLError
 
-    if isinstance(error, SSLError):
+    if isinstance(error, SSLError) and not is_cut_off(error):
         bundle = os.environ.get("AWS_CA_BUNDLE")
         return (
             "check that s3.endpoint_url names the server as its certificate does, and that "
@@ -99,6 +100,14 @@ def advice(error: Any) -> str:
     if refused or code in {"InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
         return "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
     return "check the endpoint, the bucket, the network and the credentials"
+
+
+def is_cut_off(error: Any) -> bool:
+    """Whether the connection ended in the midst of TLS, which botocore takes for a wrong TLS."""
+    from botocore.exceptions import SSLError
+
+    cause = error.kwargs["error"] if isinstance(error, SSLError) else None
+    return any(isinstance(inner, SSLEOFError) for inner in (cause, *getattr(cause, "args", ())))
 
 
 def _skew(date: str) -> timedelta:

@@ -27,7 +27,7 @@ from catalog_pipeline.errors import (
     StorageFullError,
     StoreError,
 )
-from catalog_pipeline.s3_client import advice, open_s3_client
+from catalog_pipeline.s3_client import advice, is_cut_off, open_s3_client
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.keys import check_digest, check_key, check_prefix, sha256_hex
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore, StoredObject
@@ -295,4 +295,4 @@ def _is_passing(error: BaseException) -> bool:
         return code in _RETRIED_CODES or status == 429 or status >= 500
     # A server that restarts refuses connections for a moment.
     passing = (EndpointConnectionError, HTTPClientError, IncompleteReadError)
-    return isinstance(error, passing)
+    return isinstance(error, passing) or is_cut_off(error)

@@ -204,6 +204,14 @@ def test_over_https_a_body_goes_out_whole_with_its_length(
         assert "trailer" not in text
 
 
+def test_a_connection_that_breaks_under_tls_is_tried_again(
+    over_tls: S3Settings, tls_proxy: FaultyProxy
+) -> None:
+    tls_proxy.faults = ["lost"]
+    assert S3ObjectStore(over_tls).put_if_absent("k", b"1")
+    assert tls_proxy.puts == 2
+
+
 def test_a_certificate_that_is_not_trusted_is_said_at_once(
     over_tls: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
