@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from ssl import SSLEOFError
 from typing import Any
+from urllib.parse import urlsplit
 
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import S3Settings
 
 _FAR_AHEAD = datetime(9999, 1, 1, tzinfo=UTC)
+_MOST_SKEW = timedelta(minutes=5)
+"""Clocks further apart are told of; servers refuse what is signed 15 minutes off."""
 
 
 def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
@@ -30,12 +36,17 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
             f"{named_in} names an S3 bucket, but boto3 is not installed; install "
             "catalog-pipeline[s3]"
         ) from error
+    _check_endpoint(s3, named_in)
     config = Config(
         connect_timeout=5,
         read_timeout=60,
         max_pool_connections=16,
         retries=retries,
         s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
+        # By default a body goes out over HTTPS in chunks without a length, a checksum behind
+        # them, which many servers refuse. The stores send Content-MD5 and check what they read.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
     )
     # A session of its own: the default one keeps the credentials it saw first.
     session = Session()
@@ -61,3 +72,66 @@ def _moment(value: Any) -> datetime:
     except (ValueError, OverflowError):
         return _FAR_AHEAD
     return moment
+
+
+def _check_endpoint(s3: S3Settings, named_in: str) -> None:
+    """Refuse an address that is none, or that botocore would add the bucket to a second time."""
+    if s3.endpoint_url is None:
+        return
+    parts = urlsplit(s3.endpoint_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError(
+            f"{named_in}: s3.endpoint_url is {s3.endpoint_url!r}; expected an address such as "
+            "https://s3.example.com:9000"
+        )
+    if parts.path.strip("/").split("/")[-1] == s3.bucket:
+        raise ConfigurationError(
+            f"{named_in}: s3.endpoint_url {s3.endpoint_url!r} ends in the bucket; expected the "
+            f"server's address alone, and {s3.bucket!r} in s3.bucket"
+        )
+
+
+def advice(error: Any) -> str:
+    """What a person can do about ``error``, a request that botocore gave up."""
+    from botocore.exceptions import SSLError
+
+    if isinstance(error, SSLError) and not is_cut_off(error):
+        bundle = os.environ.get("AWS_CA_BUNDLE")
+        return (
+            "check that s3.endpoint_url names the server as its certificate does, and that "
+            "AWS_CA_BUNDLE names the file of the authority that signed it"
+            f" ({f'it is {bundle!r}' if bundle else 'it is not set'})"
+        )
+    response = getattr(error, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    answer = response.get("ResponseMetadata", {})
+    refused = answer.get("HTTPStatusCode") == 403
+    skew = _skew(answer.get("HTTPHeaders", {}).get("date", "")) if refused else timedelta()
+    if code == "RequestTimeTooSkewed" or skew > _MOST_SKEW:
+        return (
+            f"this machine's clock is {skew / timedelta(minutes=1):.0f} minutes from the "
+            "server's; set it right"
+        )
+    if code in {"AuthorizationHeaderMalformed", "PermanentRedirect", "301"}:
+        return "check that s3.region is the bucket's region"
+    if code in {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}:
+        return "the credentials have expired: renew them, AWS_SESSION_TOKEN among them"
+    if refused or code in {"InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
+        return "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
+    return "check the endpoint, the bucket, the network and the credentials"
+
+
+def is_cut_off(error: Any) -> bool:
+    """Whether the connection ended in the midst of TLS, which botocore takes for a wrong TLS."""
+    from botocore.exceptions import SSLError
+
+    cause = error.kwargs["error"] if isinstance(error, SSLError) else None
+    return any(isinstance(inner, SSLEOFError) for inner in (cause, *getattr(cause, "args", ())))
+
+
+def _skew(date: str) -> timedelta:
+    """How far this machine's clock is from the time that the server wrote into its answer."""
+    try:
+        return abs(datetime.now(UTC) - parsedate_to_datetime(date))
+    except (TypeError, ValueError):
+        return timedelta()

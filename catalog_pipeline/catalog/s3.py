@@ -29,7 +29,7 @@ from catalog_pipeline.catalog.listing import (
 from catalog_pipeline.catalog.local import DEFAULT_MAX_BYTES
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
 from catalog_pipeline.records import PhotoRef, RefusedFile
-from catalog_pipeline.s3_client import open_s3_client
+from catalog_pipeline.s3_client import advice, open_s3_client
 from catalog_pipeline.settings import S3Settings
 
 _GONE = {"NoSuchKey", "NoSuchBucket", "404", "NotFound", "PreconditionFailed", "412"}
@@ -116,10 +116,7 @@ class S3PhotoSource:
         except FileNotFoundError as error:
             raise no_such_place(self.where, "s3") from error
         except OSError as error:
-            raise CatalogError(
-                f"cannot list {self.where}: {error}; check the endpoint, the bucket and the "
-                "credentials"
-            ) from error
+            raise CatalogError(f"cannot list {self.where}: {error}") from error
 
     def _take_in(
         self,
@@ -187,16 +184,16 @@ def _as_os_error() -> Iterator[None]:
         if code in _GONE:
             raise FileNotFoundError(str(error)) from error
         if code in {"AccessDenied", "403", "Forbidden"}:
-            raise PermissionError(str(error)) from error
+            raise PermissionError(f"{error}; {advice(error)}") from error
         if code == "InvalidObjectState":
             raise UnreadableFileError(_archived(error.response)) from error
         if code == "InvalidRequest" or code.startswith("KMS."):
             raise UnreadableFileError(
                 f"cannot be decrypted ({error}); give the pipeline its key, or upload it without"
             ) from error
-        raise OSError(str(error)) from error
+        raise OSError(f"{error}; {advice(error)}") from error
     except BotoCoreError as error:
-        raise OSError(str(error)) from error
+        raise OSError(f"{error}; {advice(error)}") from error
 
 
 def _archived(answer: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from catalog_pipeline.errors import (
     StorageFullError,
     StoreError,
 )
-from catalog_pipeline.s3_client import open_s3_client
+from catalog_pipeline.s3_client import advice, is_cut_off, open_s3_client
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.keys import check_digest, check_key, check_prefix, sha256_hex
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore, StoredObject
@@ -57,14 +57,6 @@ _RETRIED_CODES = {
     "ThrottlingException",
     "TooManyRequests",
 }
-_REFUSED_CODES = {
-    "403",
-    "AccessDenied",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "SignatureDoesNotMatch",
-}
 _FULL_CODES = {
     "InsufficientStorage",
     "QuotaExceeded",
@@ -74,6 +66,7 @@ _FULL_CODES = {
     "XMinioStorageFull",
 }
 _INSUFFICIENT_STORAGE = 507
+_REFUSED = {301, 400, 401, 403}
 _MISSING_KEY_CODES = {"404", "NoSuchKey", "NotFound"}
 _CONFLICT_CODES = {"412", "PreconditionFailed"}
 
@@ -255,8 +248,7 @@ class S3ObjectStore(ObjectStore):
             raise self._explained(key, error) from error
         except BotoCoreError as error:
             raise StoreError(
-                f"cannot reach {self._where} for {key!r}: {error}; check the endpoint, the "
-                "network and the credentials"
+                f"cannot reach {self._where} for {key!r}: {error}; {advice(error)}"
             ) from error
 
     def _explained(self, key: str, error: Any) -> StoreError:
@@ -277,11 +269,9 @@ class S3ObjectStore(ObjectStore):
                 "make room (`catalog-pipeline gc --dry-run` shows what can go), then run the same "
                 "command again; nothing was left half-written"
             )
-        if code in _REFUSED_CODES or status == 403:
-            return StoreError(
-                f"{self._where} refused the credentials for {key!r} ({code}); check "
-                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
-            )
+        if status in _REFUSED:
+            what = "the credentials" if status == 403 else error.operation_name
+            return StoreError(f"{self._where} refused {what} for {key!r} ({code}); {advice(error)}")
         return StoreError(
             f"{error.operation_name} of {key!r} failed in {self._where}: {code} "
             f"(HTTP {status}): {error.response.get('Error', {}).get('Message', '')}"
@@ -290,7 +280,12 @@ class S3ObjectStore(ObjectStore):
 
 def _is_passing(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later."""
-    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+    from botocore.exceptions import (
+        ClientError,
+        EndpointConnectionError,
+        HTTPClientError,
+        IncompleteReadError,
+    )
 
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
@@ -298,4 +293,6 @@ def _is_passing(error: BaseException) -> bool:
         if code in _FULL_CODES or status == _INSUFFICIENT_STORAGE:
             return False
         return code in _RETRIED_CODES or status == 429 or status >= 500
-    return isinstance(error, HTTPClientError | IncompleteReadError)
+    # A server that restarts refuses connections for a moment.
+    passing = (EndpointConnectionError, HTTPClientError, IncompleteReadError)
+    return isinstance(error, passing) or is_cut_off(error)

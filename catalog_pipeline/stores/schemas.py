@@ -211,11 +211,13 @@ def _decode(
     data: bytes, schema: pa.Schema, what: str
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
+        # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
+        # aborts the process, after its work is done. Without either default it starts none.
+        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
         stamps = file.schema_arrow.metadata or {}
         metadata = {key.decode(): value.decode() for key, value in stamps.items()}
         added = _check_schema(metadata, file.schema_arrow.names, schema, what)
-        table = file.read()
+        table = file.read(use_threads=False)
         for name, value in added.items():
             column = pa.array([value] * table.num_rows, schema.field(name).type)
             table = table.append_column(name, column)

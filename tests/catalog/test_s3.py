@@ -229,7 +229,9 @@ def test_wrong_credentials_a_missing_bucket_and_a_dead_server_are_told_apart(
     dead = s3_settings.model_copy(update={"endpoint_url": "http://127.0.0.1:1"})
     assert "check the endpoint" in failure(dead)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    assert "check the endpoint, the bucket and the credentials" in failure(s3_settings)
+    assert "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy" in failure(
+        s3_settings
+    )
 
 
 def test_the_settings_choose_the_bucket(

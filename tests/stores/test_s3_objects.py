@@ -1,18 +1,31 @@
-"""What only a network can get wrong, against a real server and a proxy that breaks answers."""
+"""What only a network can get wrong, against a real server and a proxy that breaks answers.
+
+The proxy also speaks TLS, and keeps the headers of every request.
+"""
 
 from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import tenacity.nap
+import trustme
 
+from catalog_pipeline.catalog.s3 import S3PhotoSource
 from catalog_pipeline.errors import (
+    CatalogError,
+    ConfigurationError,
     ConflictError,
     IntegrityError,
     StorageFullError,
@@ -28,35 +41,57 @@ def store(s3_settings: S3Settings) -> S3ObjectStore:
     return S3ObjectStore(s3_settings)
 
 
+def an_error(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+
+
 REFUSALS = {
     "busy": (503, b""),
     "full": (507, b""),
-    "quota": (403, b"<Error><Code>QuotaExceeded</Code><Message>no more</Message></Error>"),
+    "quota": (403, an_error("QuotaExceeded")),
+    "unmeasured": (411, an_error("MissingContentLength")),
+    "skewed": (403, an_error("RequestTimeTooSkewed")),
+    "expired": (400, an_error("ExpiredToken")),
+    "elsewhere": (400, an_error("AuthorizationHeaderMalformed")),
 }
 
 
 class FaultyProxy:
     """Forwards to the server; each entry of ``faults`` spoils one PUT.
 
-    ``lost``: the server does it, the answer never arrives. ``busy``: 503, ``full``: 507,
-    ``quota``: 403 with its code; the server never hears of these.
+    ``lost``: the server does it, the answer never arrives. The server never hears of the
+    others, which are ``REFUSALS``. The answers to these are dated ``clock_ahead`` of now.
+    So many connections as ``hang_ups`` says are closed before a word.
     """
 
-    def __init__(self, endpoint_url: str) -> None:
+    def __init__(self, endpoint_url: str, tls: ssl.SSLContext | None = None) -> None:
         self.faults: list[str] = []
         self.puts = 0
+        self.hang_ups = 0
+        self.clock_ahead = timedelta()
+        self.requests: list[tuple[str, dict[str, str]]] = []
         proxy = self
         target = urlsplit(endpoint_url).netloc
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                if proxy.hang_ups:
+                    proxy.hang_ups -= 1
+                    raise ConnectionAbortedError
+                super().setup()
+
             def _forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                sent = {name.lower(): value for name, value in self.headers.items()}
+                proxy.requests.append((self.command, sent))
+                body = self.rfile.read(int(sent.get("content-length", 0)))
                 fault = ""
                 if self.command == "PUT":
                     proxy.puts += 1
                     fault = proxy.faults.pop(0) if proxy.faults else ""
+                    if "content-length" not in sent:
+                        fault, self.close_connection = "unmeasured", True
                 if fault in REFUSALS:
                     status, body = REFUSALS[fault]
                     self.send_response(status)
@@ -83,15 +118,25 @@ class FaultyProxy:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_PUT = do_HEAD = _forward  # noqa: N815
+            do_GET = do_PUT = do_HEAD = do_DELETE = _forward  # noqa: N815
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return format_datetime(datetime.now(UTC) + proxy.clock_ahead, usegmt=True)
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            # The handshake belongs to a request's own thread: a client that gives up ends it.
+            self.server.socket = tls.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
-        self.endpoint_url = f"http://127.0.0.1:{self.server.server_port}"
+        scheme = "https" if tls else "http"
+        self.endpoint_url = f"{scheme}://127.0.0.1:{self.server.server_port}"
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -110,6 +155,172 @@ def proxy(s3_settings: S3Settings) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def spoiled(s3_settings: S3Settings, proxy: FaultyProxy) -> S3ObjectStore:
     return S3ObjectStore(s3_settings.model_copy(update={"endpoint_url": proxy.endpoint_url}))
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_proxy(s3_settings: S3Settings, authority: trustme.CA) -> Iterator[FaultyProxy]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    assert s3_settings.endpoint_url
+    running = FaultyProxy(s3_settings.endpoint_url, context)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def over_tls(
+    s3_settings: S3Settings,
+    tls_proxy: FaultyProxy,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> S3Settings:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    return s3_settings.model_copy(update={"endpoint_url": tls_proxy.endpoint_url})
+
+
+def test_over_https_a_body_goes_out_whole_with_its_length(
+    over_tls: S3Settings, tls_proxy: FaultyProxy
+) -> None:
+    store = S3ObjectStore(over_tls)
+    assert store.put_if_absent("k", b"1")
+    assert not store.put_if_absent("k", b"1")
+    version = store.compare_and_swap("k", b"22", store.read("k").version)
+    with pytest.raises(ConflictError):
+        store.compare_and_swap("k", b"3", "another")
+    assert store.read("k").version == version
+    assert store.list("") == ["k"]
+    store.put("empty", b"")
+    store.delete("k")
+    assert store.missing_keys(["k", "empty"]) == ["k"]
+    source = S3PhotoSource(over_tls)
+    assert source.read("empty") == b""
+    assert [file.key for file in source.list_skus().refused] == []
+    source.close()
+    puts = [headers for command, headers in tls_proxy.requests if command == "PUT"]
+    assert [headers["content-length"] for headers in puts] == ["1", "1", "2", "1", "0"]
+    for _, headers in tls_proxy.requests:
+        text = " ".join([*headers, *headers.values()]).lower()
+        assert not {"aws-chunked", "x-amz-trailer", "transfer-encoding"} & set(text.split())
+        assert "checksum" not in text
+        assert "trailer" not in text
+
+
+def test_a_connection_that_breaks_under_tls_is_tried_again(
+    over_tls: S3Settings, tls_proxy: FaultyProxy
+) -> None:
+    tls_proxy.hang_ups = 2
+    assert S3ObjectStore(over_tls).put_if_absent("k", b"1")
+    assert (tls_proxy.hang_ups, tls_proxy.puts) == (0, 1)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_at_once(
+    over_tls: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "another.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "another.pem"))
+    with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED.* AWS_CA_BUNDLE names"):
+        S3ObjectStore(over_tls).read("k")
+    source = S3PhotoSource(over_tls)
+    with pytest.raises(CatalogError, match=r"CERTIFICATE_VERIFY_FAILED.* AWS_CA_BUNDLE names"):
+        source.list_skus()
+    source.close()
+
+
+def test_a_certificate_of_another_host_is_said_at_once(over_tls: S3Settings) -> None:
+    assert over_tls.endpoint_url
+    by_name = over_tls.endpoint_url.replace("127.0.0.1", "localhost")
+    store = S3ObjectStore(over_tls.model_copy(update={"endpoint_url": by_name}))
+    with pytest.raises(StoreError, match=r"localhost.* as its certificate does"):
+        store.read("k")
+
+
+def test_an_authority_file_that_is_not_there_is_said(
+    over_tls: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "absent.pem")
+    with pytest.raises(StoreError, match=r"cannot reach .*AWS_CA_BUNDLE .*absent\.pem"):
+        S3ObjectStore(over_tls).read("k")
+
+
+def test_tls_that_the_server_does_not_speak_is_said(s3_settings: S3Settings) -> None:
+    assert s3_settings.endpoint_url
+    wrong = s3_settings.endpoint_url.replace("http:", "https:")
+    store = S3ObjectStore(s3_settings.model_copy(update={"endpoint_url": wrong}))
+    with pytest.raises(StoreError, match=r"cannot reach .*https://.* s3.endpoint_url"):
+        store.read("k")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("skewed", r"clock is (89|90) minutes from the server's; set it right"),
+        ("expired", r"credentials have expired: renew them, AWS_SESSION_TOKEN among them"),
+        ("elsewhere", r"check that s3.region is the bucket's region"),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    spoiled: S3ObjectStore, proxy: FaultyProxy, fault: str, said: str
+) -> None:
+    proxy.faults, proxy.clock_ahead = [fault], timedelta(minutes=90)
+    with pytest.raises(StoreError, match=rf"\Abucket 'arch' at [^\n]*{said}\Z"):
+        spoiled.put("k", b"1")
+    assert proxy.puts == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint_url", "said"),
+    [
+        ("s3.example.com:9000", "expected an address such as https://"),
+        ("s3.example.com", "expected an address such as https://"),
+        ("", "expected an address such as https://"),
+        ("s3://arch", "expected an address such as https://"),
+        ("https://", "expected an address such as https://"),
+        ("https://s3.example.com/arch", "ends in the bucket"),
+        ("https://s3.example.com/storage/arch/", "ends in the bucket"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_before_a_request(
+    s3_settings: S3Settings, endpoint_url: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"archive.yaml: s3.endpoint_url .*{said}"):
+        S3ObjectStore(s3_settings.model_copy(update={"endpoint_url": endpoint_url}))
+
+
+def test_an_address_may_end_in_a_slash(store: S3ObjectStore, s3_settings: S3Settings) -> None:
+    store.put("k", b"1")
+    with_slash = f"{s3_settings.endpoint_url}/"
+    other = S3ObjectStore(s3_settings.model_copy(update={"endpoint_url": with_slash}))
+    assert other.read("k").data == b"1"
+
+
+def test_a_server_that_starts_again_is_waited_for(
+    s3_settings: S3Settings, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as waiting:
+        waiting.bind(("127.0.0.1", 0))
+        port = waiting.getsockname()[1]
+        spoiled = s3_settings.model_copy(update={"endpoint_url": f"http://127.0.0.1:{port}"})
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            proxy.server.socket.close()
+            waiting.close()
+            proxy.server.server_address = ("127.0.0.1", port)
+            proxy.server.socket = socket.socket()
+            proxy.server.server_bind()
+            proxy.server.server_activate()
+
+        monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=pause))
+        S3ObjectStore(spoiled).put("k", b"1")
+    assert len(pauses) == 1
 
 
 def test_a_busy_server_is_asked_again(spoiled: S3ObjectStore, proxy: FaultyProxy) -> None:
