@@ -262,3 +262,9 @@ def test_a_folder_beside_the_nights_that_no_night_wrote_is_named(name: str) -> N
     assert days_of(["manifest/dt=2026-03-01/part-0.parquet"], MANIFEST_PREFIX) == [date(2026, 3, 1)]
     with pytest.raises(StoreError, match=f"a folder dt={name} lies beside the nights"):
         days_of([f"manifest/dt={name}/part-0.parquet"], MANIFEST_PREFIX)
+
+
+def test_files_that_are_no_night_make_no_day(archive: ImageArchive, objects: ObjectStore) -> None:
+    for name in ("_SUCCESS", "notes/read-me.json", "dt=2026-03-02/_SUCCESS"):
+        objects.put(f"{MANIFEST_PREFIX.rpartition('/')[0]}/{name}", b"{}")
+    assert archive.days() == []
