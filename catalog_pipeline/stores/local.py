@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -223,6 +224,7 @@ class LocalObjectStore(ObjectStore):
             _make_folder(path.parent)
             _make_folder(temporary.parent)
             with _flushed(temporary, data):
+                _take_group(temporary, path.parent)
                 yield temporary
                 _flush_folder(path.parent)
 
@@ -342,6 +344,14 @@ def _flushed(temporary: Path, data: bytes) -> Iterator[None]:
         yield
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _take_group(file: Path, folder: Path) -> None:
+    """Give ``file`` the group that it had got in ``folder``, which its readers may depend on."""
+    there = folder.stat()
+    if there.st_mode & stat.S_ISGID and file.stat().st_gid != there.st_gid:
+        with suppress(PermissionError):
+            os.chown(file, -1, there.st_gid)
 
 
 def _move(step: Callable[[Path, Path], None], temporary: Path, path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from catalog_pipeline import __version__
+from catalog_pipeline.errors import StoreError
 from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus, part_owner
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
 from catalog_pipeline.stores.memory import memory_version
@@ -74,7 +75,7 @@ def drop_elsewhere(
     done = []
     for name in home.collections():
         store = home.adapters(name)
-        if name == collection or not _knows(store, sku):
+        if name == collection or not _seems_to_know(store, sku):
             continue
         with store.lease(timeout_seconds=lease_wait_seconds) as lease:
             named = any(
@@ -106,6 +107,14 @@ def drop_concept(store: AdapterStore, parent: AdapterVersion, sku: str, fence: i
     store.publish(version)
     store.promote(version.version, expected=parent.version, fence=fence)
     return version.version
+
+
+def _seems_to_know(store: AdapterStore, sku: str) -> bool:
+    """A head that cannot be read serves nothing, and keeps no other from dropping."""
+    try:
+        return _knows(store, sku)
+    except StoreError:
+        return False
 
 
 def _knows(store: AdapterStore, sku: str) -> bool:

@@ -120,6 +120,20 @@ def test_a_folder_that_is_a_link_to_another_disk_is_written_too(store: LocalObje
         assert [path.name for path in Path(elsewhere, "a").iterdir()] == ["k"]
 
 
+def test_a_night_belongs_to_the_group_of_its_folder(store: LocalObjectStore) -> None:
+    folder = store.root / "manifest"
+    folder.mkdir(parents=True)
+    try:
+        os.chown(folder, -1, 4711)
+    except OSError:
+        pytest.skip("this user may not give a folder to any group")
+    folder.chmod(0o2770)
+    store.put("manifest/dt=1/k", b"1")
+    store.compare_and_swap("manifest/dt=1/k", b"2", sha256_hex(b"1"))
+    assert store.put_if_absent("manifest/dt=2/k", b"1")
+    assert {path.stat().st_gid for path in folder.rglob("*")} == {4711}
+
+
 def test_temporary_files_of_dead_writers_are_found_by_age(store: LocalObjectStore) -> None:
     """Those of earlier releases lie beside their targets."""
     store.put("manifest/k", b"1")

@@ -105,8 +105,17 @@ class _Retirement:
     lease_wait_seconds: float
 
     def left_over(self, today: date) -> list[IndexRow]:
-        """Retired rows of which a head, a checkpoint or a plan still knows."""
-        rows = [row for row in self.home.index.read() if row.status is SkuStatus.RETIRED]
+        """Retired rows of which a head, a checkpoint or a plan still knows.
+
+        Not yet one whose folder was only renamed: learning takes over what is known of it.
+        """
+        index = self.home.index.read()
+        awaited = {row.content_hash for row in index if row.status is SkuStatus.NEW}
+        rows = [
+            row
+            for row in index
+            if row.status is SkuStatus.RETIRED and row.content_hash not in awaited
+        ]
         if not rows:
             return []
         known = {sku for key in self._plans(today) for sku in self._planned(key)}

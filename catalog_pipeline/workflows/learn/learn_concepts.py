@@ -138,8 +138,7 @@ class _LearningRun:
             photo_set = validate_photo_set(self.home, row.sku)
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
-            outcome = self._commit(photo_set)
-            drop_elsewhere(self.home, row.sku, photo_set.sku.collection)
+            outcome = self._drop_elsewhere(photo_set, self._commit(photo_set))
         except (ConflictError, LockTimeoutError, StorageFullError) as error:
             # The store's trouble, not the product's: its row stays as it is, and the next
             # run learns it.
@@ -200,6 +199,16 @@ class _LearningRun:
             loss_curve=tuple(learned.loss_curve),
             contact_sheet_png=learned.contact_sheet_png,
         )
+
+    def _drop_elsewhere(self, photo_set: PhotoSet, outcome: LearnOutcome) -> LearnOutcome:
+        """A collection that cannot drop the SKU now is its own trouble: what was learned counts."""
+        sku = photo_set.sku
+        try:
+            drop_elsewhere(self.home, sku.sku, sku.collection)
+        except CatalogPipelineError as error:
+            left = f"`catalog-pipeline retire` is to drop it elsewhere: {error}"
+            return replace(outcome, reason="; ".join(filter(None, (outcome.reason, left))))
+        return outcome
 
     def _is_current(self, known: Concept, photo_set: PhotoSet) -> bool:
         return known.photos_hash == photos_hash(photo_set) and known.config_hash == self._config()

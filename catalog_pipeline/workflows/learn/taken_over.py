@@ -8,6 +8,7 @@ copied, with the figures that its gates measured.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from catalog_pipeline.errors import StoreError
@@ -22,7 +23,6 @@ from catalog_pipeline.records import (
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory, encode_memory
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.serving import read_heads
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _alike(home: Home, wanted: Concept) -> Iterator[tuple[AdapterStore, AdapterV
     gone = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
     found = [
         (known.sku != wanted.sku, name, version, known)
-        for name, version in read_heads(home).items()
+        for name, version in _readable_heads(home)
         for known in version.concepts
         if known.sku in (wanted.sku, *gone)
         and (known.photos_hash, known.config_hash) == (wanted.photos_hash, wanted.config_hash)
@@ -65,6 +65,14 @@ def _alike(home: Home, wanted: Concept) -> Iterator[tuple[AdapterStore, AdapterV
     ]
     for _, name, version, known in sorted(found, key=lambda each: each[:2]):
         yield home.adapters(name), version, known
+
+
+def _readable_heads(home: Home) -> Iterator[tuple[str, AdapterVersion]]:
+    for name in home.collections():
+        with suppress(StoreError):  # a damaged one keeps no other from learning
+            version = home.adapters(name).current()
+            if version is not None:
+                yield name, version
 
 
 def _copied(store: AdapterStore, version: AdapterVersion, old: str, new: str) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from catalog_pipeline.stores.garbage import (
 )
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import PLANS_PREFIX, decode_plan
+from catalog_pipeline.workflows.upkeep.doctor_repair import OLD
 
 LARGEST_GRACE_HOURS = 876_000
 
@@ -121,11 +122,11 @@ class _CleanUp:
         self._sweep("backdrops", lambda: find_backdrops(objects, bases_in_use(stores), before))
 
     def temporaries(self) -> None:
-        """Files that writers did not live to rename."""
+        """Files that writers did not live to rename; young ones may still be written."""
         objects = self.home.objects
         find = objects.temporaries if self.dry_run else objects.remove_temporaries
         try:
-            found = find(self.before)
+            found = find(min(self.before, datetime.now(UTC) - OLD))
         except StoreError as error:
             self.skipped.append(f"temporary files: {error}")
             return

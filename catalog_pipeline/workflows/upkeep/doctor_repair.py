@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from catalog_pipeline.errors import LockTimeoutError, StoreError
+from catalog_pipeline.errors import StoreError
 from catalog_pipeline.records import IndexRow
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.serving import drop_elsewhere, served_twice
@@ -111,7 +111,7 @@ def _moved(home: Home) -> Iterator[CheckResult]:
     for sku, (serving, _) in served_twice(home).items():
         try:
             done = drop_elsewhere(home, sku, serving, lease_wait_seconds=0.0)
-        except LockTimeoutError as error:
+        except StoreError as error:
             yield CheckResult("kept", f"collections: {sku}: {error}", "repair again afterwards")
             continue
         for what in done:

@@ -129,6 +129,18 @@ def test_a_renamed_folder_keeps_what_was_learned_of_it(tiny, trained):
     assert learn_all(tiny, ["mug"])["mug"].status == "unchanged"
 
 
+def test_a_renamed_folder_is_forgotten_only_once_its_new_name_is_learned(tiny, trained):
+    write_photos(tiny, "mgu", 1)
+    learn_all(tiny)
+    (tiny.catalog_root / "mgu").rename(tiny.catalog_root / "mug")
+    home = open_home(tiny)
+    refresh_index(home)
+    assert list(retire_concepts(home)) == []  # as it does every night, before any learning
+    assert learn_all(tiny)["mug"].reason == "as mgu in default, not trained again"
+    assert [outcome.sku for outcome in retire_concepts(home)] == ["mgu"]
+    assert (known(tiny), trained) == ({"default": {"mug"}}, ["mgu"])
+
+
 def test_a_copy_and_another_class_are_products_of_their_own(tiny, trained):
     for sku in ("A", "B"):
         write_photos(tiny, sku, 1)
@@ -147,3 +159,27 @@ def test_where_the_original_is_damaged_there_is_training(tiny, trained):
     move(tiny, "A", "spring")
     assert learn_all(tiny)["A"].reason == ""
     assert trained == ["A", "A"]
+
+
+def test_a_damaged_collection_keeps_no_other_from_learning(tiny):
+    write_photos(tiny, "A", 1)
+    learn_all(tiny)
+    head = read_heads(open_home(tiny))["default"]
+    (tiny.home / f"collections/default/versions/{head.version}.json").write_bytes(b"rotten")
+    write_photos(tiny, "B", 2)
+    move(tiny, "B", "spring")
+    assert learn_all(tiny)["B"].status == "learned"
+    assert statuses(tiny)["B"] is SkuStatus.LEARNED
+
+
+def test_a_collection_that_cannot_drop_it_does_not_undo_what_was_learned(tiny):
+    write_photos(tiny, "A", 1)
+    write_photos(tiny, "B", 2)
+    learn_all(tiny)
+    part = read_heads(open_home(tiny))["default"].parts["concept/B"]
+    (tiny.home / f"collections/default/parts/{part}.safetensors").unlink()
+    move(tiny, "A", "spring")
+    outcome = learn_all(tiny)["A"]
+    assert outcome.status == "learned"
+    assert "`catalog-pipeline retire` is to drop it elsewhere: " in outcome.reason
+    assert statuses(tiny)["A"] is SkuStatus.LEARNED
