@@ -43,7 +43,7 @@ def _day(text: str) -> date:
 
 def _folder(text: str) -> Path:
     if not text.strip():
-        raise typer.BadParameter("a blank path; expected a folder, or leave the option out")
+        raise typer.BadParameter("a blank path; expected a name, or leave the option out")
     return Path(text)
 
 
@@ -335,7 +335,8 @@ def doctor(
 def export(
     skus: Annotated[list[str], typer.Argument(metavar="SKU", help="Learned products.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where to; absent or empty.")
+        Path,
+        typer.Option("--out", metavar="FOLDER", parser=_folder, help="Where to; absent or empty."),
     ],
     collection: CollectionOption = None,
     form: Annotated[
