@@ -320,8 +320,9 @@ def doctor(
 
     Says what to do about each problem; the exit status is 1 when one is an error. A repair
     frees dead locks, removes temporary files, brings the index in line with the served
-    version and writes nights of earlier releases in the present schema; it never changes
-    what was learned, rendered or published.
+    version, takes a product out of a collection that its card no longer names and writes
+    nights of earlier releases in the present schema; it never changes what was learned,
+    rendered or published.
     """
     from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 
