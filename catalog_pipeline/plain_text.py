@@ -113,8 +113,10 @@ def _json_lines(text: str, key: str) -> list[int]:
 
 
 def _twice(key: str, *lines: int) -> str:
-    where = f" (on line {' and '.join(map(str, lines))})" if lines else ""
-    return f"the key {key[:80]!r} is given twice{where}; keep one of them"
+    places = sorted(set(lines))
+    word = "line" if len(places) == 1 else "lines"
+    where = f" (on {word} {' and '.join(map(str, places))})" if places else ""
+    return f"the key {key[:80]!r} is given twice{where}; expected it once: keep one of them"
 
 
 def _booleans_as_text(content: Any) -> Any:

@@ -108,7 +108,14 @@ def test_a_day_out_of_range_or_misspelt_is_exit_2(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status", "--config"], ["status", "--home"], ["sample-catalog"]]
+    "arguments",
+    [
+        ["status", "--config"],
+        ["status", "--home"],
+        ["sample-catalog"],
+        ["export", "mug", "--out"],
+        ["manifest", "--out"],
+    ],
 )
 def test_a_blank_folder_is_exit_2(arguments: list[str]) -> None:
     result = run(app, [*arguments, ""])

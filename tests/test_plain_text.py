@@ -60,11 +60,11 @@ def test_a_quoted_null_is_text_and_an_item_of_a_list_stays() -> None:
 @pytest.mark.parametrize(
     ("read", "text", "lines"),
     [
-        (read_yaml, "a: 1\nb: 2\na: 3\n", "line 1 and 3"),
-        (read_yaml, "x: {a: 1, 'a': 2}", "line 1 and 1"),
-        (read_yaml, "- {b: 1,\n   b: 1}", "line 1 and 2"),
-        (read_json, '{"a": 1,\n "b": 2,\n "a": 3}', "line 1 and 3"),
-        (read_json, '{"x": [{"a": 1, "a": 2}]}', "line 1 and 1"),
+        (read_yaml, "a: 1\nb: 2\na: 3\n", "lines 1 and 3"),
+        (read_yaml, "x: {a: 1, 'a': 2}", "line 1"),
+        (read_yaml, "- {b: 1,\n   b: 1}", "lines 1 and 2"),
+        (read_json, '{"a": 1,\n "b": 2,\n "a": 3}', "lines 1 and 3"),
+        (read_json, '{"x": [{"a": 1, "a": 2}]}', "line 1"),
         (read_json, '{"a": 1, "\\u0061": 2}', "line 1"),
     ],
 )

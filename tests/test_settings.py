@@ -58,7 +58,7 @@ def test_an_empty_file_gives_the_defaults(config: Path) -> None:
         ("learning.YML", "steps: 3", ()),
         ("learning.yaml.txt", "steps: 3", ()),
         ("learning.json", "{}", ()),
-        ("learning.yaml", "steps: 3\n\nsteps: 4", ("'steps' is given twice (on line 1 and 3)",)),
+        ("learning.yaml", "steps: 3\n\nsteps: 4", ("'steps' is given twice (on lines 1 and 3)",)),
         ("learning.yaml", "losses: {elasticity: 1, elasticity: 2}", ("'elasticity' is given",)),
         ("learning.yaml", "scenes: [a, ~]", ("'scenes.1' has no value",)),
         ("learning.yaml", "steps: 2027-13-45", ("'steps'",)),

@@ -167,9 +167,9 @@ def _decode(key: str, data: bytes) -> Any:
         return read_json(text) if key.lower().endswith(".json") else read_yaml(text)
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise ConfigurationError(
-            f"{key} is not readable: {reason}; expected UTF-8 text such as 'name: Blue mug'"
-        ) from error
+        if "; expected" not in reason:
+            reason += "; expected UTF-8 text such as 'name: Blue mug'"
+        raise ConfigurationError(f"{key} is not readable: {reason}") from error
 
 
 def _explain(problem: Any) -> str:

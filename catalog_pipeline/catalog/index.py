@@ -234,10 +234,10 @@ def _refuse_mass_retirement(
     if len(lost) < len(in_use) and not too_many:
         return
     named = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-    expected = f"at most {limit:.0%} at once" if too_many else "never all of them at once"
+    expected = f"to lose at most {limit:.0%} at once" if too_many else "never to lose all at once"
     raise EmptyListingError(
         f"{len(lost)} of {len(in_use)} known SKUs have no photos any more ({named}) and "
-        f"{len(listing.listings)} folders are listed; expected to lose {expected}; nothing was "
+        f"{len(listing.listings)} folders are listed; expected {expected}; nothing was "
         "changed: mount the share or correct root in catalogs.yaml, or, when they are meant to "
         "go, retire them by name (`catalog-pipeline retire SKU...`) or set "
         "retire_fraction_limit: 1 for one refresh"

@@ -43,7 +43,7 @@ def _day(text: str) -> date:
 
 def _folder(text: str) -> Path:
     if not text.strip():
-        raise typer.BadParameter("a blank path; expected a folder, or leave the option out")
+        raise typer.BadParameter("a blank path; expected a name, or leave the option out")
     return Path(text)
 
 
@@ -320,8 +320,9 @@ def doctor(
 
     Says what to do about each problem; the exit status is 1 when one is an error. A repair
     frees dead locks, removes temporary files, brings the index in line with the served
-    version and writes nights of earlier releases in the present schema; it never changes
-    what was learned, rendered or published.
+    version, takes a product out of a collection that its card no longer names and writes
+    nights of earlier releases in the present schema; it never changes what was learned,
+    rendered or published.
     """
     from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 
@@ -335,7 +336,8 @@ def doctor(
 def export(
     skus: Annotated[list[str], typer.Argument(metavar="SKU", help="Learned products.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where to; absent or empty.")
+        Path,
+        typer.Option("--out", metavar="FOLDER", parser=_folder, help="Where to; absent or empty."),
     ],
     collection: CollectionOption = None,
     form: Annotated[

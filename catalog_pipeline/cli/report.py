@@ -56,9 +56,11 @@ def index_lines(report: IndexReport) -> list[str]:
     ]
     if len(failed) > NAMES_AT_MOST:
         lines.append(f"failed {len(failed) - NAMES_AT_MOST} more; `status` names each")
+    told = "\n".join(lines)
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for file in report.refused:
-        by_reason[file.reason].append(file.key)
+        if file.key not in told or file.reason not in told:
+            by_reason[file.reason].append(file.key)
     for reason, keys in by_reason.items():
         one_each = keys if len(keys) <= NAMES_AT_MOST else [_names(keys)]
         lines += [f"refused {which}: {reason}" for which in one_each]
@@ -81,7 +83,7 @@ def refused_lines(photo_set: PhotoSet) -> list[str]:
 def outcome_line(outcome: LearnOutcome) -> str:
     """One product: learned with its figures, unchanged, or failed with the reason."""
     if outcome.status == "failed":
-        return f"failed     {outcome.sku}: {outcome.reason}"
+        return f"failed     {outcome.sku}: {outcome.reason.removeprefix(f'{outcome.sku}: ')}"
     if outcome.status == "unchanged":
         return f"unchanged  {outcome.sku}"
     figures = "".join(f"  {name} {_figure(v)}" for name, v in sorted(outcome.metrics.items()))

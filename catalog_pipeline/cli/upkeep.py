@@ -14,6 +14,7 @@ from catalog_pipeline.cli.commands import (
     HomeOption,
     LatestDayOption,
     _day,
+    _folder,
     app,
     chosen_home,
     published_night,
@@ -36,7 +37,12 @@ def manifest(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the state as Parquet; - is stdout."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            parser=_folder,
+            help="Write the state as Parquet; - is stdout.",
+        ),
     ] = None,
     files: Annotated[
         bool,
@@ -61,14 +67,18 @@ def manifest(
     )
     from catalog_pipeline.workflows.upkeep.time_travel import read_manifest
 
+    if files and (versions or as_of is not None or out is not None):
+        raise typer.BadParameter("--files goes with --day alone: it names the present files")
+    if versions and (as_of is not None or out is not None):
+        raise typer.BadParameter("--versions lists every state; it goes with --day alone")
     opened = chosen_home(config, home)
+    to_stdout = out is not None and out.as_posix() in ("-", "/dev/stdout")
+    if out is not None and not to_stdout:
+        check_destination(opened.settings, out)
+    night = published_night(opened, day)
     if files:
         typer.echo("\n".join(opened.archive.snapshot([day] if day else None)))
         return
-    if out is not None:
-        out = Path("/dev/stdout") if out == Path("-") else out
-        check_destination(opened.settings, out)
-    night = published_night(opened, day)
     if versions:
         typer.echo("\n".join(report.state_lines(night, opened.archive.history(night))))
         return
@@ -76,9 +86,12 @@ def manifest(
     if out is None:
         typer.echo("\n".join(report.manifest_lines(view)))
         return
-    write_file(out, view.parquet)
+    if to_stdout:  # not opened by name, which would cut off the file that it may be
+        typer.echo(view.parquet, nl=False)
+    else:
+        write_file(out, view.parquet)
     line = f"{out}: {len(view.rows)} rows of {view.day}, version {view.state.version}"
-    typer.echo(line, err=is_stream(out))
+    typer.echo(line, err=to_stdout or is_stream(out))
 
 
 @app.command()

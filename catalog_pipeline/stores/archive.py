@@ -284,7 +284,12 @@ class ImageArchive:
         """
         found = []
         for day in self.days() if days is None else days:
-            data = self._objects.read(manifest_key(day)).data
+            try:
+                data = self._objects.read(manifest_key(day)).data
+            except ObjectNotFoundError as error:
+                raise ObjectNotFoundError(
+                    f"{day} has no manifest; publish the night first"
+                ) from error
             key = version_key(day, sha256_hex(data))
             if not self._objects.exists(key):
                 raise ObjectNotFoundError(

@@ -99,9 +99,9 @@ def test_decomposed_letters_are_composed() -> None:
         ("~: x", "Keys should be strings"),
         (
             "class_noun: a\nname: b\nclass_noun: c",
-            r"'class_noun' is given twice \(on line 1 and 3\)",
+            r"'class_noun' is given twice \(on lines 1 and 3\)",
         ),
-        ("names: {en: a, en: b}", r"'en' is given twice \(on line 1 and 1\)"),
+        ("names: {en: a, en: b}", r"'en' is given twice \(on line 1\)"),
     ],
 )
 def test_a_wrong_card_names_the_file_and_the_key(text: str, reason: str) -> None:
@@ -116,7 +116,7 @@ def test_bytes_that_are_no_text_and_json_that_is_none_are_refused() -> None:
         parse_card("mug", "mug/sku.yaml", b"\xff\xfe\x00name")
     with pytest.raises(ConfigurationError, match=r"mug/sku.json is not readable"):
         parse_card("mug", "mug/sku.json", b"{'name': 1}")
-    with pytest.raises(ConfigurationError, match=r"'name' is given twice \(on line 1 and 2\)"):
+    with pytest.raises(ConfigurationError, match=r"'name' is given twice \(on lines 1 and 2\)"):
         parse_card("mug", "mug/sku.json", b'{"name": "a",\n "name": "b"}')
     with pytest.raises(ConfigurationError, match=r"'tags\.0' has no value"):
         parse_card("mug", "mug/sku.json", b'{"tags": [null]}')

@@ -75,8 +75,8 @@ def _index(home: Home) -> Iterator[CheckResult]:
     for row in failed:
         yield CheckResult(
             "warning",
-            f"index: {row.sku} failed: {row.reason}",
-            f"correct its photos, or run `catalog-pipeline learn {row.sku}`",
+            f"index: {row.sku} failed: {row.reason.removeprefix(f'{row.sku}: ')}",
+            f"correct its photos or card, or run `catalog-pipeline learn {row.sku}`",
         )
     for row, right in rows_out_of_step(home):
         yield CheckResult(

@@ -50,9 +50,9 @@ def parse_as_of(text: str) -> str | datetime:
     """A version's beginning as it is, or an aware time; see :func:`read_manifest`."""
     if _VERSION.fullmatch(text) and not is_day(text):
         return text
-    day, _, clock = re.sub(r"[Tt ]", "T", text.strip(), count=1).partition("T")
+    day, *clocks = re.split(r"[Tt ](?=\d)", text.strip(), maxsplit=1)
     try:
-        at = time.fromisoformat(clock) if clock else time.max
+        at = time.fromisoformat(clocks[0]) if clocks else time.max
         moment = datetime.combine(parse_day(day), at)
     except (ValueError, ConfigurationError) as error:
         raise ConfigurationError(

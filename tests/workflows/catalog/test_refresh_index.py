@@ -351,7 +351,7 @@ def test_a_product_whose_photos_are_passed_over_fails_and_names_each(
     assert by_sku(report)["good"].status is SkuStatus.NEW
     printed = "\n".join(index_lines(report))
     assert f"failed {row.reason}" in printed
-    assert "refused mug/photos/: is a folder" in printed
+    assert printed.count("mug/photos/") == 1, "the reason names it already"
 
 
 @pytest.mark.parametrize("name", ["sku.yaml.txt", "sku (1).yaml", "mug.yaml"])

@@ -207,7 +207,12 @@ def test_the_commands_print_write_and_fail(studio: Studio, tmp_path: Path) -> No
     assert Path(file).stem == second.split()[1]
     assert call("manifest", "--files", "--day", str(DAY)).stdout.splitlines() == [file]
     unpublished = call("manifest", "--files", "--day", "2020-01-01")
-    assert (unpublished.exit_code, "no object" in unpublished.output) == (1, True)
+    assert (unpublished.exit_code, "publish the night first" in unpublished.output) == (1, True)
+    for alone in ("--files", "--versions"):
+        for other in (["--as-of", version], ["--out", str(tmp_path / "y.parquet")]):
+            refused = call("manifest", alone, *other)
+            assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "goes with --day alone" in call("manifest", "--files", "--versions").stderr
     shown = call("manifest", "--day", str(DAY), "--as-of", version)
     assert shown.stdout.splitlines()[0].startswith(f"{DAY} version {version}")
     assert "00123+mug" in shown.stdout or "mug+00123" in shown.stdout
@@ -215,6 +220,9 @@ def test_the_commands_print_write_and_fail(studio: Studio, tmp_path: Path) -> No
     out = tmp_path / "x.parquet"
     assert call("manifest", "--as-of", version, "--out", str(out)).exit_code == 0
     assert len(pd.read_parquet(out)) == len(shown.stdout.splitlines()) - 2
+    for stdout in ("-", "/dev/stdout"):  # not opened by name: that would cut off `>> file`
+        piped = call("manifest", "--as-of", version, "--out", stdout)
+        assert piped.stdout_bytes == out.read_bytes()
     good = call("verify")
     assert (good.exit_code, "all hashes are right" in good.stdout) == (0, True), good.output
     next(studio.settings.home.glob("images/*.png")).write_bytes(b"rotten")
@@ -222,7 +230,8 @@ def test_the_commands_print_write_and_fail(studio: Studio, tmp_path: Path) -> No
     assert broken.exit_code == 1
     assert "broken   " in broken.stdout
     assert "1 broken of" in broken.stdout
-    assert call("manifest", "--as-of", "yesterday").exit_code == 1
+    misread = call("manifest", "--as-of", "yesterday")
+    assert (misread.exit_code, "'yesterday' is not a date" in misread.output) == (1, True)
 
 
 def test_a_manifest_goes_through_a_link_and_down_a_pipe(studio: Studio, tmp_path: Path) -> None:
