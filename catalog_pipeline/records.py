@@ -41,7 +41,10 @@ class SkuStatus(StrEnum):
 class Sku:
     """A product card: ``sku.yaml`` with every gap filled.
 
-    ``names`` maps a language code (``en``, ``ja``) to the product's name in it.
+    ``names`` maps a language code (``en``, ``ja``) to the product's name in it. Sizes are
+    the real product's, 0 where the card has none. ``mode`` is how scenes of it are made,
+    empty where the settings decide; ``anchor_photos`` names the photo files that may stand
+    in scenes, ``None`` for all.
     """
 
     sku: str
@@ -51,6 +54,11 @@ class Sku:
     category: str = ""
     collection: str = "default"
     tags: tuple[str, ...] = ()
+    height_cm: float = 0.0
+    width_cm: float = 0.0
+    depth_cm: float = 0.0
+    mode: str = ""
+    anchor_photos: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,39 @@ class PhotoSet:
     content_hash: str
     photos: tuple[Photo, ...]
     refused: tuple[RefusedFile, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """A product without its room: ``(h, w, 4)`` RGBA cropped to the product."""
+
+    rgba: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class JudgedPhoto:
+    """Whether a photo can stand in scenes, in figures alone: no pixel of it is kept.
+
+    Attributes:
+        key: relative to the catalog root.
+        sha256: of the file.
+        reason: why it cannot, in words for the photographer; empty when it can.
+        aspect: width of the product's cut-out over its height.
+        height_px: of the cut-out, in the photo at the catalog's working size.
+        light: mean CIE L*, a*, b* of the photo outside the product: the light it was taken in.
+    """
+
+    key: str
+    sha256: str
+    reason: str = ""
+    aspect: float = 1.0
+    height_px: int = 0
+    light: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def usable(self) -> bool:
+        """The product stands in it alone, whole and sharp, and its mask is sure."""
+        return not self.reason
 
 
 @dataclass(frozen=True)
@@ -295,6 +336,16 @@ class AttentionControl:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """The photo from which a product of a picture comes, and the box that it fills there."""
+
+    sku: str
+    key: str
+    sha256: str
+    box: Region
+
+
+@dataclass(frozen=True)
 class RenderJob:
     """One picture to make.
 
@@ -303,6 +354,12 @@ class RenderJob:
     model reads. ``regions[i]`` is where ``skus[i]`` stands. ``policy`` is the one that
     asked for the picture (``pairs``, ``cross_sell/<list>``). ``job_id`` hashes every
     field that changes the picture, ``versions`` included.
+
+    ``mode`` is ``learned`` (drawn from noise), ``anchored`` (drawn from a picture into which
+    the photos of ``anchors`` were placed, noised to ``strength``) or ``exact`` (anchored, then
+    the photos' own pixels back); ``anchors[i]`` is of ``skus[i]``. The picture has
+    ``output_scale`` times ``width`` and ``height``. ``mode_reason`` says why it is
+    ``learned`` where photos were asked for.
     """
 
     job_id: str
@@ -324,6 +381,11 @@ class RenderJob:
     adapter_version: str
     attention: AttentionControl = AttentionControl()
     policy: str = ""
+    mode: str = "learned"
+    anchors: tuple[Anchor, ...] = ()
+    strength: float = 1.0
+    output_scale: int = 1
+    mode_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -345,6 +407,11 @@ class ArchiveRow:
     asks for the picture. ``attempts`` counts the pictures that were made for the job;
     ``seed`` is of the one that was kept. ``verdict`` is ``passed``, ``failed`` (held
     back in quarantine) or ``unscored`` (nobody could judge it, or nobody was asked).
+
+    ``mode`` is how the picture was made (see :class:`RenderJob`), ``mode_reason`` why not as
+    asked. ``photos`` maps a SKU to the SHA-256 of the photo that stands in the picture, ``boxes``
+    to the pixels that it fills there: left, top, right, bottom, the latter two exclusive.
+    ``real_pixels`` is the share of the products' visible pixels that are the photos' own.
     """
 
     image_id: str
@@ -371,6 +438,12 @@ class ArchiveRow:
     schema_version: int
     attempts: int = 1
     verdict: str = "unscored"
+    mode: str = "learned"
+    mode_reason: str = ""
+    photos: Mapping[str, str] = field(default_factory=dict)
+    boxes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    strength: float = 1.0
+    real_pixels: float = 0.0
 
 
 @dataclass(frozen=True)

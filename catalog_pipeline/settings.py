@@ -299,6 +299,10 @@ def _check_items(items: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(checked)
 
 
+SceneMode = Literal["learned", "anchored", "exact"]
+"""How a scene is made: from noise, from photos placed in it, or with their own pixels back."""
+
+
 class SceneTemplate(_Strict):
     """A scene: ``text`` is everything after the products (``"on a sandy beach"``)."""
 
@@ -308,6 +312,7 @@ class SceneTemplate(_Strict):
     negative_prompt: PromptText | None = Field(
         None, description="instead of the night's negative_prompt; null = the night's"
     )
+    mode: SceneMode | None = Field(None, description="instead of the policy's, or the night's")
 
 
 Items = Annotated[tuple[str, ...], AfterValidator(_check_items)]
@@ -377,6 +382,9 @@ class PolicySettings(_Strict):
     cross_sell: CrossSellSettings = CrossSellSettings()
     best_sellers: BestSellerSettings = BestSellerSettings()
     coverage: CoverageSettings = CoverageSettings()
+    modes: dict[
+        Literal["singles", "pairs", "triples", "cross_sell", "best_sellers", "coverage"], SceneMode
+    ] = Field(default_factory=dict, description="of a policy's pictures, instead of `mode`")
 
     @model_validator(mode="after")
     def _best_sellers_need_earlier_nights(self) -> PolicySettings:
@@ -451,8 +459,28 @@ class BudgetSettings(_Strict):
     max_minutes: float | None = Field(None, gt=0)
 
 
+class AnchoringSettings(_Strict):
+    """How products come from their own photos into scenes."""
+
+    strength: float = Field(
+        0.6, gt=0, le=1, description="share of the denoising that redraws the placed photos"
+    )
+    backdrop_steps: int = Field(8, ge=1, le=1000, description="of the empty scene")
+    output_scale: int = Field(
+        4, ge=1, le=16, description="the picture's size over width and height, products sharp"
+    )
+
+
 class GenerationSettings(_Strict):
     """``generation.yaml``: the nightly plan."""
+
+    mode: SceneMode = Field(
+        "exact", description="of every scene, unless a policy, a scene or a product's card says"
+    )
+    anchor_photos: bool | dict[str, bool] = Field(
+        True, description="false: photos never stand in scenes; or so by collection"
+    )
+    anchoring: AnchoringSettings = AnchoringSettings()
 
     scenes: tuple[SceneTemplate, ...] = (
         SceneTemplate(name="white", text="on a white background"),
@@ -476,6 +504,12 @@ class GenerationSettings(_Strict):
     negative_prompt: PromptText = ""
     attention: AttentionSettings = AttentionSettings()
     quality: QualitySettings = QualitySettings()
+
+    def allows_photos(self, collection: str) -> bool:
+        """Whether photos of the products of ``collection`` may stand in scenes."""
+        if isinstance(self.anchor_photos, bool):
+            return self.anchor_photos
+        return self.anchor_photos.get(collection, True)
 
 
 class EvaluationSettings(_Strict):

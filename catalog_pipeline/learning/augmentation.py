@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from catalog_pipeline.records import Photo, Pixels
+from catalog_pipeline.records import Cutout, Photo, Pixels
 
 Weights = npt.NDArray[np.float32]
 PHOTO_TEMPLATES = (
@@ -59,13 +59,6 @@ class View:
     weight: Weights
     region: Weights
     backdrop_prompt: str | None
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """A product without its room: ``(h, w, 4)`` RGBA cropped to the product."""
-
-    rgba: npt.NDArray[np.uint8]
 
 
 def cut_out(photo: Photo) -> Cutout | None:
