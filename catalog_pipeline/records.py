@@ -153,6 +153,21 @@ class JudgedPhoto:
 
 
 @dataclass(frozen=True)
+class ProductPhotos:
+    """What a plan knows of a product on sale: its true size, its card's wishes, usable photos.
+
+    ``reason`` says why there is none, in words. Sizes are 0 where the card has none.
+    """
+
+    sku: str
+    photos: tuple[JudgedPhoto, ...] = ()
+    mode: str = ""
+    height_cm: float = 0.0
+    width_cm: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class IndexRow:
     """One SKU in ``catalog/index.parquet``; grain: one row per SKU ever seen."""
 
@@ -357,9 +372,10 @@ class RenderJob:
 
     ``mode`` is ``learned`` (drawn from noise), ``anchored`` (drawn from a picture into which
     the photos of ``anchors`` were placed, noised to ``strength``) or ``exact`` (anchored, then
-    the photos' own pixels back); ``anchors[i]`` is of ``skus[i]``. The picture has
-    ``output_scale`` times ``width`` and ``height``. ``mode_reason`` says why it is
-    ``learned`` where photos were asked for.
+    the photos' own pixels back); ``anchors[i]`` is of ``skus[i]``, and ``spare_anchors`` has
+    other photos of the same products, for further attempts. The empty scene takes
+    ``backdrop_steps``; an exact picture has ``output_scale`` times ``width`` and ``height``.
+    ``mode_reason`` says why it is ``learned`` where photos were asked for.
     """
 
     job_id: str
@@ -383,7 +399,9 @@ class RenderJob:
     policy: str = ""
     mode: str = "learned"
     anchors: tuple[Anchor, ...] = ()
+    spare_anchors: tuple[tuple[Anchor, ...], ...] = ()
     strength: float = 1.0
+    backdrop_steps: int = 0
     output_scale: int = 1
     mode_reason: str = ""
 

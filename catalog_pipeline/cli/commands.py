@@ -309,6 +309,29 @@ def gallery(
 
 
 @app.command()
+def preview(
+    skus: Annotated[list[str], typer.Argument(metavar="SKU", help="Learned products.")],
+    scene: Annotated[
+        str | None,
+        typer.Option("--scene", metavar="NAME", help="Of generation.yaml. [default: the first]"),
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Render products alone in every mode, beside a photo: learned, anchored, exact.
+
+    Writes reports/preview.png under the home, and no picture of any night.
+    """
+    from catalog_pipeline.workflows.night.preview_products import preview_products
+
+    strips, written = preview_products(chosen_home(config, home), skus, scene=scene)
+    for strip in strips:
+        without = f"; learned only: {strip.reason}" if strip.reason else ""
+        typer.echo(f"{strip.sku}: {', '.join(strip.pictures)}{without}")
+    typer.echo(written)
+
+
+@app.command()
 def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="First put right what is safe to put right.")

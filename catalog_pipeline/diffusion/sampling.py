@@ -62,6 +62,19 @@ class SamplingPlan:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where denoising starts instead of pure noise: a picture, noised (arXiv:2108.01073).
+
+    Attributes:
+        latents: ``(batch, channels, h, w)``, scaled as the denoiser sees them.
+        strength: share of the steps that are taken, the last ones, in (0, 1]; at least one is.
+    """
+
+    latents: Tensor
+    strength: float
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """The encoded prompts of a batch.
 
@@ -164,21 +177,35 @@ class DiffusionEngine:
         plan: SamplingPlan,
         control: SamplingControl | None = None,
         opening: Sequence[Stage] = (),
+        start: Start | None = None,
     ) -> Tensor:
         """Latents ``(batch, channels, h, w)``, scaled as the denoiser sees them.
 
         Each image's noise depends on its own seed alone. All items of a batch must
         have the same number of regions. ``opening`` holds the prompts of the first
-        steps, stage by stage; ``batch`` those of the steps after them.
+        steps, stage by stage; ``batch`` those of the steps after them. With a ``start``
+        the steps that come before it are left out, and their prompts with them.
         """
         scheduler = self.base.make_scheduler(plan.sampler, plan.steps, plan.height, plan.width)
-        # Solvers of flow matching start from unit noise and take the latents as they are.
-        latents = self.initial_noise(seeds, plan) * getattr(scheduler, "init_noise_sigma", 1.0)
+        latents = self.initial_noise(seeds, plan)
+        skipped = 0
+        if start is None:
+            # Solvers of flow matching start from unit noise and take the latents as they are.
+            latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
+        else:
+            skipped = len(scheduler.timesteps) - max(
+                1, round(start.strength * len(scheduler.timesteps))
+            )
+            timestep = scheduler.timesteps[skipped].expand(len(latents)).to(latents.device)
+            latents = self.base.add_noise(start.latents, latents, timestep)
+            scheduler.set_begin_index(skipped)
         scale_model_input = getattr(scheduler, "scale_model_input", lambda sample, _: sample)
         conditionings = self._conditionings([*opening, Stage(plan.steps, batch)], plan)
         for index, (timestep, (conditioning, negative)) in enumerate(
             zip(scheduler.timesteps, conditionings, strict=False)
         ):
+            if index < skipped:
+                continue
             if control is not None:
                 latents = control.before_step(self, latents, timestep, index, conditioning)
                 self.base.regions.observer = control.observer(index)

@@ -27,7 +27,8 @@ from typing import Any
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation import budget as budgets
-from catalog_pipeline.generation.draws import Fits, Slot, hash_number
+from catalog_pipeline.generation.anchors import FindPhotos, anchor_job
+from catalog_pipeline.generation.draws import Fits, Slot, hash_number, shorten
 from catalog_pipeline.generation.layouts import find_regions
 from catalog_pipeline.generation.policies import draw_slots
 from catalog_pipeline.records import AttentionControl, Concept, NightPlan, RenderJob
@@ -51,6 +52,7 @@ def plan_night(
     shown: Mapping[str, int] | None = None,
     elsewhere: Collection[str] = (),
     fits: Fits = lambda concepts, scene: True,
+    find_photos: FindPhotos | None = None,
 ) -> NightPlan:
     """Plan one night of one collection.
 
@@ -68,6 +70,7 @@ def plan_night(
             a SKU that is missing here has had none.
         elsewhere: what other collections know of the lists, ``policies.list_items``.
         fits: whether the base reads the prompts of these products in this scene whole.
+        find_photos: what is known of a product's photos; default all scenes are learned.
 
     Returns:
         Jobs in the order in which they are to be rendered, most important first;
@@ -93,28 +96,11 @@ def plan_night(
     jobs = []
     for slot in slots:
         named = tuple(by_sku[sku] for sku in slot.skus)
-        job = RenderJob(
-            job_id="",
-            day=day,
-            template=slot.scene.name,
-            prompt=f"{list_names([c.name for c in named])} {slot.scene.text}",
-            scene=slot.scene.text,
-            skus=slot.skus,
-            regions=find_regions(slot.layout, settings.layouts),
-            layout=slot.layout,
-            seed=hash_number(draw, "seed", *slot.key) & 0x7FFFFFFF,
-            sampler=settings.sampler,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            width=choose_width(settings, len(slot.skus)),
-            height=settings.height,
-            negative_prompt=_negative_prompt(slot, settings),
-            collection=collection,
-            adapter_version=adapter_version,
-            policy=slot.policy,
-            attention=choose_control(settings.attention, len(slot.skus)),
-        )
+        job = draft_job(slot, named, settings, day, collection, adapter_version, draw)
+        if find_photos is not None:
+            job = anchor_job(job, slot, named, settings, find_photos, draw)
         jobs.append(replace(job, job_id=identify_job(job, named, concept_hashes or {})))
+    notes += _explain_learned(jobs)
     whole = _seal(day, jobs, notes)
     return join_plans(
         day,
@@ -123,6 +109,39 @@ def plan_night(
         seconds_per_image=seconds_per_image,
         coverage=settings.policies.coverage,
         shown=shown,
+    )
+
+
+def draft_job(
+    slot: Slot,
+    concepts: Sequence[Concept],
+    settings: GenerationSettings,
+    day: date,
+    collection: str,
+    adapter_version: str,
+    draw: str,
+) -> RenderJob:
+    """The job of one picture of ``concepts``, in the order of the slot: learned, without an id."""
+    return RenderJob(
+        job_id="",
+        day=day,
+        template=slot.scene.name,
+        prompt=f"{list_names([c.name for c in concepts])} {slot.scene.text}",
+        scene=slot.scene.text,
+        skus=slot.skus,
+        regions=find_regions(slot.layout, settings.layouts),
+        layout=slot.layout,
+        seed=hash_number(draw, "seed", *slot.key) & 0x7FFFFFFF,
+        sampler=settings.sampler,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        width=choose_width(settings, len(slot.skus)),
+        height=settings.height,
+        negative_prompt=_negative_prompt(slot, settings),
+        collection=collection,
+        adapter_version=adapter_version,
+        policy=slot.policy,
+        attention=choose_control(settings.attention, len(slot.skus)),
     )
 
 
@@ -231,11 +250,32 @@ def identify_job(
             "size": [job.width, job.height],
             "negative_prompt": job.negative_prompt,
             **({"attention": asdict(job.attention)} if job.attention != AttentionControl() else {}),
+            **(_anchoring(job) if job.mode != "learned" else {}),
         }
     )[:32]
 
 
 # --- order, hashes, words ------------------------------------------------------------
+
+
+def _anchoring(job: RenderJob) -> dict[str, Any]:
+    """What changes a picture that starts from photos: each photo by its bytes, and its place."""
+    return {
+        "mode": job.mode,
+        "photos": [[anchor.sku, anchor.sha256, asdict(anchor.box)] for anchor in job.anchors],
+        "strength": job.strength,
+        "backdrop_steps": job.backdrop_steps,
+        "output_scale": job.output_scale,
+    }
+
+
+def _explain_learned(jobs: Sequence[RenderJob]) -> list[str]:
+    """One note for all pictures that photos were asked for and that have none."""
+    reasons = sorted({reason for job in jobs for reason in job.mode_reason.split("; ") if reason})
+    if not reasons:
+        return []
+    count = sum(bool(job.mode_reason) for job in jobs)
+    return [f"{count} picture(s) are learned, without photos in them: {shorten(reasons)}"]
 
 
 def _importance(slot: Slot, by_sku: Mapping[str, Concept], draw: str) -> tuple[Any, ...]:

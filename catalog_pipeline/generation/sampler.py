@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 
 from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import shares_slot, slot_of
 from catalog_pipeline.diffusion.parts import install_part
-from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
+from catalog_pipeline.diffusion.sampling import (
+    DiffusionEngine,
+    RegionalPrompt,
+    SamplingPlan,
+    Start,
+)
 from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.generation.anchored import Cutouts, place_in
 from catalog_pipeline.generation.attention_maps import select_tokens
 from catalog_pipeline.generation.guidance import GuidedBatch, make_control
-from catalog_pipeline.generation.prompts import own_prompts, region_prompts, silent_steps
+from catalog_pipeline.generation.prompts import (
+    empty_scene,
+    own_prompts,
+    region_prompts,
+    silent_steps,
+)
 from catalog_pipeline.generation.scene_regions import (
     name_concept,
     opening_stages,
@@ -65,16 +79,18 @@ class SceneSampler:
         concepts: Mapping[str, Concept],
         *,
         strength: float = 1.0,
+        cutouts: Cutouts = MappingProxyType({}),
     ) -> list[Pixels]:
         """One picture ``(height, width, 3)`` for each job, in order.
 
-        All jobs of a call share size, steps, guidance, sampler, attention control and
-        number of products. Batches are filled up to one fixed size, so a picture does
-        not depend on which jobs are rendered beside it. ``strength`` multiplies the
-        step of the attention control.
+        All jobs of a call share size, steps, guidance, sampler, attention control, number of
+        products, mode and strength of the redraw. Batches are filled up to one fixed size, so
+        a picture does not depend on which jobs are rendered beside it. ``strength`` multiplies
+        the step of the attention control; ``cutouts`` has the products of all anchors.
 
         Raises:
-            GenerationError: jobs that cannot share a batch, or an unknown SKU.
+            GenerationError: jobs that cannot share a batch, an unknown SKU, or no cut-out
+                of an anchor.
         """
         if not jobs:
             return []
@@ -86,9 +102,37 @@ class SceneSampler:
         for start in range(0, len(jobs), self._batch_size):
             chunk = list(jobs[start : start + self._batch_size])
             padded = chunk + [chunk[-1]] * (self._batch_size - len(chunk))
-            latents = self._sample(padded, concepts, plan, control, strength)
-            pictures += self._engine.decode(latents)[: len(chunk)]
+            if jobs[0].mode == "learned":
+                made = self._engine.decode(self._sample(padded, concepts, plan, control, strength))
+            else:
+                scenes = self._anchor(padded, concepts, plan, control, strength, cutouts)
+                made = [finish() for finish in scenes[: len(chunk)]]
+            pictures += made[: len(chunk)]
         return pictures
+
+    def _anchor(
+        self,
+        jobs: Sequence[RenderJob],
+        concepts: Mapping[str, Concept],
+        plan: SamplingPlan,
+        control: AttentionControl,
+        strength: float,
+        cutouts: Cutouts,
+    ) -> list[Callable[[], Pixels]]:
+        """What finishes each picture of a full batch that starts from photos."""
+        engine = self._engine
+        prompts = [
+            RegionalPrompt((empty_scene(job.scene),), (None,), negative_prompt=job.negative_prompt)
+            for job in jobs
+        ]
+        backdrop_plan = replace(plan, steps=jobs[0].backdrop_steps)
+        scenes = engine.decode(engine.sample(prompts, [job.seed for job in jobs], backdrop_plan))
+        placed = [place_in(scene, job, cutouts) for scene, job in zip(scenes, jobs, strict=True)]
+        start = engine.encode_images([scene.start for scene in placed])
+        redraw = Start(start, jobs[0].strength)
+        drawn = engine.decode(self._sample(jobs, concepts, plan, control, strength, redraw))
+        given = engine.decode(start)
+        return [partial(p.finish, d, g) for p, d, g in zip(placed, drawn, given, strict=True)]
 
     def _sample(
         self,
@@ -97,12 +141,13 @@ class SceneSampler:
         plan: SamplingPlan,
         control: AttentionControl,
         strength: float,
+        start: Start | None = None,
     ) -> Tensor:
         """Latents of a full batch."""
         batch = [self._regional_prompt(job, concepts) for job in jobs]
         seeds = [job.seed for job in jobs]
         if len(jobs[0].skus) == 1:
-            return self._engine.sample(batch, seeds, plan)
+            return self._engine.sample(batch, seeds, plan, start=start)
         shown = [[concepts[sku] for sku in job.skus] for job in jobs]
         scenes = [job.scene for job in jobs]
         composing = [region_prompts(row, s) for row, s in zip(shown, scenes, strict=True)]
@@ -111,7 +156,7 @@ class SceneSampler:
         if control.method != "none":
             guided = self._guided_batch(batch, shown, plan, control)
             guide = make_control(guided, control, strength)
-        return self._engine.sample(batch, seeds, plan, guide, opening)
+        return self._engine.sample(batch, seeds, plan, guide, opening, start)
 
     def _guided_batch(
         self,
@@ -186,14 +231,14 @@ def _shared_plan(jobs: Sequence[RenderJob]) -> tuple[SamplingPlan, AttentionCont
         (
             SamplingPlan(j.steps, j.guidance, j.width, j.height, j.sampler),
             j.attention,
-            len(j.skus),
+            (len(j.skus), j.mode, j.strength, j.backdrop_steps, j.output_scale),
         )
         for j in jobs
     }
     if len(kinds) > 1:
         raise GenerationError(
             f"jobs of {len(kinds)} different kinds in one batch; expected one size, solver, "
-            "attention control and number of products; group them before rendering"
+            "attention control, mode and number of products; group them before rendering"
         )
     plan, control, _ = next(iter(kinds))
     return plan, control

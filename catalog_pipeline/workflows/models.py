@@ -15,6 +15,7 @@ from catalog_pipeline.workflows.home import Home
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.prompts import PromptTokenizer
     from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
+    from catalog_pipeline.evaluation.product_mask import ProductMasker
     from catalog_pipeline.generation.sampler import SceneSampler
     from catalog_pipeline.stores.adapters import AdapterStore
 
@@ -67,6 +68,14 @@ def base_model_hash(base: BaseModelSettings) -> str:
     from catalog_pipeline.diffusion.base import hash_model_folder, resolve_base_model
 
     return hash_model_folder(resolve_base_model(base))
+
+
+@lru_cache(maxsize=1)
+def product_masker() -> ProductMasker:
+    """The one that photos and pictures share; it keeps nothing of them."""
+    from catalog_pipeline.evaluation.product_mask import ProductMasker
+
+    return ProductMasker()
 
 
 def open_sampler(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan
+from catalog_pipeline.diffusion.sampling import RegionalPrompt, SamplingPlan, Stage, Start
 
 PLAN = SamplingPlan(steps=3, guidance=4.0, width=16, height=16)
 
@@ -65,3 +65,45 @@ def test_guidance_of_one_needs_no_second_pass(engine):
 def test_unknown_solver_is_refused(engine):
     with pytest.raises(ValueError, match="unknown sampler"):
         engine.base.make_scheduler("euler", 2, 16, 16)
+
+
+def test_a_start_of_full_strength_is_the_noised_picture_at_the_first_step(engine):
+    item = RegionalPrompt(("a mug",), (None,))
+    latents = torch.zeros(1, 4, 4, 4)
+    strong = engine.sample([item], [1], PLAN, start=Start(latents, 1.0))
+    plain = engine.sample([item], [1], PLAN)
+    # At the first step of a schedule that ends in pure noise nothing of the picture is left.
+    torch.testing.assert_close(strong, plain, atol=0.05, rtol=0.05)
+
+
+def test_the_weaker_a_start_is_noised_the_nearer_the_result_stays(engine):
+    item = RegionalPrompt(("a mug",), (None,))
+    plan = SamplingPlan(steps=10, guidance=2.0, width=16, height=16)
+    start = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    gaps = [
+        float((engine.sample([item], [1], plan, start=Start(start, s)) - start).abs().mean())
+        for s in (0.1, 0.5, 0.9)
+    ]
+    assert gaps == sorted(gaps)
+    assert gaps[0] < 0.5 * gaps[2]
+
+
+def test_a_start_leaves_out_the_steps_before_it(engine):
+    item = RegionalPrompt(("a mug",), (None,))
+    seen = []
+
+    class Watcher:
+        def before_step(self, engine, latents, timestep, index, conditioning):
+            seen.append(index)
+            return latents
+
+        def observer(self, index):
+            return None
+
+    plan = SamplingPlan(steps=10, guidance=2.0, width=16, height=16)
+    start = Start(torch.zeros(1, 4, 4, 4), 0.3)
+    engine.sample([item], [1], plan, Watcher(), [Stage(4, [item])], start)
+    assert seen == [7, 8, 9]
+    seen.clear()
+    engine.sample([item], [1], plan, Watcher(), start=Start(start.latents, 0.01))
+    assert seen == [9]

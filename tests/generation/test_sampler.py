@@ -9,10 +9,11 @@ import torch
 from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.errors import GenerationError, PromptError
+from catalog_pipeline.generation.anchored import real_pixels
 from catalog_pipeline.generation.prompts import region_prompts
 from catalog_pipeline.generation.sampler import SceneSampler
 from catalog_pipeline.generation.scene_regions import region_masks
-from catalog_pipeline.records import AttentionControl, Region, RenderJob
+from catalog_pipeline.records import Anchor, AttentionControl, Cutout, Region, RenderJob
 from catalog_pipeline.settings import AdapterSettings
 from tests.builders import make_concept, make_render_job
 from tests.tiny_model import fill_slot
@@ -151,3 +152,68 @@ def test_a_negative_prompt_is_read_whole_too(engine, parts):
     long = replace(job(("A",)), negative_prompt="blurry, " * 60, guidance=3.0)
     with pytest.raises(PromptError, match="or negative_prompt"):
         sampler.render([long], CONCEPTS)
+
+
+# --- scenes that start from photos ----------------------------------------------------
+
+
+def anchored(mode: str, skus: tuple[str, ...] = ("A", "B"), seed: int = 1, **changes) -> RenderJob:
+    share = 1 / len(skus)
+    anchors = tuple(
+        Anchor(sku, f"{sku}/0.jpg", sku, Region(i * share + 0.05, 0.2, (i + 0.8) * share, 0.9))
+        for i, sku in enumerate(skus)
+    )
+    fields = {"mode": mode, "anchors": anchors, "strength": 0.5, "backdrop_steps": 1}
+    return make_render_job(*skus, seed=seed, **(fields | changes))
+
+
+def painted(level: int) -> Cutout:
+    rgba = np.full((30, 20, 4), 255, np.uint8)
+    rgba[..., :3] = level
+    return Cutout(rgba)
+
+
+CUTOUTS = {"A": painted(230), "B": painted(20)}
+
+
+def test_an_exact_scene_has_the_photos_pixels_at_its_own_size(engine, parts):
+    sampler, reads = make_sampler(engine, parts)
+    job = anchored("exact", output_scale=4)
+    (picture,) = sampler.render([job], CONCEPTS, cutouts=CUTOUTS)
+    assert picture.shape == (64, 64, 3)
+    assert sorted(reads) == ["concept/A", "concept/B"]
+    left, right = picture[30, 14].mean(), picture[30, 44].mean()
+    assert 180 <= left <= 255
+    assert 15 <= right <= 26
+    assert real_pixels(job, CUTOUTS) > 0.9
+
+
+def test_an_anchored_scene_is_redrawn_at_the_size_of_the_base(engine, parts):
+    sampler, _ = make_sampler(engine, parts)
+    job = anchored("anchored", output_scale=4)
+    (picture,) = sampler.render([job], CONCEPTS, cutouts=CUTOUTS)
+    assert picture.shape == (16, 16, 3)
+    assert real_pixels(job, CUTOUTS) == 0
+    slots = {
+        **parts,
+        "concept/A": encode_part({k: -v for k, v in _tensors(parts["concept/A"]).items()}),
+    }
+    engine.adapter.drop_slot("A")
+    other, _ = make_sampler(engine, slots)
+    assert not np.array_equal(other.render([job], CONCEPTS, cutouts=CUTOUTS)[0], picture)
+
+
+def test_an_anchored_picture_is_the_same_alone_and_in_company(engine, parts):
+    sampler, _ = make_sampler(engine, parts, batch_size=3)
+    job = anchored("exact", ("A",), 5)
+    alone = sampler.render([job], CONCEPTS, cutouts=CUTOUTS)[0]
+    crowd = [anchored("exact", ("B",), 1), job, anchored("exact", ("B",), 9)]
+    assert np.array_equal(sampler.render(crowd, CONCEPTS, cutouts=CUTOUTS)[1], alone)
+
+
+def test_jobs_of_two_modes_share_no_batch_and_a_missing_cutout_is_named(engine, parts):
+    sampler, _ = make_sampler(engine, parts)
+    with pytest.raises(GenerationError, match="2 different kinds"):
+        sampler.render([anchored("exact"), anchored("anchored")], CONCEPTS, cutouts=CUTOUTS)
+    with pytest.raises(GenerationError, match=r"no cut-out of B/0\.jpg; plan the night again"):
+        sampler.render([anchored("exact")], CONCEPTS, cutouts={"A": CUTOUTS["A"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from catalog_pipeline.evaluation.palettes import palette_of
 from catalog_pipeline.records import (
     AdapterVersion,
     Concept,
+    Cutout,
     Features,
     Palette,
     Pixels,
@@ -39,6 +41,7 @@ NIGHT = {
     "width": SIDE,
     "height": SIDE,
     "batch_size": 2,
+    "mode": "learned",
 }
 
 
@@ -70,6 +73,7 @@ class Painter:
         concepts: Mapping[str, Concept],
         *,
         strength: float = 1.0,
+        cutouts: Mapping[str, Cutout] = MappingProxyType({}),
     ) -> list[Pixels]:
         if len(self.batches) == self.power_cut_at or strength >= self.power_cut_at_strength:
             raise PowerCutError

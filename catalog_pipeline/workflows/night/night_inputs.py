@@ -25,17 +25,19 @@ REPORTS_PREFIX = "reports/render/"
 class NightInputs:
     """What a plan is made from; ``content_hash`` is stored beside the plan.
 
-    ``serving`` maps each product on sale to the one collection that it is rendered from.
+    ``serving`` maps each product on sale to the one collection that it is rendered from,
+    ``photos`` each whose photos may stand in scenes to the content hash of its folder.
     """
 
     day: date
     settings: GenerationSettings
     versions: Mapping[str, AdapterVersion]
     serving: Mapping[str, str]
+    photos: Mapping[str, str]
 
     @property
     def content_hash(self) -> str:
-        """Of the day, the settings that change a plan, the versions and the products on sale."""
+        """Of day, settings that change a plan, versions, products on sale and their folders."""
         content = {
             "day": self.day.isoformat(),
             "generation": self.settings.model_dump(mode="json", exclude={"batch_size", "quality"}),
@@ -46,6 +48,7 @@ class NightInputs:
                 }
                 for collection, version in self.versions.items()
             },
+            "photos": self.photos,
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -62,7 +65,13 @@ def read_inputs(home: Home, day: date) -> NightInputs:
     retired = {row.sku for row in rows if row.status is SkuStatus.RETIRED}
     serving = serving_collections(rows, heads)
     on_sale = {sku: name for sku, name in serving.items() if sku not in retired}
-    return NightInputs(day, home.settings.generation, heads, on_sale)
+    generation = home.settings.generation
+    photos = {
+        row.sku: row.content_hash
+        for row in rows
+        if row.sku in on_sale and generation.allows_photos(on_sale[row.sku])
+    }
+    return NightInputs(day, generation, heads, on_sale, photos)
 
 
 def count_shown(home: Home, inputs: NightInputs) -> tuple[dict[str, int], list[str]]:

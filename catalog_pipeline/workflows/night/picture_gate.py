@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalog_pipeline.records import ArchiveRow, Pixels, RenderJob, SkuPassRate
 from catalog_pipeline.settings import QualitySettings
@@ -13,18 +13,26 @@ from catalog_pipeline.workflows.night.picture_scores import Judgement
 FOUND = "found/"
 """Score ``found/<sku>``: 1 when the picture that was kept shows the product, else 0."""
 
+_WEAKER = 0.75
+"""Strength of the redraw of each further attempt, times this."""
+
 FOUND_FIRST = "found_first/"
 """Score ``found_first/<sku>``: the same of the first picture that was made for the job."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One picture made for a job; the first attempt has ``number`` 1."""
+    """One picture made for a job; the first attempt has ``number`` 1.
+
+    ``job`` is the job as this attempt made it, ``real_pixels`` the share of its products'
+    pixels that are the photos' own.
+    """
 
     number: int
-    seed: int
+    job: RenderJob
     picture: Pixels
     judgement: Judgement
+    real_pixels: float = 0.0
 
 
 def attempt_seed(job: RenderJob, number: int) -> int:
@@ -33,6 +41,25 @@ def attempt_seed(job: RenderJob, number: int) -> int:
         return job.seed
     digest = hashlib.sha256(f"{job.seed} attempt {number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+
+
+def attempt_job(job: RenderJob, quality: QualitySettings, number: int) -> RenderJob:
+    """``job`` as attempt ``number`` makes it: with another seed, and nearer to the photos.
+
+    A picture that starts from photos is redrawn less with each further attempt of a round, from
+    other photos of the same products; the last one is exact.
+    """
+    turn = (number - 1) % quality.attempts
+    made = replace(job, seed=attempt_seed(job, number))
+    if job.mode == "learned" or turn == 0:
+        return made
+    photos = (job.anchors, *job.spare_anchors)
+    return replace(
+        made,
+        anchors=photos[turn % len(photos)],
+        strength=job.strength * _WEAKER**turn,
+        mode="exact" if turn == quality.attempts - 1 else job.mode,
+    )
 
 
 def attempt_strength(quality: QualitySettings, number: int) -> float:

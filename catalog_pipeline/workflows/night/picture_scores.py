@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import (
     AdapterVersion,
+    Cutout,
     Features,
     Palette,
     Pixels,
@@ -20,10 +21,10 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
+from catalog_pipeline.workflows.models import product_masker
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
-    from catalog_pipeline.evaluation.product_mask import ProductMasker
 
 RIVALS_PER_CLASS = 64
 """Products of one class noun, at most, that a picture's product may be taken for."""
@@ -91,8 +92,15 @@ class PictureScorer:
         self._memory: dict[str, MemoryEntry | None] = {}
         self._judges: dict[tuple[str, ...], PictureJudge] = {}
 
-    def judge(self, jobs: Sequence[RenderJob], pictures: Sequence[Pixels]) -> list[Judgement]:
+    def judge(
+        self,
+        jobs: Sequence[RenderJob],
+        pictures: Sequence[Pixels],
+        cutouts: Mapping[str, Cutout] = MappingProxyType({}),
+    ) -> list[Judgement]:
         """The scores of :meth:`score` and those of the judge, with his verdict.
+
+        ``cutouts`` has the products of the jobs' photos by SHA-256.
 
         Raises:
             GenerationError: a memory was made with an encoder of another width.
@@ -200,14 +208,7 @@ def shipped_judge(
     """The reflection score over the products of ``banks``; all share one product masker."""
     from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
 
-    return ReflectionJudge(banks, classes, encoder, _product_masker(), palettes=palettes)
-
-
-@lru_cache(maxsize=1)
-def _product_masker() -> ProductMasker:
-    from catalog_pipeline.evaluation.product_mask import ProductMasker
-
-    return ProductMasker()
+    return ReflectionJudge(banks, classes, encoder, product_masker(), palettes=palettes)
 
 
 def _check_width(sku: str, photos: Features, width: int) -> None:

@@ -24,7 +24,7 @@ from catalog_pipeline.generation import planner
 from catalog_pipeline.generation.draws import Fits
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.generation.prompts import empty_scene, rendered_prompts
-from catalog_pipeline.records import AttentionControl, Concept, NightPlan, Region, RenderJob
+from catalog_pipeline.records import Anchor, AttentionControl, Concept, NightPlan, Region, RenderJob
 from catalog_pipeline.settings import BudgetSettings, SceneTemplate, Settings
 from catalog_pipeline.stores.objects import StoredObject, until_won
 from catalog_pipeline.workflows.home import Home
@@ -38,13 +38,15 @@ from catalog_pipeline.workflows.night.night_inputs import (
     measured_seconds_per_image,
     read_inputs,
 )
+from catalog_pipeline.workflows.night.product_photos import PhotoBook
 
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.prompts import PromptTokenizer
 
 PLANS_PREFIX = "plans/dt="
-PLAN_SCHEMA_VERSION = 2
-"""Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``."""
+PLAN_SCHEMA_VERSION = 3
+"""Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``, version 3
+``mode`` and what belongs to it."""
 
 
 def plan_night(home: Home, day: date) -> NightPlan:
@@ -172,8 +174,14 @@ def _decode_job(content: Mapping[str, Any]) -> RenderJob:
             "skus": tuple(content["skus"]),
             "regions": tuple(Region(**region) for region in content["regions"]),
             "attention": AttentionControl(**content.get("attention", {})),
+            "anchors": _decode_anchors(content.get("anchors", ())),
+            "spare_anchors": tuple(map(_decode_anchors, content.get("spare_anchors", ()))),
         }
     )
+
+
+def _decode_anchors(content: Sequence[Mapping[str, Any]]) -> tuple[Anchor, ...]:
+    return tuple(Anchor(**{**anchor, "box": Region(**anchor["box"])}) for anchor in content)
 
 
 def read_stored(home: Home, key: str) -> StoredObject | None:
@@ -185,22 +193,26 @@ def read_stored(home: Home, key: str) -> StoredObject | None:
 
 
 def plan_in_force(
-    home: Home, inputs: NightInputs, stored: StoredObject | None
+    home: Home, inputs: NightInputs, stored: StoredObject | None, *, keep: bool = True
 ) -> tuple[NightPlan, bool]:
-    """The stored plan while it is of the same inputs, else a new one; and whether it is stored."""
+    """The stored plan while it is of the same inputs, else a new one; and whether it is stored.
+
+    ``keep`` stores what is found out about photos on the way.
+    """
     if stored is not None:
         kept, kept_inputs = decode_plan(stored.data, home.objects.uri(plan_key(inputs.day)))
         if kept_inputs == inputs.content_hash:
             return kept, True
-    return _plan_all(home, inputs), False
+    return _plan_all(home, inputs, keep), False
 
 
-def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
+def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     settings = inputs.settings
     unlimited = settings.model_copy(
         update={"budget": BudgetSettings(max_images=None, max_minutes=None)}
     )
     fits = _open_fits(home.settings)
+    photos = PhotoBook(home, inputs.photos, keep=keep)
     shown, problems = count_shown(home, inputs)
     on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
     items = {name: list_items({c.sku: c for c in found}) for name, found in on_sale.items()}
@@ -215,6 +227,7 @@ def _plan_all(home: Home, inputs: NightInputs) -> NightPlan:
             shown=shown,
             elsewhere=set().union(*(items[other] for other in items if other != name)),
             fits=fits,
+            find_photos=photos.find,
         )
         for name, concepts in on_sale.items()
     ]

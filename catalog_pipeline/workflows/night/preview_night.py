@@ -82,6 +82,9 @@ class NightPreview:
                     "seed": job.seed,
                     "collection": job.collection,
                     "adapter_version": job.adapter_version,
+                    "mode": job.mode,
+                    "mode_reason": job.mode_reason,
+                    "photos": {anchor.sku: anchor.key for anchor in job.anchors},
                 }
                 for job in self.plan.jobs
             ],
@@ -96,7 +99,7 @@ def preview_night(home: Home, day: date) -> NightPreview:
         IntegrityError: the stored plan or a rendering report is damaged.
     """
     inputs = read_inputs(home, day)
-    plan, stored = plan_in_force(home, inputs, read_stored(home, plan_key(day)))
+    plan, stored = plan_in_force(home, inputs, read_stored(home, plan_key(day)), keep=False)
     shown, _ = count_shown(home, inputs)
     on_sale = sorted({c.sku for name in inputs.versions for c in inputs.on_sale(name)})
     planned = {sku for job in plan.jobs for sku in job.skus}

@@ -13,15 +13,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from catalog_pipeline.errors import GenerationError
-from catalog_pipeline.records import AdapterVersion, ArchiveRow, Concept, Pixels, RenderJob
+from catalog_pipeline.generation.anchored import output_size, pixel_box, real_pixels
+from catalog_pipeline.records import (
+    AdapterVersion,
+    ArchiveRow,
+    Concept,
+    Cutout,
+    Pixels,
+    RenderJob,
+)
 from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook, PhotoGoneError, as_learned
 from catalog_pipeline.workflows.night.picture_gate import (
     Attempt,
-    attempt_seed,
+    attempt_job,
     attempt_strength,
     found_first,
     rank,
@@ -43,10 +54,12 @@ class Sampler(Protocol):
         concepts: Mapping[str, Concept],
         *,
         strength: float = 1.0,
+        cutouts: Mapping[str, Cutout] = MappingProxyType({}),
     ) -> list[Pixels]:
-        """One picture for each job; all jobs of one size, steps and guidance.
+        """One picture for each job; all jobs of one size, steps, guidance and mode.
 
-        ``strength`` multiplies how hard attention is guided.
+        ``strength`` multiplies how hard attention is guided; ``cutouts`` has the products
+        of the jobs' photos by SHA-256.
         """
         ...
 
@@ -114,6 +127,11 @@ class NightRun:
     failures: dict[str, str] = field(default_factory=dict)
     _opened: _Opened | None = None
 
+    @cached_property
+    def cutouts(self) -> CutoutBook:
+        """The products of the photos that stand in pictures."""
+        return CutoutBook(self.home)
+
     def render(self, tasks: Sequence[Task]) -> None:
         """Make a picture of every task; raises what the stores raise, never the model's errors."""
         size = self.home.settings.generation.batch_size
@@ -135,12 +153,15 @@ class NightRun:
         opened = self._open(job.collection, job.adapter_version)
         started = time.monotonic()
         try:
-            made = self._sample(opened, batch)
+            jobs = [self._as_attempted(task) for task in batch]
+            if len({job.mode for job in jobs}) > 1:  # some have lost their photos
+                return [left for task in batch for left in self._try([task])]
+            made = self._sample(opened, jobs, batch[0].attempt)
         except Exception as error:
             # Whatever a model raises on one batch must not cost the rest of the night.
             reason = f"{type(error).__name__}: {error}"
         else:
-            return self._settle(batch, made, opened, started)
+            return self._settle(batch, jobs, made, opened, started)
         # Outside the handler, so that the failed batch's tensors are free again.
         if len(batch) > 1:
             _log.warning("a batch of %d failed (%s); trying one by one", len(batch), reason)
@@ -150,16 +171,18 @@ class NightRun:
     def _settle(
         self,
         batch: Sequence[Task],
+        jobs: Sequence[RenderJob],
         pictures: Sequence[Pixels],
         opened: _Opened,
         started: float,
     ) -> list[Task]:
-        judgements = opened.scorer.judge([task.job for task in batch], pictures)
+        cutouts = self.cutouts.of(jobs)
+        judgements = opened.scorer.judge(jobs, pictures, cutouts)
         settled: list[Task] = []
         left: list[Task] = []
-        for task, picture, judgement in zip(batch, pictures, judgements, strict=True):
-            number = task.attempt
-            made = Attempt(number, attempt_seed(task.job, number), picture, judgement)
+        for task, job, picture, judgement in zip(batch, jobs, pictures, judgements, strict=True):
+            real = real_pixels(job, cutouts)
+            made = Attempt(task.attempt, job, picture, judgement, real)
             (settled if task.take(made) else left).append(task)
         self.attempts += len(batch)
         self._keep(settled, opened)
@@ -197,17 +220,27 @@ class NightRun:
         self.home.archive.stage(self.day, shard, rows)
         self.rendered += len(tasks)
 
-    def _sample(self, opened: _Opened, batch: Sequence[Task]) -> list[Pixels]:
-        number = batch[0].attempt
-        jobs = [replace(task.job, seed=attempt_seed(task.job, number)) for task in batch]
+    def _as_attempted(self, task: Task) -> RenderJob:
+        """The job as the next attempt makes it; without photos where these are gone."""
+        quality = self.home.settings.generation.quality
+        job = attempt_job(task.job, quality, task.attempt)
+        try:
+            self.cutouts.of([job])
+        except PhotoGoneError as error:
+            _log.warning("job %s is made without photos: %s", job.job_id, error)
+            return as_learned(job, str(error))
+        return job
+
+    def _sample(self, opened: _Opened, jobs: Sequence[RenderJob], number: int) -> list[Pixels]:
         concepts = {concept.sku: concept for concept in opened.version.concepts}
         strength = attempt_strength(self.home.settings.generation.quality, number)
-        pictures = opened.sampler.render(jobs, concepts, strength=strength)
+        cutouts = self.cutouts.of(jobs)
+        pictures = opened.sampler.render(jobs, concepts, strength=strength, cutouts=cutouts)
         shapes = [picture.shape for picture in pictures]
-        expected = [(job.height, job.width, 3) for job in jobs]
+        expected = [(*output_size(job)[::-1], 3) for job in jobs]
         if shapes != expected:
             raise GenerationError(
-                f"the sampler gave pictures of shape {shapes} for {len(batch)} jobs, "
+                f"the sampler gave pictures of shape {shapes} for {len(jobs)} jobs, "
                 f"expected {expected}"
             )
         return pictures
@@ -265,7 +298,8 @@ def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
         job = task.job
         shape = (job.width, job.height, job.steps, job.guidance, job.sampler, job.negative_prompt)
         version = (job.collection, job.adapter_version)
-        key = (*version, len(job.regions), *shape, job.attention)
+        made = (job.mode, job.strength, job.backdrop_steps, job.output_scale)
+        key = (*version, len(job.regions), *shape, job.attention, *made)
         groups.setdefault(key, []).append(task)
     opened: dict[tuple[object, ...], int] = {}
     for group_key in groups:
@@ -276,8 +310,10 @@ def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
 def _make_row(
     task: Task, version: AdapterVersion, path: str, sha256: str, created_utc: datetime
 ) -> ArchiveRow:
-    job, best = task.job, task.best
+    best = task.best
     assert best is not None
+    job = best.job
+    width, height = output_size(job)
     return ArchiveRow(
         image_id=job.job_id,
         path=path,
@@ -287,12 +323,12 @@ def _make_row(
         prompt=job.prompt,
         skus=job.skus,
         layout=job.layout,
-        seed=best.seed,
+        seed=job.seed,
         sampler=job.sampler,
         steps=job.steps,
         guidance=job.guidance,
-        width=job.width,
-        height=job.height,
+        width=width,
+        height=height,
         base_model_hash=version.base_model_hash,
         collection=job.collection,
         adapter_version=version.version,
@@ -303,4 +339,10 @@ def _make_row(
         schema_version=MANIFEST_SCHEMA_VERSION,
         attempts=task.attempt - 1,
         verdict=best.judgement.verdict,
+        mode=job.mode,
+        mode_reason=job.mode_reason,
+        photos={anchor.sku: anchor.sha256 for anchor in job.anchors},
+        boxes={anchor.sku: pixel_box(anchor.box, width, height) for anchor in job.anchors},
+        strength=job.strength,
+        real_pixels=best.real_pixels,
     )

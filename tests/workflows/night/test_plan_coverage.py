@@ -142,13 +142,16 @@ def test_a_plan_of_an_earlier_release_is_read(studio: Studio) -> None:
     studio.learn("a")
     plan_night(studio.home, DAY)
     stored = studio.home.objects.read(plan_key(DAY)).data.decode()
-    assert '"schema_version": 2' in stored
+    assert '"schema_version": 3' in stored
     older = json.loads(stored) | {"schema_version": 1}
     for job in older["jobs"]:
-        del job["policy"], job["attention"]
+        for young in ("mode", "anchors", "spare_anchors", "strength", "backdrop_steps"):
+            del job[young]
+        del job["policy"], job["attention"], job["output_scale"], job["mode_reason"]
     plan, _ = decode_plan(json.dumps(older).encode(), "the plan")
     assert [job.policy for job in plan.jobs] == [""] * len(plan.jobs)
     assert all(job.attention.method == "none" for job in plan.jobs)
+    assert {job.mode for job in plan.jobs} == {"learned"}
 
 
 # --- the preview ---------------------------------------------------------------------

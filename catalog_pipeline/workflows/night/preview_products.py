@@ -1,0 +1,131 @@
+"""A product in every mode, before any night is made of it: photo, learned, anchored, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.generation.anchors import anchor_job
+from catalog_pipeline.generation.draws import Slot
+from catalog_pipeline.generation.planner import draft_job
+from catalog_pipeline.records import Concept, Pixels, ProductPhotos, RenderJob
+from catalog_pipeline.settings import GenerationSettings, SceneTemplate
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.models import open_sampler
+from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
+from catalog_pipeline.workflows.night.night_inputs import NightInputs, read_inputs
+from catalog_pipeline.workflows.night.product_photos import PhotoBook
+from catalog_pipeline.workflows.night.render_batches import OpenSampler, Sampler
+from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
+
+MODES = ("learned", "anchored", "exact")
+
+
+@dataclass(frozen=True)
+class ProductStrip:
+    """One product: ``pictures`` maps a mode to its picture, ``reason`` says why one is missing."""
+
+    sku: str
+    name: str
+    photo: Pixels | None
+    pictures: dict[str, Pixels]
+    reason: str = ""
+
+
+def preview_products(
+    home: Home,
+    skus: Sequence[str],
+    *,
+    scene: str | None = None,
+    open_sampler: OpenSampler = open_sampler,
+) -> tuple[list[ProductStrip], Path]:
+    """Render each of ``skus`` alone in every mode, and write the strips as one picture.
+
+    Writes ``reports/preview.png`` under the home and nothing else: no plan, no manifest, no
+    archived picture. Card and settings count for nothing but ``anchor_photos``.
+
+    Args:
+        home: where the products were learned.
+        skus: learned products, on sale.
+        scene: name of a scene of ``generation.yaml``; default the first one.
+        open_sampler: opens the model.
+
+    Raises:
+        GenerationError: no such scene, or a product that is not learned or not on sale.
+    """
+    inputs = read_inputs(home, datetime.now(UTC).date())
+    template = _find_scene(home.settings.generation, scene)
+    places = [(inputs.serving.get(sku, ""), sku) for sku in dict.fromkeys(skus)]
+    unknown = [sku for collection, sku in places if not collection]
+    if unknown:
+        known = ", ".join(sorted(inputs.serving)[:10]) or "none"
+        raise GenerationError(
+            f"{', '.join(unknown)} is no learned product on sale; expected some of {known}; "
+            "run `catalog-pipeline learn` first"
+        )
+    book, cutouts = PhotoBook(home, inputs.photos), CutoutBook(home)
+    photos = dict(each_with_photos(home, [sku for _, sku in places], per_sku=1))
+    strips = {}
+    for collection in sorted({collection for collection, _ in places}):
+        sampler, version = open_sampler(home, collection, inputs.versions[collection].version)
+        concepts = {concept.sku: concept for concept in version.concepts}
+        for sku in (sku for name, sku in places if name == collection):
+            product = replace(book.find(sku), mode="")
+            jobs = [_job(inputs, concepts[sku], product, template, mode) for mode in MODES]
+            strips[sku] = ProductStrip(
+                sku,
+                concepts[sku].name,
+                next(iter(photos[sku]), None),
+                _render(sampler, jobs, concepts, cutouts),
+                next((job.mode_reason for job in jobs if job.mode_reason), ""),
+            )
+    ordered = [strips[sku] for _, sku in places]
+    return ordered, write_page(home, "preview.png", _draw(ordered))
+
+
+def _find_scene(settings: GenerationSettings, name: str | None) -> SceneTemplate:
+    known = {template.name: template for template in settings.scenes}
+    if name is not None and name not in known:
+        raise GenerationError(
+            f"there is no scene {name!r}; expected one of {', '.join(known)} (generation.yaml)"
+        )
+    return known[name] if name is not None else settings.scenes[0]
+
+
+def _job(
+    inputs: NightInputs, concept: Concept, product: ProductPhotos, scene: SceneTemplate, mode: str
+) -> RenderJob:
+    collection = inputs.serving[concept.sku]
+    asked = {"mode": mode, "policies": inputs.settings.policies.model_copy(update={"modes": {}})}
+    settings = inputs.settings.model_copy(update=asked)
+    slot = Slot((concept.sku,), scene.model_copy(update={"mode": None}), "single", 0, "preview")
+    draw = f"{settings.seed}|preview|{collection}"
+    version = inputs.versions[collection].version
+    job = draft_job(slot, [concept], settings, inputs.day, collection, version, draw)
+    return anchor_job(job, slot, [concept], settings, lambda _: product, draw)
+
+
+def _render(
+    sampler: Sampler, jobs: Sequence[RenderJob], concepts: dict[str, Concept], cutouts: CutoutBook
+) -> dict[str, Pixels]:
+    """A picture a mode; modes that fell back to ``learned`` have none of their own."""
+    pictures = {}
+    for mode, job in zip(MODES, jobs, strict=True):
+        if job.mode == mode:
+            (pictures[mode],) = sampler.render([job], concepts, cutouts=cutouts.of([job]))
+    return pictures
+
+
+def _draw(strips: Sequence[ProductStrip]) -> bytes:
+    from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
+
+    rows, captions = [], []
+    for strip in strips:
+        shown = {"photo": strip.photo, **strip.pictures}
+        rows.append([pixels for pixels in shown.values() if pixels is not None])
+        named = " | ".join(name for name, pixels in shown.items() if pixels is not None)
+        captions.append(f"{strip.sku}: {named}" + (f" ({strip.reason})" if strip.reason else ""))
+    return encode_png(contact_sheet(rows, captions=captions, cell_px=320, square=True))
