@@ -1,0 +1,137 @@
+"""What is measured of one picture: likeness of crops, colour, text, presence, one scene or collage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from catalog_pipeline.evaluation.product_crops import color_difference, on_white
+from catalog_pipeline.evaluation.text_reading import TextReader, character_error
+from skimage.color import rgb2lab
+
+from catalog_pipeline.evaluation.features import FeatureEncoder
+from catalog_pipeline.evaluation.product_mask import ProductMasker
+from catalog_pipeline.evaluation.reflection.appearance import find_products
+from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
+from catalog_pipeline.generation.anchored import Cutouts, place_anchors
+from catalog_pipeline.generation.compositing import Layer, compose, enlarge, to_floats, to_pixels
+from catalog_pipeline.records import Features, Pixels, RenderJob
+
+MIN_CHARACTERS = 4
+"""Characters that the photo must be read to show, at its size in the picture, for its text to
+count."""
+
+
+@dataclass
+class Measures:
+    """Everything that pictures are measured with; features are of masked crops on white."""
+
+    encoder: FeatureEncoder
+    masker: ProductMasker
+    judge: ReflectionJudge
+    reader: TextReader
+    crops: Mapping[str, Mapping[str, Features]]
+    readings: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+
+    def of_scene(
+        self, job: RenderJob, painted: Mapping[str, Pixels], cutouts: Cutouts
+    ) -> dict[str, Any]:
+        """``{variant: figures}`` of one scene; ``empty`` is its scene without products."""
+        return {
+            name: self._of_picture(name, job, picture, painted["empty"], cutouts)
+            for name, picture in painted.items()
+            if name != "empty"
+        }
+
+    def _of_picture(
+        self, name: str, job: RenderJob, picture: Pixels, empty: Pixels, cutouts: Cutouts
+    ) -> dict[str, Any]:
+        named = [list(zip(job.skus, job.regions, strict=True))]
+        (reflection,) = self.judge.judge([picture], named)
+        figures: dict[str, Any] = {
+            "found": {f.sku: f.verdict for f in reflection.findings},
+            "passed": reflection.passed,
+            "likeness": self._likeness(job, picture),
+        }
+        if name == "learned":
+            return figures
+        height, width = picture.shape[:2]
+        layers = place_anchors(job, cutouts, width, height)
+        reference = to_pixels(compose(np.zeros((height, width, 3), np.float32), layers))
+        inside = [layer.opacity >= 0.98 for layer in layers]
+        figures["delta_e"] = {
+            sku: color_difference(picture, reference, mask)
+            for sku, mask in zip(job.skus, inside, strict=True)
+            if mask.any()
+        }
+        if name in ("plain", "exact"):
+            figures["text_error"] = self._text_errors(job, picture, layers)
+        scene = enlarge(to_floats(empty), width, height)
+        figures["one_scene"] = one_scene(to_floats(picture), scene, layers)
+        return figures
+
+    def _likeness(self, job: RenderJob, picture: Pixels) -> dict[str, float]:
+        """Mean cosine of each product's masked crop to those of its photos, its own left out."""
+        products = find_products(picture, job.regions, self.masker)
+        likeness = {}
+        for index, (sku, found) in enumerate(zip(job.skus, products, strict=True)):
+            own = job.anchors[index].sha256 if job.anchors else ""
+            others = [row for sha, row in self.crops[sku].items() if sha != own]
+            if found.empty or not others:
+                likeness[sku] = 0.0
+                continue
+            feature = self.encoder.encode([on_white(picture, found.inside)])[0]
+            likeness[sku] = float((np.stack(others) @ feature).mean())
+        return likeness
+
+    def _text_errors(
+        self, job: RenderJob, picture: Pixels, layers: Sequence[Layer]
+    ) -> dict[str, float]:
+        """Of products whose photo has readable text: errors against its own reading."""
+        errors = {}
+        for anchor, layer in zip(job.anchors, layers, strict=True):
+            left, top, right, bottom = (max(0, edge) for edge in layer.box)
+            paper = np.full((*picture.shape[:2], 3), 1, np.float32)
+            plain = to_pixels(compose(paper, [layer]))[top:bottom, left:right]
+            key = (anchor.sha256, layer.box)
+            if key not in self.readings:
+                self.readings[key] = self.reader.read(plain)
+            expected = self.readings[key]
+            if len(expected) >= MIN_CHARACTERS:
+                opacity = layer.opacity[..., None]
+                shown = to_pixels(to_floats(picture) * opacity + (1 - opacity))
+                found = self.reader.read(shown[top:bottom, left:right])
+                errors[anchor.sku] = character_error(expected, found)
+        return errors
+
+
+def one_scene(picture: np.ndarray, scene: np.ndarray, layers: Sequence[Layer]) -> dict[str, float]:
+    """What tells a scene from a collage, means over the products.
+
+    ``shadow`` is how much darker the ground under a product is than without it, 0..1;
+    ``cast_gap`` the distance of its mean a*, b* to the scene's (CIELAB); ``edge`` the mean
+    step of L* across its outline.
+    """
+    rows: dict[str, list[float]] = {"shadow": [], "cast_gap": [], "edge": []}
+    lab, lab_scene = rgb2lab(picture), rgb2lab(scene)
+    height = picture.shape[0]
+    for layer in layers:
+        left, _, right, bottom = layer.box
+        quarter = (right - left) // 4
+        y = slice(min(bottom, height - 2), min(bottom + max(2, height // 32), height))
+        x = slice(max(left + quarter, 0), max(right - quarter, left + quarter + 1))
+        free = layer.opacity[y, x] < 0.02
+        if free.any():
+            before = lab_scene[y, x, 0][free].mean()
+            rows["shadow"].append(float(1 - lab[y, x, 0][free].mean() / max(before, 1.0)))
+        whole = layer.opacity >= 0.98
+        if whole.any():
+            gap = lab[whole][:, 1:].mean(0) - lab_scene[..., 1:].mean((0, 1))
+            rows["cast_gap"].append(float(np.hypot(*gap)))
+        steps = np.abs(np.diff(lab[..., 0], axis=1))
+        outline = np.abs(np.diff(layer.opacity, axis=1)) > 0.1
+        if outline.any():
+            rows["edge"].append(float(steps[outline].mean()))
+    return {name: float(np.mean(values)) for name, values in rows.items() if values}
