@@ -1,0 +1,130 @@
+"""Measures of one product in a finished picture against the photo it was taken from.
+
+All take 8-bit sRGB pictures ``(height, width, 3)`` and masks ``(height, width)`` of the
+product's visible part. Where a product's own photo is the reference, it is the cut-out as it
+was placed: the same size and place as in the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from catalog_pipeline.records import Pixels
+
+if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.features import FeatureEncoder
+
+Inside = npt.NDArray[np.bool_]
+Colors = npt.NDArray[np.float64]
+
+BLUR_PX = 1.5
+"""Standard deviation of the blur before colours are compared: a shift of a pixel is no fault."""
+MARGIN = 0.06
+"""White around a product alone, each side, as a share of its longer side."""
+
+
+def color_difference(picture: Pixels, reference: Pixels, inside: Inside) -> float:
+    """Median CIEDE2000 of the masked pixels; 1 is just visible side by side, 0 the same.
+
+    Both are blurred within the mask first, so neither the scene behind the product nor a
+    shift of a pixel counts. Sharma, Wu and Dalal, "The CIEDE2000 color-difference formula",
+    Color Research and Application 30 (2005).
+
+    Args:
+        picture: ``(height, width, 3)``, 0..255.
+        reference: the same of the photo; what lies outside the mask does not count.
+        inside: ``(height, width)``.
+
+    Raises:
+        ValueError: the shapes differ, or the mask is empty.
+    """
+    _check(picture, inside)
+    _check(reference, inside)
+    rows, columns = _box(inside)
+    mask = inside[rows, columns]
+    one, two = (
+        rgb2lab(_blurred(image[rows, columns] / 255.0, mask)[mask])
+        for image in (picture, reference)
+    )
+    return float(np.median(deltaE_ciede2000(one, two)))
+
+
+def crop_likeness(
+    encoder: FeatureEncoder,
+    crop: Pixels,
+    mask: Inside,
+    reference_crop: Pixels,
+    reference_mask: Inside,
+) -> float:
+    """Cosine of the features of two products, each alone on white at the same scale, -1..1.
+
+    Raises:
+        ValueError: a mask is empty or of another size than its crop.
+    """
+    return crop_likenesses(encoder, [(crop, mask)], [(reference_crop, reference_mask)])[0]
+
+
+def crop_likenesses(
+    encoder: FeatureEncoder,
+    crops: Sequence[tuple[Pixels, Inside]],
+    references: Sequence[tuple[Pixels, Inside]],
+) -> list[float]:
+    """:func:`crop_likeness` of each crop and the reference in its place, encoded at once.
+
+    Raises:
+        ValueError: not one reference a crop, or as :func:`alone_on_white`.
+    """
+    if len(crops) != len(references):
+        raise ValueError(
+            f"got {len(crops)} crops and {len(references)} references; expected one a crop"
+        )
+    features = encoder.encode([alone_on_white(*view) for view in (*crops, *references)])
+    return [float(one @ two) for one, two in zip(*np.split(features, 2), strict=True)]
+
+
+def alone_on_white(pixels: Pixels, inside: Inside) -> Pixels:
+    """The masked product in the middle of a white square that fits it, ``(side, side, 3)``.
+
+    Raises:
+        ValueError: the mask is empty or of another size than the pixels.
+    """
+    _check(pixels, inside)
+    rows, columns = _box(inside)
+    mask = inside[rows, columns]
+    height, width = mask.shape
+    side = max(height, width) + 2 * round(MARGIN * max(height, width))
+    square = np.full((side, side, 3), 255, dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    place = square[top : top + height, left : left + width]
+    np.copyto(place, pixels[rows, columns], where=mask[..., None])
+    return square
+
+
+def _blurred(colors: Colors, inside: Inside) -> Colors:
+    """Gaussian mean over the masked pixels alone, ``(height, width, 3)``."""
+    weight = inside.astype(np.float64)
+    total = gaussian_filter(colors * weight[..., None], (BLUR_PX, BLUR_PX, 0), mode="constant")
+    share = gaussian_filter(weight, BLUR_PX, mode="constant")
+    blurred: Colors = total / np.maximum(share, 1e-6)[..., None]
+    return blurred
+
+
+def _box(inside: Inside) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _check(pixels: Pixels, inside: Inside) -> None:
+    if pixels.shape != (*inside.shape, 3):
+        raise ValueError(
+            f"got pixels of shape {pixels.shape} and a mask of shape {inside.shape}; expected "
+            "(height, width, 3) and (height, width) of one size"
+        )
+    if not inside.any():
+        raise ValueError("got an empty mask; expected the visible pixels of a product")
