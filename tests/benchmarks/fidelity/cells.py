@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from catalog_pipeline.evaluation.matting import cut_out_product
-from catalog_pipeline.evaluation.product_crops import on_white
-from catalog_pipeline.evaluation.text_reading import open_text_reader
 
 from catalog_pipeline.catalog.decoding import decode_photo
 from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.evaluation.features import open_encoder
+from catalog_pipeline.evaluation.matting import cut_out_product
+from catalog_pipeline.evaluation.product_crops import alone_on_white
 from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
+from catalog_pipeline.evaluation.text_reading import open_text_reader
 from catalog_pipeline.records import Features, Photo, memory_part
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import decode_memory
@@ -144,7 +144,7 @@ class Bench:
             decoded = decode_photo(data, self._settings.catalog)
             photo = Photo(judged.key, judged.sha256, decoded.pixels, decoded.mask)
             rgba = cut_out_product(photo, product_masker()).rgba
-            crop = on_white(rgba[..., :3], rgba[..., 3] >= 128)
+            crop = alone_on_white(rgba[..., :3], rgba[..., 3] >= 128)
             rows[judged.sha256] = self._encoder.encode([crop])[0]
         return rows
 

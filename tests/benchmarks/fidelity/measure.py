@@ -1,27 +1,23 @@
-"""What is measured of one picture: likeness of crops, colour, text, presence, one scene or collage."""
+"""What is measured of a picture: likeness, colour and text of its products; scene or collage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from catalog_pipeline.evaluation.product_crops import color_difference, on_white
-from catalog_pipeline.evaluation.text_reading import TextReader, character_error
 from skimage.color import rgb2lab
 
 from catalog_pipeline.evaluation.features import FeatureEncoder
+from catalog_pipeline.evaluation.product_crops import alone_on_white, color_difference
 from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.evaluation.reflection.appearance import find_products
 from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
+from catalog_pipeline.evaluation.text_reading import TextReader, text_error
 from catalog_pipeline.generation.anchored import Cutouts, place_anchors
 from catalog_pipeline.generation.compositing import Layer, compose, enlarge, to_floats, to_pixels
 from catalog_pipeline.records import Features, Pixels, RenderJob
-
-MIN_CHARACTERS = 4
-"""Characters that the photo must be read to show, at its size in the picture, for its text to
-count."""
 
 
 @dataclass
@@ -33,7 +29,6 @@ class Measures:
     judge: ReflectionJudge
     reader: TextReader
     crops: Mapping[str, Mapping[str, Features]]
-    readings: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
 
     def of_scene(
         self, job: RenderJob, painted: Mapping[str, Pixels], cutouts: Cutouts
@@ -82,7 +77,7 @@ class Measures:
             if found.empty or not others:
                 likeness[sku] = 0.0
                 continue
-            feature = self.encoder.encode([on_white(picture, found.inside)])[0]
+            feature = self.encoder.encode([alone_on_white(picture, found.inside)])[0]
             likeness[sku] = float((np.stack(others) @ feature).mean())
         return likeness
 
@@ -95,15 +90,11 @@ class Measures:
             left, top, right, bottom = (max(0, edge) for edge in layer.box)
             paper = np.full((*picture.shape[:2], 3), 1, np.float32)
             plain = to_pixels(compose(paper, [layer]))[top:bottom, left:right]
-            key = (anchor.sha256, layer.box)
-            if key not in self.readings:
-                self.readings[key] = self.reader.read(plain)
-            expected = self.readings[key]
-            if len(expected) >= MIN_CHARACTERS:
-                opacity = layer.opacity[..., None]
-                shown = to_pixels(to_floats(picture) * opacity + (1 - opacity))
-                found = self.reader.read(shown[top:bottom, left:right])
-                errors[anchor.sku] = character_error(expected, found)
+            opacity = layer.opacity[..., None]
+            shown = to_pixels(to_floats(picture) * opacity + (1 - opacity))
+            error = text_error(self.reader, shown[top:bottom, left:right], plain)
+            if error is not None:
+                errors[anchor.sku] = error
         return errors
 
 
