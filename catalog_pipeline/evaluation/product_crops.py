@@ -18,7 +18,6 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from catalog_pipeline.evaluation.reflection.regions import (
     GRID_PX,
-    MIN_EXTRA_SHARE,
     SALIENT,
     connected_pieces,
 )
@@ -42,6 +41,8 @@ MAX_HALO = 3.0
 """Most :func:`halo` of a clean edge. Of exact cut-outs 95 % lie below 1.7, with a contact shadow
 below 2.2; with 3 px of a photographed room left 95 % above 3.4, the median at 10."""
 
+MIN_EXTRA_SHARE = 0.2
+"""Of the smallest product; a smaller thing beside the products is a crumb."""
 SHADOW_DARKENING, SHADOW_CHROMA = 2.0, 8.0
 """A shadow darkens the scene by this L* or more, and moves its a* and b* by less than this."""
 

@@ -21,9 +21,6 @@ SALIENT = 128
 """Opacity from which a pixel belongs to a product."""
 MIN_PIECE_AREA = 0.008
 """Of the picture; smaller pieces are crumbs of the mask, not products."""
-MIN_EXTRA_SHARE = 0.2
-"""Of the largest piece of its region; a smaller one beside it is a shadow or a loose part, not a
-thing too many. (Known second copies: .33 and more, but for one at .12.)"""
 MIN_SPLIT_SHARE = 0.4
 """Over the number of regions: a piece with this share of its area in each of two or more may
 be products that touch, or have grown into one."""
@@ -46,8 +43,7 @@ class RegionProducts:
 
     Attributes:
         inside: pixels of its pieces, ``(height, width)`` of the picture.
-        pieces: boxes of the pieces, largest piece first; stacked parts count as one, and what
-            is small beside the largest does not count.
+        pieces: boxes of the pieces, largest piece first; stacked parts count as one.
         box: around all pieces, or the region itself when there is none.
         taken: a thing stands across this region and another, and is neither's product.
     """
@@ -146,10 +142,9 @@ def _described(
         return RegionProducts(nothing, (), region_box(region, width, height), taken)
     inside = np.any(own, axis=0)
     large = Image.fromarray(inside.astype(np.uint8) * 255).resize((width, height))
-    counted = [piece for piece in _stacked(own) if piece.sum() >= MIN_EXTRA_SHARE * own[0].sum()]
     return RegionProducts(
         inside=np.asarray(large) >= SALIENT,
-        pieces=tuple(_scaled(_box_of(piece), width, height) for piece in counted),
+        pieces=tuple(_scaled(_box_of(piece), width, height) for piece in _stacked(own)),
         box=_scaled(_box_of(inside), width, height),
         taken=taken,
     )
