@@ -3,13 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from catalog_pipeline.evaluation.features import open_encoder
 from catalog_pipeline.evaluation.product_crops import (
+    MAX_HALO,
     alone_on_white,
     color_difference,
     crop_likeness,
     crop_likenesses,
+    extra_pieces,
+    halo,
 )
 from tests.evaluation.drawn import BACKGROUNDS, photo_of
 
@@ -75,3 +79,70 @@ def test_alone_on_white_is_square_and_centred():
     assert square.shape == (56, 56, 3)
     rows, columns = np.nonzero(square[..., 0] == 0)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (23, 32, 3, 52)
+
+
+def composite(left_px: float, *, room=(60, 140, 60), shadow: float = 0.0):
+    """A striped ball cut out of a room with ``left_px`` of it left; picture, mask, backdrop."""
+    across = np.arange(160)
+    radius = np.hypot(across[:, None] - 80, across[None] - 80)
+    alpha = np.clip(50.5 - radius, 0, 1)[..., None]
+    stripes = np.where((across // 12 % 2)[:, None, None], (200, 40, 30), (170, 60, 40))
+    photo = alpha * stripes + (1 - alpha) * np.array(room)
+    taken = np.clip(50.5 + left_px - radius, 0, 1)[..., None]
+    backdrop = np.broadcast_to((150.0, 165.0, 190.0), photo.shape)
+    dark = shadow * np.roll(gaussian_filter(alpha, (6, 6, 0)), 8, axis=0)
+    picture = taken * photo + (1 - taken) * backdrop * (1 - dark)
+    return picture.round().astype(np.uint8), taken[..., 0] >= 0.5, backdrop.astype(np.uint8)
+
+
+@pytest.mark.parametrize("room", [(60, 140, 60), (245, 245, 245), (25, 25, 30)])
+def test_a_rim_of_the_old_room_is_a_halo(room):
+    clean, two, four = (halo(*composite(left, room=room)) for left in (0, 2, 4))
+    assert clean < 1
+    assert MAX_HALO < two < four
+
+
+def test_a_contact_shadow_is_none():
+    assert halo(*composite(0, shadow=0.6)) < 1
+
+
+def test_halos_of_exact_cut_outs_in_a_photographed_room(test_data):
+    views = sorted((test_data / "household_catalog" / "views").glob("*.webp"))[::199]
+    room_path = test_data / "photos" / "backpack_dog" / "00.jpg"
+    room = np.asarray(Image.open(room_path).convert("RGB").resize((320, 320))).astype(float)
+    backdrop = np.full((320, 320, 3), (170, 160, 150), np.uint8)
+    judged = []
+    for view in views:
+        rgba = np.asarray(Image.open(view).convert("RGBA").resize((288, 288))).astype(float)
+        rgba = np.pad(rgba, ((16, 16), (16, 16), (0, 0)))
+        alpha = rgba[..., 3:] / 255
+        photo = rgba[..., :3] * alpha + room * (1 - alpha)
+        away = distance_transform_edt(alpha[..., 0] < 0.5)[..., None]
+        grown = np.maximum(alpha, away <= 3)
+        pair = [
+            halo((c * a + backdrop * (1 - a)).astype(np.uint8), a[..., 0] >= 0.5, backdrop)
+            for c, a in ((rgba[..., :3], alpha), (photo, grown))
+        ]
+        judged.append(pair)
+    clean, left = np.array(judged).T
+    assert np.mean(clean < MAX_HALO) >= 0.9
+    assert np.mean(left > MAX_HALO) >= 0.9
+
+
+def test_a_second_thing_is_counted_but_neither_a_shadow_nor_a_crumb():
+    backdrop = np.full((128, 192, 3), (170, 180, 190), np.uint8)
+    picture, saliency = backdrop.copy(), np.zeros((128, 192), np.uint8)
+    boxes = {"own": (slice(40, 100), slice(20, 70)), "shadow": (slice(90, 110), slice(70, 110)),
+             "crumb": (slice(10, 20), slice(10, 20))}  # fmt: skip
+    for name, color in (("own", (200, 40, 30)), ("shadow", (110, 117, 124)), ("crumb", 0)):
+        picture[boxes[name]], saliency[boxes[name]] = color, 255
+    own = np.zeros((128, 192), bool)
+    own[boxes["own"]] = True
+    assert extra_pieces(picture, backdrop, saliency, [own]) == 0
+    second = (slice(40, 100), slice(130, 180))
+    picture[second], saliency[second] = (200, 40, 30), 255
+    assert extra_pieces(picture, backdrop, saliency, [own]) == 1
+    # A thing that the empty scene has already is one too many, whatever its colours.
+    assert extra_pieces(picture, picture, saliency, [own]) == 2
+    with pytest.raises(ValueError, match="no placed products"):
+        extra_pieces(picture, backdrop, saliency, [])

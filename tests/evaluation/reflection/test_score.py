@@ -134,6 +134,14 @@ def test_pieces_are_counted(judged):
     assert [said.count_error for said in judged] == [0, -1, 0, 0, 0, 0, 0]
 
 
+def test_a_second_copy_in_a_single_picture_does_not_pass(studio):
+    named = [("mug-a", Region(0, 0, 1, 1))]
+    (said,) = studio.judge().judge([studio.picture("mug-a", "mug-a")], [named])
+    assert said.share == 1
+    assert said.count_error == 1
+    assert not said.passed
+
+
 def test_scores_are_flat_and_finite(judged):
     for said in judged:
         scores = said.to_scores()
