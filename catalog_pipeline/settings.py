@@ -278,6 +278,19 @@ class QualitySettings(_Strict):
     strength_factor: float = Field(
         1.5, ge=1, description="attention guidance of each further attempt, times this"
     )
+    min_visible: float = Field(
+        0.6, ge=0, le=1, description="share of a placed product that no other one hides"
+    )
+    min_crop_likeness: float = Field(
+        0.4, ge=-1, le=1, description="cosine of a placed product to its photo, both on white"
+    )
+    max_delta_e: float = Field(
+        10.0, ge=0, description="CIEDE2000 of a placed product, median pixel, to its photo"
+    )
+    max_halo: float = Field(3.0, ge=0, description="colour of the old room at a product's edge")
+    max_text_error: float = Field(
+        0.5, ge=0, le=1, description="share of a photo's readable characters that may be lost"
+    )
     min_pass_rate: float = Field(
         0.5, ge=0, le=1, description="share of its pictures below which a SKU needs other photos"
     )

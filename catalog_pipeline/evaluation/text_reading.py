@@ -85,24 +85,31 @@ def open_text_reader(*, threads: int = 1) -> TextReader | None:
     return TextReader(threads=threads) if find_spec("rapidocr") else None
 
 
-def text_error(reader: TextReader, crop: Pixels, reference_crop: Pixels) -> float | None:
-    """Character error of ``crop`` above the photo's own reading, 0..1.
+def read_reference(reader: TextReader, crop: Pixels) -> str:
+    """What is read with confidence from the plain photo, at the size at which it is shown.
 
-    The reference is what is read with confidence from the plain photo at the size at which it
-    stands in the picture: what no longer can be read there is no fault of the picture.
+    What no longer can be read there is no fault of the picture. Empty below
+    ``MIN_CHARACTERS``: such a photo has no readable text.
 
     Args:
-        crop: the product in the picture, ``(height, width, 3)``.
-        reference_crop: the plain cut-out, of the same size, on the same background.
-
-    Returns:
-        ``None`` where the photo has no readable text at this size.
+        crop: the plain cut-out on a plain background, ``(height, width, 3)``.
     """
-    reference = reader.read(reference_crop)
-    if len(reference.replace("\n", "")) < MIN_CHARACTERS:
-        return None
-    if np.array_equal(crop, reference_crop):
-        return 0.0
+    reading = reader.read(crop)
+    return reading if len(reading.replace("\n", "")) >= MIN_CHARACTERS else ""
+
+
+def text_error(reader: TextReader, crop: Pixels, reference: str) -> float:
+    """Character error of ``crop`` above the photo's own reading, 0..1.
+
+    Args:
+        crop: the product in the picture, on the same background as the plain one,
+            ``(height, width, 3)``.
+        reference: :func:`read_reference` of the plain one.
+
+    Raises:
+        ValueError: the reference is empty.
+    """
+    # Of the picture every line counts, however unsure: only what is lost is an error.
     return character_error(reference, reader.read(crop, confidence=0.0))
 
 

@@ -19,9 +19,11 @@ from catalog_pipeline.records import (
     RenderJob,
     memory_part,
 )
+from catalog_pipeline.settings import QualitySettings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
 from catalog_pipeline.workflows.models import product_masker
+from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_complaints
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
@@ -83,12 +85,15 @@ class PictureScorer:
         version: AdapterVersion,
         open_encoder: Callable[[], FeatureEncoder],
         open_judge: OpenJudge | None = None,
+        quality: QualitySettings | None = None,
     ) -> None:
         """``open_judge`` is ``None`` when nothing is to be judged, only measured."""
         self._store = store
         self._version = version
         self._open_encoder = open_encoder
         self._open_judge = open_judge
+        self._quality = quality or QualitySettings()
+        self._crops = CropScorer(open_encoder)
         self._memory: dict[str, MemoryEntry | None] = {}
         self._judges: dict[tuple[str, ...], PictureJudge] = {}
 
@@ -118,7 +123,37 @@ class PictureScorer:
             for index, judged in zip(indices, found, strict=True):
                 verdict: PictureVerdict = "passed" if judged.passed else "failed"
                 judgements[index] = Judgement(verdict, {**scores[index], **judged.to_scores()})
-        return judgements
+        return [
+            self._beside_photos(job, picture, cutouts, judgement)
+            for job, picture, judgement in zip(jobs, pictures, judgements, strict=True)
+        ]
+
+    def _beside_photos(
+        self,
+        job: RenderJob,
+        picture: Pixels,
+        cutouts: Mapping[str, Cutout],
+        judgement: Judgement,
+    ) -> Judgement:
+        """The judgement of a picture that starts from photos: each product against its own.
+
+        In an exact picture these crops decide what is found: its products are the photos'
+        own pixels, and the judge knows them from afar alone.
+        """
+        if job.mode == "learned":
+            return judgement
+        scores = {**judgement.scores, **self._crops.score(job, picture, cutouts)}
+        if judgement.verdict == "unscored":
+            return Judgement("unscored", scores)
+        complaints = crop_complaints(job, scores, self._quality)
+        if job.mode == "exact":
+            lost = {line.partition(":")[0] for line in complaints}
+            scores |= {f"found/{sku}": float(sku not in lost) for sku in job.skus}
+            scores["reflection"] = 1 - len(lost) / len(job.skus)
+            passed = not complaints and scores.get("blank", 0.0) == 0
+        else:
+            passed = judgement.verdict == "passed" and not complaints
+        return Judgement("passed" if passed else "failed", scores)
 
     def score(
         self, jobs: Sequence[RenderJob], pictures: Sequence[Pixels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,15 +72,22 @@ def preview_products(
     for collection in sorted({collection for collection, _ in places}):
         sampler, version = open_sampler(home, collection, inputs.versions[collection].version)
         concepts = {concept.sku: concept for concept in version.concepts}
-        for sku in (sku for name, sku in places if name == collection):
-            product = replace(book.find(sku), mode="")
-            jobs = [_job(inputs, concepts[sku], product, template, mode) for mode in MODES]
+        own = [sku for name, sku in places if name == collection]
+        jobs = {
+            (sku, mode): _job(
+                inputs, concepts[sku], replace(book.find(sku), mode=""), template, mode
+            )
+            for sku in own
+            for mode in MODES
+        }
+        pictures = _render(sampler, jobs, concepts, cutouts)
+        for sku in own:
             strips[sku] = ProductStrip(
                 sku,
                 concepts[sku].name,
                 next(iter(photos[sku]), None),
-                _render(sampler, jobs, concepts, cutouts),
-                next((job.mode_reason for job in jobs if job.mode_reason), ""),
+                {mode: pictures[sku, mode] for mode in MODES if (sku, mode) in pictures},
+                jobs[sku, "exact"].mode_reason,
             )
     ordered = [strips[sku] for _, sku in places]
     return ordered, write_page(home, "preview.png", _draw(ordered))
@@ -109,13 +116,18 @@ def _job(
 
 
 def _render(
-    sampler: Sampler, jobs: Sequence[RenderJob], concepts: dict[str, Concept], cutouts: CutoutBook
-) -> dict[str, Pixels]:
-    """A picture a mode; modes that fell back to ``learned`` have none of their own."""
-    pictures = {}
-    for mode, job in zip(MODES, jobs, strict=True):
-        if job.mode == mode:
-            (pictures[mode],) = sampler.render([job], concepts, cutouts=cutouts.of([job]))
+    sampler: Sampler,
+    jobs: Mapping[tuple[str, str], RenderJob],
+    concepts: Mapping[str, Concept],
+    cutouts: CutoutBook,
+) -> dict[tuple[str, str], Pixels]:
+    """A picture of each product and mode; modes that fell back to ``learned`` have none."""
+    pictures: dict[tuple[str, str], Pixels] = {}
+    for mode in MODES:
+        made = {key: job for key, job in jobs.items() if key[1] == job.mode == mode}
+        asked = list(made.values())
+        rendered = sampler.render(asked, concepts, cutouts=cutouts.of(asked))
+        pictures.update(zip(made, rendered, strict=True))
     return pictures
 
 

@@ -251,7 +251,8 @@ class NightRun:
             self._opened = None
             sampler, record = self.open_sampler(self.home, collection, version)
             store = self.home.adapters(collection)
-            scorer = PictureScorer(store, record, self._open_encoder, self.open_judge)
+            quality = self.home.settings.generation.quality
+            scorer = PictureScorer(store, record, self._open_encoder, self.open_judge, quality)
             self._opened = _Opened((collection, version), sampler, record, scorer)
         return self._opened
 

@@ -14,7 +14,7 @@ from catalog_pipeline.evaluation.product_crops import alone_on_white, color_diff
 from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.evaluation.reflection.appearance import find_products
 from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
-from catalog_pipeline.evaluation.text_reading import TextReader, text_error
+from catalog_pipeline.evaluation.text_reading import TextReader, read_reference, text_error
 from catalog_pipeline.generation.anchored import Cutouts, place_anchors
 from catalog_pipeline.generation.compositing import Layer, compose, enlarge, to_floats, to_pixels
 from catalog_pipeline.records import Features, Pixels, RenderJob
@@ -92,9 +92,11 @@ class Measures:
             plain = to_pixels(compose(paper, [layer]))[top:bottom, left:right]
             opacity = layer.opacity[..., None]
             shown = to_pixels(to_floats(picture) * opacity + (1 - opacity))
-            error = text_error(self.reader, shown[top:bottom, left:right], plain)
-            if error is not None:
-                errors[anchor.sku] = error
+            reference = read_reference(self.reader, plain)
+            if reference:
+                errors[anchor.sku] = text_error(
+                    self.reader, shown[top:bottom, left:right], reference
+                )
         return errors
 
 

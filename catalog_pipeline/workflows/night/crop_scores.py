@@ -1,0 +1,126 @@
+"""A picture's products against the photos that they come from: crop by crop, background off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from catalog_pipeline.generation.anchored import output_size, place_anchors
+from catalog_pipeline.generation.compositing import Layer, compose, to_floats, to_pixels, visible
+from catalog_pipeline.records import Cutout, Pixels, RenderJob
+from catalog_pipeline.settings import QualitySettings
+
+if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.features import FeatureEncoder
+    from catalog_pipeline.evaluation.text_reading import TextReader
+
+_WHOLE = 0.98
+"""Opacity from which a pixel is the product's alone."""
+
+Inside = npt.NDArray[np.bool_]
+
+
+class CropScorer:
+    """Measures pictures that start from photos; encoder and text reader are opened once."""
+
+    def __init__(self, open_encoder: Callable[[], FeatureEncoder]) -> None:
+        self._open_encoder = open_encoder
+        self._readings: dict[tuple[str, tuple[int, int]], str] = {}
+
+    def score(
+        self, job: RenderJob, picture: Pixels, cutouts: Mapping[str, Cutout]
+    ) -> dict[str, float]:
+        """Of each product: what of it is to be seen, likeness, colour, halo, text.
+
+        ``visible/<sku>`` is the share of it that nothing hides; ``crop_likeness/<sku>`` the
+        cosine to its photo, alone on white; ``delta_e/<sku>`` the median CIEDE2000;
+        ``halo/<sku>`` how much of its old room shows at its edge; ``text_error/<sku>`` the
+        character error above the photo's own reading, where that has text and a reader is
+        installed.
+        """
+        from catalog_pipeline.evaluation.product_crops import (
+            color_difference,
+            crop_likeness,
+            halo,
+        )
+
+        layers = place_anchors(job, cutouts, *output_size(job))
+        scores: dict[str, float] = {}
+        for anchor, layer, shown in zip(job.anchors, layers, visible(layers), strict=True):
+            sku, inside = anchor.sku, shown >= _WHOLE
+            whole = float(layer.opacity.sum())
+            scores[f"visible/{sku}"] = float(shown.sum()) / max(whole, 1.0)
+            if not inside.any():
+                continue
+            photo = to_pixels(layer.color)
+            scores[f"delta_e/{sku}"] = color_difference(picture, photo, inside)
+            scores[f"crop_likeness/{sku}"] = crop_likeness(
+                self._open_encoder(), picture, inside, photo, inside
+            )
+            scores[f"halo/{sku}"] = halo(picture, shown >= 0.5, _filled(picture, shown < 0.02))
+            error = self._text_error(picture, layer, shown, anchor.sha256)
+            if error is not None:
+                scores[f"text_error/{sku}"] = error
+        return scores
+
+    def _text_error(
+        self, picture: Pixels, layer: Layer, shown: npt.NDArray[np.float32], sha256: str
+    ) -> float | None:
+        """``None`` where nothing can be read: no reader, or no text of this photo at its size."""
+        if self._reader is None:
+            return None
+        from catalog_pipeline.evaluation.text_reading import read_reference, text_error
+
+        height, width = shown.shape
+        left, top, right, bottom = layer.box
+        crop = np.s_[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+        key = (sha256, (right - left, bottom - top))
+        if key not in self._readings:
+            paper = np.ones((height, width, 3), np.float32)
+            plain = to_pixels(compose(paper, [layer]))[crop]
+            self._readings[key] = read_reference(self._reader, plain)
+        if not self._readings[key]:
+            return None
+        opacity = shown[..., None]
+        alone = to_pixels(to_floats(picture) * opacity + (1 - opacity))
+        return text_error(self._reader, alone[crop], self._readings[key])
+
+    @cached_property
+    def _reader(self) -> TextReader | None:
+        from catalog_pipeline.evaluation.text_reading import open_text_reader
+
+        return open_text_reader()
+
+
+def crop_complaints(
+    job: RenderJob, scores: Mapping[str, float], quality: QualitySettings
+) -> list[str]:
+    """What is wrong with the products of a picture that starts from photos, in words."""
+    bounds = (
+        ("visible", 1.0, quality.min_visible, "{:.0%} to be seen, {:.0%} expected"),
+        ("crop_likeness", 1.0, quality.min_crop_likeness, "likeness {:.2f} to its photo, {:.2f}"),
+        ("delta_e", -1.0, quality.max_delta_e, "colours {:.1f} from its photo's, {:.1f}"),
+        ("halo", -1.0, quality.max_halo, "a rim of its old background, {:.1f}, {:.1f}"),
+        ("text_error", -1.0, quality.max_text_error, "{:.0%} of its text wrong, {:.0%}"),
+    )
+    return [
+        f"{sku}: {words.format(scores[f'{name}/{sku}'], bound)}"
+        for sku in job.skus
+        for name, sign, bound, words in bounds
+        if sign * scores.get(f"{name}/{sku}", bound) < sign * bound
+    ]
+
+
+def _filled(picture: Pixels, outside: Inside) -> Pixels:
+    """``picture`` with every pixel that is not ``outside`` replaced by the nearest that is."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not outside.any():
+        return picture
+    _, nearest = distance_transform_edt(~outside, return_indices=True)
+    filled: Pixels = picture[tuple(nearest)]
+    return filled
