@@ -30,7 +30,7 @@ from catalog_pipeline.evaluation.palettes import OPAQUE
 from catalog_pipeline.evaluation.product_mask import ProductMasker, judged
 from catalog_pipeline.records import Features, JudgedPhoto, Photo, Pixels
 
-MIN_AGREEMENT = 0.92
+MIN_AGREEMENT = 0.95
 """Of four looks at a photo, the smallest intersection over union with their middle."""
 MAX_DISPUTED = 0.025
 """Largest piece that one look takes in and most leave out, of the mask's area."""
@@ -126,7 +126,7 @@ def _alone(photo: Photo, looks: Looks, inside: Inside) -> str:
     if looks.agreement < MIN_AGREEMENT:
         return (
             f"what is seen as the product changes from look to look (agreement "
-            f"{looks.agreement:.2f}; expected {MIN_AGREEMENT}): a hand, a neighbour or a "
+            f"{looks.agreement:.3f}; expected {MIN_AGREEMENT}): a hand, a neighbour or a "
             "background of its colour"
         )
     if looks.disputed > MAX_DISPUTED:
