@@ -36,6 +36,12 @@ class Surrounded:
     ring: npt.NDArray[np.float64]
 
 
+NO_COLOURS = Surrounded(
+    np.zeros(0, np.intp), 0, np.zeros(_BINS**2), np.zeros(_BINS**2)
+)  # fmt: skip
+"""Of a photo without a product."""
+
+
 def surrounded(pixels: Pixels, mask: npt.NDArray[np.uint8]) -> Surrounded:
     """Measure one photo ``(height, width, 3)``, its product masked by 0..255."""
     box = box_of(mask >= OPAQUE, 0.15)

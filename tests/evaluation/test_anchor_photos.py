@@ -29,14 +29,14 @@ def photo(name: str, pixels: np.ndarray, mask: np.ndarray | None = None) -> Phot
 
 @pytest.fixture(scope="module")
 def crates() -> list[Photo]:
-    return [photo(f"0{place}.png", photo_of("crate", place)) for place in range(3)]
+    return [photo(f"0{place}.png", photo_of("crate", place, 240)) for place in range(3)]
 
 
 def square(place: int) -> np.ndarray:
     """The exact mask of the crate of ``photo_of("crate", place)``."""
-    mask = np.zeros((160, 160), np.uint8)
-    unit = 160 * (0.30 + 0.05 * place)
-    left, top = round(80 - unit / 2 + 6 * place), round(80 - unit / 2)
+    mask = np.zeros((240, 240), np.uint8)
+    unit = 240 * (0.30 + 0.05 * place)
+    left, top = round(120 - unit / 2 + 6 * place), round(120 - unit / 2)
     mask[top : top + round(unit), left : left + round(unit)] = 255
     return mask
 
@@ -47,14 +47,14 @@ def test_a_product_that_stands_free_can_be_used(crates, masker, encoder) -> None
     assert [one.key for one in judged] == [one.key for one in crates]
     assert [one.sha256 for one in judged] == [one.sha256 for one in crates]
     for place, one in enumerate(judged):
-        assert one.height_px == pytest.approx(160 * (0.30 + 0.05 * place), abs=8)
+        assert one.height_px == pytest.approx(240 * (0.30 + 0.05 * place), abs=8)
         assert one.aspect == pytest.approx(1, abs=0.1)
     assert judged[0].light[0] > judged[2].light[0] + 10  # near white, then a leaf green
     assert judged[2].light[1] < -5
 
 
 def test_what_the_edge_of_the_photo_cuts_off_is_refused(crates, masker, encoder) -> None:
-    cut = np.ascontiguousarray(crates[2].pixels[:, 70:])
+    cut = np.ascontiguousarray(crates[2].pixels[:, 105:])
     judged = judge_photos([*crates, photo("03.png", cut)], masker, encoder)
     assert "cut off by the edge of the photo" in judged[3].reason
     assert judged[0].usable
@@ -70,7 +70,7 @@ def test_a_blurred_photo_is_refused_beside_sharp_ones(crates, masker, encoder) -
 
 
 def test_a_sure_mask_with_none_to_compare_it_with_is_not_used(crates, masker, encoder) -> None:
-    flat = np.full((160, 160, 3), 128, np.uint8)
+    flat = np.full((240, 240, 3), 128, np.uint8)
     judged = judge_photos([crates[0], photo("01.png", flat), photo("02.png", flat)],
                           masker, encoder)  # fmt: skip
     assert "only 1 of 3 photos" in judged[0].reason
@@ -78,7 +78,7 @@ def test_a_sure_mask_with_none_to_compare_it_with_is_not_used(crates, masker, en
 
 
 def test_a_card_names_the_photos_and_still_no_mask_is_no_photo(crates, masker, encoder) -> None:
-    empty = photo("03.png", crates[0].pixels, np.zeros((160, 160), np.uint8))
+    empty = photo("03.png", crates[0].pixels, np.zeros((240, 240), np.uint8))
     soft = Image.fromarray(crates[1].pixels).filter(ImageFilter.GaussianBlur(3))
     shown = [crates[0], replace(crates[1], pixels=np.asarray(soft)), empty]
     judged = judge_photos(shown, masker, encoder, allowed={"01.png", "03.png"})
@@ -88,7 +88,7 @@ def test_a_card_names_the_photos_and_still_no_mask_is_no_photo(crates, masker, e
 
 
 def test_a_cut_out_file_is_sure_by_itself(crates, masker, encoder) -> None:
-    mask = np.zeros((160, 160), np.uint8)
+    mask = np.zeros((240, 240), np.uint8)
     mask[40:120, 50:110] = 255
     (judged,) = judge_photos([photo("00.png", crates[0].pixels, mask)], masker, encoder)
     assert judged.usable
