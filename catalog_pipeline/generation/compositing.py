@@ -17,10 +17,12 @@ from catalog_pipeline.records import Cutout, Pixels, Region
 
 Floats = npt.NDArray[np.float32]
 
-CONTACT_OPACITY, CAST_OPACITY = 0.45, 0.38
+CONTACT_OPACITY, CAST_OPACITY = 0.6, 0.42
 """Darkness of the shadow under a product: where it touches the ground, and around that."""
-_FLATTENED = 0.16
-"""Height of the shadow on the ground over that of the product."""
+_CONTACT_DEPTH, _CAST_DEPTH = 0.02, 0.075
+"""Reach of both above and below the line of contact, over the product's height."""
+_AIR = 0.25
+"""Height above the ground, over that of the product, from which a part casts no shadow."""
 LIGHT_RANGE, CAST_RANGE = (0.88, 1.12), (0.96, 1.04)
 """Most that the light of a scene changes the photo's own pixels: within it a print keeps its
 colours."""
@@ -80,41 +82,39 @@ def visible(layers: Sequence[Layer]) -> list[Floats]:
 def ground_shadow(layers: Sequence[Layer]) -> Floats:
     """What the ground keeps of its light under the products, ``(height, width)`` in (0, 1].
 
-    A product's silhouette, laid flat around the line on which it stands and softened twice:
-    narrow where it touches, wide around. The plain drop shadow of product photography
-    from above; it knows no direction of light.
+    A band along the line on which a product touches the ground, softened twice: narrow and
+    dark where it touches, wide and faint around. The plain drop shadow of product
+    photography; it knows no direction of light.
     """
     kept = np.ones_like(layers[0].opacity)
     for layer in layers:
         left, top, right, bottom = layer.box
         tall, wide = bottom - top, right - left
-        flat = _lay_flat(layer)
-        contact = gaussian_filter(flat, sigma=(max(0.35, 0.008 * tall), max(0.5, 0.015 * wide)))
-        cast = gaussian_filter(flat, sigma=(max(0.8, 0.035 * tall), max(1.0, 0.07 * wide)))
+        contact = gaussian_filter(
+            _band(layer, _CONTACT_DEPTH), (max(0.4, 0.007 * tall), max(0.5, 0.012 * wide))
+        )
+        cast = gaussian_filter(
+            _band(layer, _CAST_DEPTH), (max(0.8, 0.03 * tall), max(1.0, 0.06 * wide))
+        )
         kept = kept * (1 - CONTACT_OPACITY * contact) * (1 - CAST_OPACITY * cast)
     return kept.astype(np.float32)
 
 
-def _lay_flat(layer: Layer) -> Floats:
-    """The lower half of the silhouette, flattened around the line on which it stands."""
-    left, top, right, bottom = layer.box
-    height, width = layer.opacity.shape
-    flat = np.zeros((height, width), np.float32)
-    middle = (top + bottom) // 2
-    lower = layer.opacity[max(middle, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    if not lower.size:
-        return flat
-    deep = max(2, round(_FLATTENED * (bottom - top)))
-    # Every column casts as much as of it stands near the ground: a handle in the air, less.
-    near = np.linspace(0, 1, lower.shape[0], dtype=np.float32)[:, None]
-    column = (lower * near).max(0)
-    rows = np.linspace(-1, 1, deep, dtype=np.float32)
-    profile = np.sqrt(np.maximum(0, 1 - rows**2))
-    shape = profile[:, None] * column[None] ** 2
-    first = bottom - round(0.62 * deep)
-    y = slice(max(first, 0), min(first + deep, height))
-    flat[y, max(left, 0) : min(right, width)] = shape[y.start - first : y.stop - first]
-    return flat
+def _band(layer: Layer, depth: float) -> Floats:
+    """A band along the lower outline of a product, ``depth`` of its height up and down.
+
+    Parts that hang in the air have the less of it the higher they hang: a handle, a strap.
+    """
+    _, top, _, bottom = layer.box
+    tall = bottom - top
+    rows = np.arange(1, layer.opacity.shape[0] + 1, dtype=np.float32)[:, None]
+    lowest = (rows * (layer.opacity > 0.5)).max(0)  # (width,): 0 where nothing stands
+    air = np.where(lowest > 0, np.clip((bottom - lowest) / (_AIR * tall), 0, 1), 1)
+    # The ground line of a leaning product lies between its outline and its lowest point.
+    line = lowest + 0.3 * (bottom - lowest)
+    reach = max(1.0, depth * tall)
+    band = np.sqrt(np.maximum(0, 1 - ((rows - 1 - line) / reach) ** 2)) * (1 - air) ** 2
+    return band.astype(np.float32)
 
 
 def compose(scene: Floats, layers: Sequence[Layer], shadow: Floats | None = None) -> Floats:
@@ -166,7 +166,7 @@ def shade_on(drawn: Floats, empty: Floats, layers: Sequence[Layer]) -> Floats:
     dark, bright = (
         _blur(luminance(picture) * outside, sigma) / weight + 0.05 for picture in (drawn, empty)
     )
-    near = np.max([_blur(_lay_flat(layer), sigma) for layer in layers], axis=0)
+    near = np.max([_blur(_band(layer, _CAST_DEPTH), sigma) for layer in layers], axis=0)
     near = (near / max(float(near.max()), 1e-4)).clip(0, 1)
     shade = (dark / bright).clip(*SHADE_RANGE)
     return (1 - near * (1 - shade)).astype(np.float32)
