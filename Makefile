@@ -152,6 +152,24 @@ else
 	$(BENCH_GENERATION) report $(ON_LEARNED)
 endif
 
+# LEARNED=HOME as above; without it 32 products are learned first.
+BENCH_FIDELITY := $(BIN)/python -m tests.benchmarks.fidelity
+.PHONY: bench-fidelity
+bench-fidelity: $(STAMP)  ## Is a product in a picture the product: docs/benchmarks/fidelity.md (QUICK=1: minutes)
+ifdef QUICK
+	$(BENCH_FIDELITY) learn --quick --data $(DATA) --home build/fidelity-quick
+	$(BENCH_FIDELITY) run --quick --home build/fidelity-quick
+	$(BENCH_FIDELITY) report --home build/fidelity-quick --out build/fidelity-quick/report
+else
+	$(if $(LEARNED),,$(BENCH_FIDELITY) learn --data $(DATA))
+	$(BENCH_FIDELITY) run $(ON_LEARNED)
+	$(BENCH_FIDELITY) report $(ON_LEARNED)
+endif
+
+.PHONY: bench-anchor-photos
+bench-anchor-photos: $(STAMP)  ## Which photos are taken for scenes, against what a person saw
+	$(BIN)/python -m tests.benchmarks.anchor_photos --data $(DATA)
+
 .PHONY: bench-stores
 bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benchmarks/stores.md (QUICK=1: seconds)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.stores $(if $(QUICK),--quick)

@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.fidelity learn --data DIR
     python -m tests.benchmarks.fidelity run [--suite NAME ...]
+    python -m tests.benchmarks.fidelity blind
     python -m tests.benchmarks.fidelity report [--out docs/benchmarks]
 
 ``learn`` makes a home of 12 real, 8 studio and 12 household products with the ordinary
-workflows, ``run`` paints every scene in every way and measures it, ``report`` writes table and
-sheet. Stop each whenever you like; it goes on where it was.
+workflows, ``run`` paints every scene in every way and measures it, ``blind`` writes the pairs to
+judge by eye, ``report`` writes table and sheet. Stop each whenever you like; it goes on.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ log = logging.getLogger("bench")
 def main() -> None:
     options = command_line().parse_args()
     log_to_stdout()
-    {"learn": learn, "run": run, "report": report}[options.command](options)
+    {"learn": learn, "run": run, "blind": blind, "report": report}[options.command](options)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -54,6 +55,7 @@ def command_line() -> argparse.ArgumentParser:
     learner = commands.add_parser("learn", parents=[common], help="learn the 32 products")
     learner.add_argument("--data", type=Path, required=True, help="photos/ and household_catalog/")
     commands.add_parser("run", parents=[common], help="paint and measure")
+    commands.add_parser("blind", parents=[common], help="write the pairs to judge by eye")
     add_report_options(commands.add_parser("report", parents=[common], help="write the tables"))
     return parser
 
@@ -98,10 +100,19 @@ def run(options: argparse.Namespace) -> None:
             bench.run_suite(suite, 2 if options.quick else None)
 
 
+def blind(options: argparse.Namespace) -> None:
+    """The sheets to judge, in ``HOME/blind``."""
+    from tests.benchmarks.fidelity.blind import write_sheets
+
+    write_sheets(options.home.resolve(), options.home.resolve() / "blind")
+
+
 def report(options: argparse.Namespace) -> None:
     from tests.benchmarks.fidelity.report import write_report
 
-    write_report(options.home.resolve(), options.out, options.note)
+    home: Path = options.home.resolve()
+    products = (options.learned or home / "home").resolve() / "products"
+    write_report(home, options.out, products, options.note)
     log.info("written: %s", options.out / "fidelity.md")
 
 

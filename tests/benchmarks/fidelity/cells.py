@@ -26,6 +26,7 @@ from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_sampler, product_masker
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
+from catalog_pipeline.workflows.night.crop_scores import CropScorer
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
 from tests.benchmarks.fidelity.measure import Measures
 from tests.benchmarks.fidelity.paint import BareSampler, Painter
@@ -118,8 +119,8 @@ class Bench:
 
     @cached_property
     def _measures(self) -> Measures:
-        encoder, reader = open_encoder(), open_text_reader()
-        if reader is None:
+        encoder = self._encoder
+        if open_text_reader() is None:
             raise SystemExit("text cannot be read: install the extra 'text' (make setup does)")
         store = self._home.adapters("default")
         memories = {
@@ -134,7 +135,14 @@ class Bench:
             palettes={s: m.palette for s, m in memories.items() if m.palette is not None},
         )
         crops = {sku: self._crops(sku) for sku in self._concepts}
-        return Measures(encoder, product_masker(), judge, reader, crops)
+        return Measures(
+            encoder,
+            product_masker(),
+            judge,
+            CropScorer(lambda: encoder),
+            self._settings.generation.quality,
+            crops,
+        )
 
     def _crops(self, sku: str) -> dict[str, Features]:
         """SHA-256 of each usable photo -> features of its product alone on white."""

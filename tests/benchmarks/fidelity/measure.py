@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from skimage.color import rgb2lab
 
 from catalog_pipeline.evaluation.features import FeatureEncoder
-from catalog_pipeline.evaluation.product_crops import alone_on_white, color_difference
+from catalog_pipeline.evaluation.product_crops import alone_on_white
 from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.evaluation.reflection.appearance import find_products
 from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
-from catalog_pipeline.evaluation.text_reading import TextReader, read_reference, text_error
 from catalog_pipeline.generation.anchored import Cutouts, place_anchors
-from catalog_pipeline.generation.compositing import Layer, compose, enlarge, to_floats, to_pixels
+from catalog_pipeline.generation.compositing import Layer, enlarge, to_floats
 from catalog_pipeline.records import Features, Pixels, RenderJob
+from catalog_pipeline.settings import QualitySettings
+from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_complaints
 
 
 @dataclass
@@ -27,7 +28,8 @@ class Measures:
     encoder: FeatureEncoder
     masker: ProductMasker
     judge: ReflectionJudge
-    reader: TextReader
+    scorer: CropScorer
+    quality: QualitySettings
     crops: Mapping[str, Mapping[str, Features]]
 
     def of_scene(
@@ -54,15 +56,12 @@ class Measures:
             return figures
         height, width = picture.shape[:2]
         layers = place_anchors(job, cutouts, width, height)
-        reference = to_pixels(compose(np.zeros((height, width, 3), np.float32), layers))
-        inside = [layer.opacity >= 0.98 for layer in layers]
-        figures["delta_e"] = {
-            sku: color_difference(picture, reference, mask)
-            for sku, mask in zip(job.skus, inside, strict=True)
-            if mask.any()
-        }
-        if name in ("plain", "exact"):
-            figures["text_error"] = self._text_errors(job, picture, layers)
+        asked = replace(job, mode="exact" if name in ("plain", "exact") else "anchored")
+        scores = self.scorer.score(asked, picture, cutouts)
+        for kind in ("delta_e", "text_error", "halo", "crop_likeness"):
+            named_kind = {sku: scores.get(f"{kind}/{sku}") for sku in job.skus}
+            figures[kind] = {sku: v for sku, v in named_kind.items() if v is not None}
+        figures["crops_pass"] = not crop_complaints(asked, scores, self.quality)
         scene = enlarge(to_floats(empty), width, height)
         figures["one_scene"] = one_scene(to_floats(picture), scene, layers)
         return figures
@@ -80,24 +79,6 @@ class Measures:
             feature = self.encoder.encode([alone_on_white(picture, found.inside)])[0]
             likeness[sku] = float((np.stack(others) @ feature).mean())
         return likeness
-
-    def _text_errors(
-        self, job: RenderJob, picture: Pixels, layers: Sequence[Layer]
-    ) -> dict[str, float]:
-        """Of products whose photo has readable text: errors against its own reading."""
-        errors = {}
-        for anchor, layer in zip(job.anchors, layers, strict=True):
-            left, top, right, bottom = (max(0, edge) for edge in layer.box)
-            paper = np.full((*picture.shape[:2], 3), 1, np.float32)
-            plain = to_pixels(compose(paper, [layer]))[top:bottom, left:right]
-            opacity = layer.opacity[..., None]
-            shown = to_pixels(to_floats(picture) * opacity + (1 - opacity))
-            reference = read_reference(self.reader, plain)
-            if reference:
-                errors[anchor.sku] = text_error(
-                    self.reader, shown[top:bottom, left:right], reference
-                )
-        return errors
 
 
 def one_scene(picture: np.ndarray, scene: np.ndarray, layers: Sequence[Layer]) -> dict[str, float]:

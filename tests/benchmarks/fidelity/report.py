@@ -1,0 +1,207 @@
+"""``fidelity.md``, ``fidelity.json`` and the contact sheet, from what a home holds."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_jpeg
+from catalog_pipeline.records import Pixels
+from catalog_pipeline.studio.sample_products import SAMPLE_PRODUCTS
+from tests.benchmarks.fidelity.blind import read_judgement
+from tests.benchmarks.fidelity.cells import read_scenes
+from tests.benchmarks.fidelity.paint import VARIANTS
+from tests.benchmarks.fidelity.scenes import SUITES
+from tests.benchmarks.harness.cells import read_json
+from tests.benchmarks.harness.report import first_photo, machine, today, write_json, write_page
+
+TEMPLATE = Path(__file__).with_name("fidelity.md.j2")
+KINDS = ("real", "studio", "household")
+MEANING = {
+    "plain": "plain cut-out",
+    "bare": "anchored, bare base",
+}
+SHOWN = ("plain", "learned", "anchored 0.6", "exact")
+SHEET_BYTES = 900_000
+SHOWN_SCENES = {"singles": 12, "pairs": 5, "triples": 3, "five": 2}
+_CELL_PX = 224
+_STUDIO = {product.sku for product in SAMPLE_PRODUCTS}
+
+
+def kind_of(sku: str) -> str:
+    """``real``, ``studio`` or ``household``."""
+    if sku.startswith("household-"):
+        return "household"
+    return "studio" if sku in _STUDIO else "real"
+
+
+def write_report(home: Path, out: Path, products: Path, note: str = "") -> None:
+    """Write all files of the report.
+
+    Args:
+        home: the bench's home.
+        out: where the files go.
+        products: the folder of the learned products' photos.
+        note: what a reader of the tables must know.
+    """
+    scenes = read_scenes(home)
+    facts = {
+        "date": today(),
+        "machine": machine(),
+        "note": note,
+        "products": {kind: _figures(_of_kind(scenes, kind)) for kind in KINDS},
+        "found": _found(scenes),
+        "scenes": {suite: sum(s["suite"] == suite for s in scenes) for suite in SUITES},
+        "one_scene": _one_scene(scenes),
+        "speed": _speed(read_json(home / "speed.json")),
+        "without": read_json(home / "without.json"),
+        "by_product": _by_product(scenes),
+        "blind": read_judgement(),
+    }
+    write_json(out / "fidelity.json", facts, digits=4)
+    write_page(out, TEMPLATE, **facts, variants=VARIANTS, meaning=MEANING)
+    (out / "fidelity.jpg").write_bytes(_sheet(home, scenes, products))
+
+
+def _of_kind(scenes: Iterable[Mapping[str, Any]], kind: str) -> list[tuple[str, Any, str]]:
+    """``(variant, scene, sku)`` of every painted product of a kind."""
+    return [
+        (variant, scene, sku)
+        for scene in scenes
+        for variant in scene["variants"]
+        for sku in scene["skus"]
+        if kind_of(sku) == kind
+    ]
+
+
+def _figures(rows: Iterable[tuple[str, Any, str]]) -> dict[str, dict[str, float | int | None]]:
+    """Of each variant: likeness, its share of the ceiling, colour and text."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for variant, scene, sku in rows:
+        of = values[variant]
+        figures, ceiling = scene["variants"][variant], scene["ceilings"][sku]
+        if ceiling is not None:
+            of["likeness"].append(figures["likeness"][sku])
+            of["ceiling"].append(ceiling)
+        for name in ("delta_e", "text_error", "halo"):
+            if figures.get(name, {}).get(sku) is not None:
+                of[name].append(figures[name][sku])
+    return {
+        variant: {
+            "products": len(of["likeness"]),
+            "likeness": _mean(of["likeness"]),
+            "share": sum(of["likeness"]) / sum(of["ceiling"]) if of["ceiling"] else None,
+            "delta_e": _median(of["delta_e"]),
+            "labels": len(of["text_error"]),
+            "text_error": _mean(of["text_error"]),
+            "halo": _median(of["halo"]),
+        }
+        for variant, of in values.items()
+    }
+
+
+def _found(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each suite and variant: pictures with every product found, and products found."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for suite in SUITES:
+        rows = [scene for scene in scenes if scene["suite"] == suite]
+        for variant in VARIANTS if rows else ():
+            verdicts = [scene["variants"][variant]["found"] for scene in rows]
+            each = [found == "found" for one in verdicts for found in one.values()]
+            every = [all(found == "found" for found in one.values()) for one in verdicts]
+            crops = [scene["variants"][variant].get("crops_pass") for scene in rows]
+            table.setdefault(suite, {})[variant] = {
+                "each": float(np.mean(each)),
+                "every": float(np.mean(every)),
+                "crops_pass": None if None in crops else float(np.mean(crops)),
+            }
+    return table
+
+
+def _one_scene(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each variant the means of the measures that tell a scene from a collage."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for scene in scenes:
+        for variant, figures in scene["variants"].items():
+            for name, value in figures.get("one_scene", {}).items():
+                values[variant][name].append(value)
+    return {v: {name: float(np.mean(row)) for name, row in of.items()} for v, of in values.items()}
+
+
+def _speed(seconds: Mapping[str, Sequence[float]] | None) -> dict[str, dict[str, float]]:
+    """``{suite: {mode: ratio to learned}}``, median of the rounds' own ratios."""
+    table: dict[str, dict[str, float]] = {}
+    for name, row in (seconds or {}).items():
+        suite, mode = name.split()
+        pairs = zip(row, (seconds or {})[f"{suite} learned"], strict=True)
+        table.setdefault(suite, {})[mode] = float(np.median([a / b for a, b in pairs]))
+        if mode == "learned":
+            table[suite]["seconds"] = float(np.median(row))
+    return table
+
+
+def _by_product(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Of each product: the share of its ceiling, learned and exact, over every scene."""
+    rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for scene in scenes:
+        for sku in scene["skus"]:
+            if not scene["ceilings"][sku]:
+                continue
+            for variant in ("learned", "anchored 0.6", "exact"):
+                likeness = scene["variants"][variant]["likeness"][sku]
+                rows[sku][variant].append(likeness / scene["ceilings"][sku])
+    return {sku: {v: _mean(row) for v, row in of.items()} for sku, of in sorted(rows.items())}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _sheet(home: Path, scenes: Sequence[Mapping[str, Any]], products: Path) -> bytes:
+    """A line a scene: photos of its products, then the ways of making it."""
+    lines: list[list[Pixels]] = []
+    for suite, count in SHOWN_SCENES.items():
+        rows = [s for s in scenes if s["suite"] == suite and s["seed"] == 0]
+        # Evenly over the set, and so over the kinds of products.
+        for scene in rows[:: max(1, len(rows) // count)][:count]:
+            folder = home / "pictures" / f"{suite}-0-{'+'.join(scene['skus'])}"
+            photos = [first_photo(products / sku) for sku in scene["skus"]]
+            pictures = [np.asarray(Image.open(folder / f"{name}.png")) for name in SHOWN]
+            lines.append([_beside(photos), *map(_fit, pictures)])
+    titles = [_written(name) for name in ("photos", *SHOWN)]
+    sheet = contact_sheet([titles, *lines], cell_px=_CELL_PX, square=True)
+    return encode_jpeg(sheet[_CELL_PX - 26 :], SHEET_BYTES, quality=85)
+
+
+def _beside(photos: Sequence[Pixels]) -> Pixels:
+    columns = 1 if len(photos) == 1 else 2 if len(photos) < 5 else 3
+    lines = [photos[i : i + columns] for i in range(0, len(photos), columns)]
+    return _fit(contact_sheet(lines, cell_px=_CELL_PX // columns - 2, square=True))
+
+
+def _fit(picture: Pixels) -> Pixels:
+    """A picture in the middle of a white cell."""
+    image = Image.fromarray(picture)
+    scale = _CELL_PX / max(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), 1)
+    cell = Image.new("RGB", (_CELL_PX, _CELL_PX), "white")
+    cell.paste(image, ((_CELL_PX - image.width) // 2, (_CELL_PX - image.height) // 2))
+    return np.asarray(cell)
+
+
+def _written(text: str) -> Pixels:
+    image = Image.new("RGB", (_CELL_PX, _CELL_PX), "white")
+    font = ImageFont.load_default(size=15)
+    words = re.sub(r"^plain$", "cut-out alone", text)
+    ImageDraw.Draw(image).text((6, _CELL_PX - 22), words, font=font, fill=(30, 34, 42))
+    return np.asarray(image)
