@@ -203,7 +203,10 @@ def _encode(
     stamped = schema.with_metadata({**schema.metadata, **metadata})
     try:
         plain = [
-            {field.name: _plain(name, field.name, getattr(row, field.name)) for field in fields(row)}
+            {
+                field.name: _plain(name, field.name, getattr(row, field.name))
+                for field in fields(row)
+            }
             for row in rows
         ]
         table = pa.Table.from_pylist(plain, schema=stamped)
