@@ -87,9 +87,7 @@ def test_the_name_falls_back_to_the_english_then_to_the_first_name() -> None:
         ("[cafe\u0301.jpg]", ("caf\u00e9.jpg",)),
     ],
 )
-def test_anchor_photos_are_names_or_a_switch(
-    written: str, photos: tuple[str, ...] | None
-) -> None:
+def test_anchor_photos_are_names_or_a_switch(written: str, photos: tuple[str, ...] | None) -> None:
     text = f"anchor_photos: {written}"
     assert parse_card("x", "x/sku.yaml", text.encode()).anchor_photos == photos
     if written in ("true", "false", "[]"):
