@@ -140,7 +140,7 @@ def load_card(source: PhotoSource, listing: SkuListing) -> Sku:
 
 def _require_named_photos(card: Sku, listing: SkuListing) -> None:
     """ConfigurationError when ``anchor_photos`` names no file of the folder, refused or not."""
-    files = [file.key for file in (*listing.photos, *listing.refused)]
+    files = [ref.key for ref in listing.photos] + [file.key for file in listing.refused]
     unknown = [
         name
         for name in card.anchor_photos or ()
