@@ -6,10 +6,12 @@ A room takes and gives these; nothing else is shared between ``catalog``,
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +46,7 @@ class Sku:
     ``names`` maps a language code (``en``, ``ja``) to the product's name in it. Sizes are
     the real product's, 0 where the card has none. ``mode`` is how scenes of it are made,
     empty where the settings decide; ``anchor_photos`` names the photo files that may stand
-    in scenes, ``None`` for all.
+    in scenes (:func:`names_photo`): ``None`` for all, none where the card says ``false``.
     """
 
     sku: str
@@ -59,6 +61,15 @@ class Sku:
     depth_cm: float = 0.0
     mode: str = ""
     anchor_photos: tuple[str, ...] | None = None
+
+
+def names_photo(name: str, key: str) -> bool:
+    """Whether a card's ``anchor_photos`` mean the photo ``key`` by ``name``, its ending or not.
+
+    File systems compose letters or not as they please, so both sides are composed (NFC).
+    """
+    path = PurePosixPath(unicodedata.normalize("NFC", key))
+    return unicodedata.normalize("NFC", name) in (path.name, path.stem)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import re
 import unicodedata
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from catalog_pipeline.catalog.keys import shown, validate_collection
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.plain_text import read_json, read_yaml, without_absent
 from catalog_pipeline.records import Sku
+from catalog_pipeline.settings import SceneMode
 
 CARD_NAMES = ("sku.yaml", "sku.yml", "sku.json")
 """Card files in order of preference."""
@@ -31,10 +32,12 @@ MAX_NOUN_CHARS = 80
 
 DEFAULT_COLLECTION = "default"
 MAX_NOUN_WORDS = 5
+MAX_SIZE_CM = 10_000
 
 _NOT_IN_A_NOUN = re.compile(r"[^a-z0-9 '&+%./-]")
 _TYPESET = str.maketrans("\u2018\u2019\u2010\u2011\u2013\u2014\u2044", "''----/")
 """Quotes, dashes and the fraction bar as word processors set them, to what a keyboard has."""
+_YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 
@@ -92,8 +95,19 @@ def _collection(value: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _named_photos(value: object) -> object:
+    """``false`` is no photo at all, ``true`` any: on a card both are text."""
+    if not isinstance(value, str):
+        return value
+    answer = value.strip().lower()
+    if answer not in (*_YES, *_NO):
+        raise ValueError("expected a list of file names in the SKU's folder, or false")
+    return None if answer in _YES else ()
+
+
 _Text = Annotated[str, Field(max_length=200), AfterValidator(_plain_text)]
 _Language = Annotated[str, AfterValidator(_language)]
+_Centimetres = Annotated[float, Field(gt=0, lt=MAX_SIZE_CM, allow_inf_nan=False)]
 
 
 class ProductCard(BaseModel):
@@ -107,6 +121,11 @@ class ProductCard(BaseModel):
     category: _Text = ""
     collection: Annotated[str, AfterValidator(_collection)] = DEFAULT_COLLECTION
     tags: tuple[_Text, ...] = Field(default=(), max_length=50)
+    height_cm: _Centimetres | None = None
+    width_cm: _Centimetres | None = None
+    depth_cm: _Centimetres | None = None
+    mode: SceneMode | None = None
+    anchor_photos: Annotated[tuple[_Text, ...] | None, BeforeValidator(_named_photos)] = None
 
 
 def default_card(sku: str) -> Sku:
@@ -154,6 +173,11 @@ def _fill(sku: str, card: ProductCard) -> Sku:
         category=card.category,
         collection=card.collection,
         tags=card.tags,
+        height_cm=card.height_cm or 0.0,
+        width_cm=card.width_cm or 0.0,
+        depth_cm=card.depth_cm or 0.0,
+        mode=card.mode or "",
+        anchor_photos=card.anchor_photos,
     )
 
 

@@ -15,7 +15,15 @@ from catalog_pipeline.catalog.file_kinds import MISNAMED_REASON, kind_of
 from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.listing import NOTHING_KNOWN, KnownDigests, PhotoSource
 from catalog_pipeline.errors import CatalogError, ConfigurationError, PhotoSetError
-from catalog_pipeline.records import Photo, PhotoRef, PhotoSet, RefusedFile, Sku, SkuListing
+from catalog_pipeline.records import (
+    Photo,
+    PhotoRef,
+    PhotoSet,
+    RefusedFile,
+    Sku,
+    SkuListing,
+    names_photo,
+)
 from catalog_pipeline.settings import CatalogSettings
 
 _NAMED_AT_MOST = 50
@@ -115,7 +123,8 @@ def load_card(source: PhotoSource, listing: SkuListing) -> Sku:
     """The SKU's card, every gap filled; defaults where there is none.
 
     Raises:
-        ConfigurationError: the card is wrong, or has another name than a card; names the file.
+        ConfigurationError: the card is wrong, has another name than a card, or names a photo
+            that the folder has not; names the file.
         PhotoSetError: the card is gone since it was listed.
         CatalogError: the source cannot be read.
     """
@@ -124,7 +133,25 @@ def load_card(source: PhotoSource, listing: SkuListing) -> Sku:
         return default_card(listing.sku)
     if kind_of(key.rpartition("/")[2], listing.sku) == "misnamed_card":
         raise ConfigurationError(f"{shown(key)} {MISNAMED_REASON}")
-    return parse_card(listing.sku, key, source.read(key))
+    card = parse_card(listing.sku, key, source.read(key))
+    _require_named_photos(card, listing)
+    return card
+
+
+def _require_named_photos(card: Sku, listing: SkuListing) -> None:
+    """ConfigurationError when ``anchor_photos`` names no file of the folder, refused or not."""
+    files = [ref.key for ref in listing.photos] + [file.key for file in listing.refused]
+    unknown = [
+        name
+        for name in card.anchor_photos or ()
+        if not any(names_photo(name, key) for key in files)
+    ]
+    if unknown:
+        there = ", ".join(shown(ref.key.rpartition("/")[2]) for ref in listing.photos[:5])
+        raise ConfigurationError(
+            f"{listing.card_key}: 'anchor_photos' = {shown(unknown[0])}: the "
+            f"folder has no photo of this name; expected names such as {there or 'front.jpg'}"
+        )
 
 
 def too_few(

@@ -294,12 +294,13 @@ def manifest_lines(view: ManifestView) -> list[str]:
     ]
     if view.rows:
         lines += _table(
-            ("image", "sha256", "version", "", "products", "prompt"),
+            ("image", "sha256", "version", "mode", "", "products", "prompt"),
             (
                 (
                     row.image_id[:12],
                     row.sha256[:12],
                     row.adapter_version[:8],
+                    row.mode,
                     "superseded" if row.superseded else "",
                     "+".join(row.skus),
                     row.prompt,

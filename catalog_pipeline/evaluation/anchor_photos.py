@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ from catalog_pipeline.evaluation.foreign_colours import (
 from catalog_pipeline.evaluation.matting import Inside, Looks, box_of, look_again
 from catalog_pipeline.evaluation.palettes import OPAQUE
 from catalog_pipeline.evaluation.product_mask import ProductMasker, judged
-from catalog_pipeline.records import Features, JudgedPhoto, Photo, Pixels
+from catalog_pipeline.records import Features, JudgedPhoto, Photo, Pixels, names_photo
 
 MIN_AGREEMENT = 0.95
 """Of four looks at a photo, the smallest intersection over union with their middle."""
@@ -87,8 +86,7 @@ def judge_photos(
 
 
 def _by_name(one: _Seen, allowed: Collection[str]) -> str:
-    path = PurePosixPath(one.photo.key)
-    if not {path.name, path.stem} & set(allowed):
+    if not any(names_photo(name, one.photo.key) for name in allowed):
         return "is not among the card's anchor_photos"
     return _too_small(one.inside)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from catalog_pipeline.evaluation.retention import fidelity_share
 from catalog_pipeline.records import ArchiveRow, Pixels
 
 _THUMBNAIL_PX = 96
+_ANCHOR_PX = 144
 _FIDELITY = "fidelity/"
 _FOUND = "found/"
 
@@ -45,7 +47,10 @@ class GalleryImage:
 
 
 def render_gallery(
-    day: date, images: Sequence[GalleryImage], products: Mapping[str, GalleryProduct]
+    day: date,
+    images: Sequence[GalleryImage],
+    products: Mapping[str, GalleryProduct],
+    photos: Mapping[str, Pixels] = MappingProxyType({}),
 ) -> str:
     """A self-contained HTML page: no link, no script and no picture from elsewhere.
 
@@ -55,6 +60,7 @@ def render_gallery(
             back are in a folded section of their own.
         products: for each SKU that a row names; a SKU that is missing here is
             shown by its key alone.
+        photos: SHA-256 -> a photo that stands in pictures, shown beside them.
     """
     everything = sorted(images, key=lambda image: _order(image.row))
     ordered = [image for image in everything if not image.held_back]
@@ -62,7 +68,8 @@ def render_gallery(
     named = sorted({sku for image in everything for sku in image.row.skus})
     known = [products.get(sku, GalleryProduct(sku, sku)) for sku in named]
     shown = {product.sku: _product(number, product) for number, product in enumerate(known)}
-    cards = [_card(number, image, shown) for number, image in enumerate(ordered)]
+    anchors = {sha256: number for number, sha256 in enumerate(sorted(photos))}
+    cards = [_card(number, image, shown, anchors) for number, image in enumerate(ordered)]
     for product in shown.values():
         product["count"] = sum(product["sku"] in card["skus"] for card in cards)
     current = [card for card in cards if not card["superseded"]]
@@ -74,6 +81,7 @@ def render_gallery(
         cards=cards,
         held_back=[_held_card(image, shown) for image in held],
         products=list(shown.values()),
+        anchor_uris=[picture_uri(photos[sha256], _ANCHOR_PX) for sha256 in anchors],
         layouts=sorted({card["layout"] for card in cards}),
         current_count=len(current),
         superseded_count=len(cards) - len(current),
@@ -99,12 +107,27 @@ def _product(number: int, product: GalleryProduct) -> dict[str, Any]:
 
 
 def _card(
-    number: int, image: GalleryImage, shown: Mapping[str, Mapping[str, Any]]
+    number: int,
+    image: GalleryImage,
+    shown: Mapping[str, Mapping[str, Any]],
+    anchors: Mapping[str, int],
 ) -> dict[str, Any]:
     row = image.row
-    looks = [_look(shown[sku], row.scores.get(_FIDELITY + sku)) for sku in row.skus]
+    looks = [
+        _look(shown[sku], row.scores.get(_FIDELITY + sku))
+        | {"anchor": anchors.get(row.photos.get(sku, ""))}
+        for sku in row.skus
+    ]
     shares = [look["share"] for look in looks if look["share"] is not None]
-    words = [row.prompt, row.layout, row.image_id, row.adapter_version, row.collection]
+    words = [
+        row.prompt,
+        row.mode,
+        row.mode_reason,
+        row.layout,
+        row.image_id,
+        row.adapter_version,
+        row.collection,
+    ]
     words += [f"{look['product']['sku']} {look['product']['name']}" for look in looks]
     return {
         "number": number,
@@ -115,6 +138,7 @@ def _card(
         "picture_uri": picture_uri(image.pixels),
         "looks": looks,
         "share": min(shares) if shares else None,
+        "mode": _mode(row),
         "judged": _judged(row),
         "words": " ".join(words).casefold(),
         "details": _details(row),
@@ -129,8 +153,14 @@ def _held_card(image: GalleryImage, shown: Mapping[str, Mapping[str, Any]]) -> d
         "picture_uri": picture_uri(image.pixels),
         "names": ", ".join(shown[sku]["name"] for sku in row.skus),
         "reason": image.held_back,
+        "mode": _mode(row),
         "judged": _judged(row),
     }
+
+
+def _mode(row: ArchiveRow) -> str:
+    """``exact``, or why it is ``learned`` where photos were asked for."""
+    return f"{row.mode}: {row.mode_reason}" if row.mode_reason else row.mode
 
 
 def _judged(row: ArchiveRow) -> str:
@@ -154,6 +184,8 @@ def _details(row: ArchiveRow) -> list[tuple[str, str]]:
         ("image id", row.image_id),
         ("seed", str(row.seed)),
         ("verdict", f"{row.verdict}, {row.attempts} made"),
+        ("mode", _mode(row)),
+        *_photo_details(row),
         ("sampler", f"{row.sampler}, {row.steps} steps, guidance {row.guidance:g}"),
         ("size", f"{row.width} × {row.height} px"),
         ("layout", row.layout),
@@ -164,4 +196,15 @@ def _details(row: ArchiveRow) -> list[tuple[str, str]]:
         ("rendered", f"{row.created_utc:%Y-%m-%d %H:%M:%S} UTC"),
         ("SHA-256", row.sha256),
         ("file", row.path),
+    ]
+
+
+def _photo_details(row: ArchiveRow) -> list[tuple[str, str]]:
+    if row.mode == "learned":
+        return []
+    return [
+        ("strength", f"{row.strength:g}"),
+        ("real pixels", f"{row.real_pixels:.0%}"),
+        *((f"photo of {sku}", sha256) for sku, sha256 in row.photos.items()),
+        *((f"box of {sku}", "{}, {} to {}, {} px".format(*box)) for sku, box in row.boxes.items()),
     ]

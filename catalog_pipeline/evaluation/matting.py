@@ -152,7 +152,7 @@ def _largest(inside: Inside) -> Inside:
 
 
 def _disputed(looks: npt.NDArray[np.uint8], inside: Inside) -> float:
-    area = int(inside.sum())
+    area = max(1, int(inside.sum()))  # 0 where only some looks see anything
     thin = max(1, round(_THIN * float(np.sqrt(area))))
     beyond = binary_opening((looks >= OPAQUE).any(axis=0) & ~inside, iterations=thin)
     pieces, count = label(beyond)

@@ -23,12 +23,17 @@ from catalog_pipeline.records import ArchiveRow, IndexRow, SkuStatus
 INDEX_SCHEMA_VERSION = 1
 """Raised whenever a column of the index is added, removed or changes its meaning."""
 
-MANIFEST_SCHEMA_VERSION = 2
-"""Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``."""
+MANIFEST_SCHEMA_VERSION = 3
+"""Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``, version 3 ``mode`` and
+what belongs to it."""
 
 _Record = TypeVar("_Record", IndexRow, ArchiveRow)
 
 _UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+
+_SIDES = ("left", "top", "right", "bottom")
+_BOX = pa.struct([pa.field(side, pa.int32(), nullable=False) for side in _SIDES])
+"""Pixels; right and bottom are exclusive."""
 
 
 def _schema(name: str, version: int, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
@@ -87,6 +92,12 @@ MANIFEST_SCHEMA = _schema(
         ("schema_version", pa.int32()),
         ("attempts", pa.int32()),
         ("verdict", pa.string()),
+        ("mode", pa.string()),
+        ("mode_reason", pa.string()),
+        ("photos", pa.map_(pa.string(), pa.string())),
+        ("boxes", pa.map_(pa.string(), _BOX)),
+        ("strength", pa.float64()),
+        ("real_pixels", pa.float64()),
     ],
 )
 """``manifest/dt=.../part-0.parquet``; grain: one row per ``image_id``, sorted by it.
@@ -100,7 +111,16 @@ turn ``00123`` into 123.
 """
 
 _ADDED: Mapping[str, Mapping[str, tuple[int, Any]]] = {
-    "image_manifest": {"attempts": (2, 1), "verdict": (2, "unscored")}
+    "image_manifest": {
+        "attempts": (2, 1),
+        "verdict": (2, "unscored"),
+        "mode": (3, "learned"),
+        "mode_reason": (3, ""),
+        "photos": (3, ()),
+        "boxes": (3, ()),
+        "strength": (3, 1.0),
+        "real_pixels": (3, 0.0),
+    }
 }
 """Schema -> column -> the version that brought it, and its value in older files."""
 
@@ -143,18 +163,15 @@ def encode_manifest(rows: Sequence[ArchiveRow], previous: str = "") -> bytes:
 def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], str]:
     """Rows and ``previous`` of :func:`encode_manifest`; ``what`` names the file in errors.
 
-    Rows of a version 1 file have one attempt and the verdict ``unscored``.
+    Rows of a version 1 file have one attempt and the verdict ``unscored``; those of version 1
+    and 2 are ``learned``, without photos.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
     rows, metadata = _decode(data, MANIFEST_SCHEMA, what)
-    records = [
-        ArchiveRow(**{**row, "skus": tuple(row["skus"]), "scores": dict(row["scores"])})
-        for row in rows
-    ]
-    return records, metadata.get("previous_version", "")
+    return [_archive_row(row) for row in rows], metadata.get("previous_version", "")
 
 
 def is_outdated(manifest: bytes) -> bool:
@@ -164,6 +181,12 @@ def is_outdated(manifest: bytes) -> bool:
         return int(stamps[b"schema_version"]) < MANIFEST_SCHEMA_VERSION
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return False
+
+
+def _archive_row(row: Mapping[str, Any]) -> ArchiveRow:
+    boxes = {sku: tuple(box[side] for side in _SIDES) for sku, box in row["boxes"]}
+    maps = {"scores": dict(row["scores"]), "photos": dict(row["photos"]), "boxes": boxes}
+    return ArchiveRow(**{**row, **maps, "skus": tuple(row["skus"])})
 
 
 def _encode(
@@ -177,15 +200,18 @@ def _encode(
             f"{name} would hold {grain} {', '.join(map(repr, repeated[:5]))} more than once; "
             f"expected one row per {grain}"
         )
-    plain = [
-        {field.name: _plain(name, field.name, getattr(row, field.name)) for field in fields(row)}
-        for row in rows
-    ]
     stamped = schema.with_metadata({**schema.metadata, **metadata})
     try:
+        plain = [
+            {
+                field.name: _plain(name, field.name, getattr(row, field.name))
+                for field in fields(row)
+            }
+            for row in rows
+        ]
         table = pa.Table.from_pylist(plain, schema=stamped)
         table.validate(full=True)
-    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
+    except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
         raise StoreError(f"a row does not fit the schema of {name}: {error}") from error
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
@@ -203,8 +229,13 @@ def _plain(name: str, column: str, value: Any) -> Any:
             )
         return value.astimezone(UTC)
     if isinstance(value, Mapping):
-        return sorted(value.items())
+        return sorted((key, _entry(entry)) for key, entry in value.items())
     return value
+
+
+def _entry(value: Any) -> Any:
+    """The value of a map: a box by its sides, any other as it is."""
+    return dict(zip(_SIDES, value, strict=True)) if isinstance(value, tuple) else value
 
 
 def _decode(

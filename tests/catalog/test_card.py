@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog_pipeline.catalog.card import MAX_CARD_BYTES, default_card, parse_card
+from catalog_pipeline.catalog.card import MAX_CARD_BYTES, ProductCard, default_card, parse_card
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import Sku
 
@@ -20,6 +20,11 @@ class_noun: Coffee  Mug
 category: Kitchen
 collection: spring-2027
 tags: [ceramic, 2027]
+height_cm: 9.5
+width_cm: 12
+depth_cm: 8
+mode: exact
+anchor_photos: [front.jpg, side]
 """
 
 
@@ -32,6 +37,11 @@ def test_a_full_card_in_yaml_and_in_json_is_the_same_sku() -> None:
         category="Kitchen",
         collection="spring-2027",
         tags=("ceramic", "2027"),
+        height_cm=9.5,
+        width_cm=12.0,
+        depth_cm=8.0,
+        mode="exact",
+        anchor_photos=("front.jpg", "side"),
     )
     assert parse_card("00123", "00123/sku.yaml", FULL.encode()) == expected
     content = {
@@ -41,6 +51,11 @@ def test_a_full_card_in_yaml_and_in_json_is_the_same_sku() -> None:
         "category": "Kitchen",
         "collection": "spring-2027",
         "tags": ["ceramic", "2027"],
+        "height_cm": 9.5,
+        "width_cm": 12,
+        "depth_cm": "8",
+        "mode": "exact",
+        "anchor_photos": ["front.jpg", "side"],
     }
     assert parse_card("00123", "00123/sku.json", json.dumps(content).encode()) == expected
 
@@ -59,6 +74,25 @@ def test_the_name_falls_back_to_the_english_then_to_the_first_name() -> None:
     names = "names: {ja: 青いマグ, en: Blue mug}"
     assert parse_card("x", "x/sku.yaml", names.encode()).name == "Blue mug"
     assert parse_card("x", "x/sku.yaml", "names: {ja: 青いマグ}".encode()).name == "青いマグ"
+
+
+@pytest.mark.parametrize(
+    ("written", "photos"),
+    [
+        ("false", ()),
+        ("No", ()),
+        ("[]", ()),
+        ("true", None),
+        ("['false']", ("false",)),
+        ("[cafe\u0301.jpg]", ("caf\u00e9.jpg",)),
+    ],
+)
+def test_anchor_photos_are_names_or_a_switch(written: str, photos: tuple[str, ...] | None) -> None:
+    text = f"anchor_photos: {written}"
+    assert parse_card("x", "x/sku.yaml", text.encode()).anchor_photos == photos
+    if written in ("true", "false", "[]"):
+        as_json = f'{{"anchor_photos": {written}}}'
+        assert parse_card("x", "x/sku.json", as_json.encode()).anchor_photos == photos
 
 
 def test_numbers_dates_and_booleans_in_yaml_stay_what_was_typed() -> None:
@@ -102,6 +136,21 @@ def test_decomposed_letters_are_composed() -> None:
             r"'class_noun' is given twice \(on lines 1 and 3\)",
         ),
         ("names: {en: a, en: b}", r"'en' is given twice \(on line 1\)"),
+        ("height_cm: tall", "'height_cm' = 'tall': Input should be a valid number"),
+        ("height_cm: 12 cm", "valid number"),
+        ("width_cm: 0", "'width_cm' = '0': Input should be greater than 0"),
+        ("depth_cm: -3", "greater than 0"),
+        ("height_cm: 10000", "'height_cm' = '10000': Input should be less than 10000"),
+        ("height_cm: .nan", "valid number"),
+        ("height_cm: nan", "finite number"),
+        ("height_cm: inf", "finite number"),
+        ("mode: photo", "'mode' = 'photo': Input should be 'learned', 'anchored' or 'exact'"),
+        (
+            "anchor_photos: front.jpg",
+            "'anchor_photos' = 'front.jpg': expected a list of file names in the SKU's folder",
+        ),
+        ("anchor_photos: [{a: b}]", r"'anchor_photos\.0' = .*valid string"),
+        ("anchor_photos: [front.jpg, ~]", r"'anchor_photos\.1' has no value"),
     ],
 )
 def test_a_wrong_card_names_the_file_and_the_key(text: str, reason: str) -> None:
@@ -133,7 +182,7 @@ def test_a_noun_longer_than_any_base_reads_is_refused_in_one_line(noun: str) -> 
 
 
 @pytest.mark.parametrize("absent", ["", "~", "null", "Null", "NULL"])
-@pytest.mark.parametrize("key", ["name", "names", "class_noun", "category", "collection", "tags"])
+@pytest.mark.parametrize("key", ProductCard.model_fields)
 def test_a_key_without_a_value_is_an_absent_key_in_both_formats(key: str, absent: str) -> None:
     assert parse_card("mug", "mug/sku.yaml", f"{key}: {absent}".encode()) == default_card("mug")
     assert parse_card("mug", "mug/sku.json", f'{{"{key}": null}}'.encode()) == default_card("mug")
@@ -179,7 +228,7 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-_KEYS = st.sampled_from(["name", "names", "class_noun", "category", "collection", "tags", "x"])
+_KEYS = st.sampled_from([*ProductCard.model_fields, "x"])
 _CARDS = st.dictionaries(_KEYS, _VALUES, max_size=4)
 
 

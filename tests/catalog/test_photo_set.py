@@ -188,6 +188,22 @@ def test_an_unknown_card_key_is_an_error_that_names_the_card(shop: Shop) -> None
         shop.load()
 
 
+def test_a_card_names_photos_that_are_there_however_their_letters_are_composed(shop: Shop) -> None:
+    shop.photos(3)
+    shop.make_photo(shop.folder / "cafe\u0301.png", seed=9)
+    (shop.folder / "front.heic").write_bytes(b"refused, but there")
+    card = shop.folder / "sku.yaml"
+    card.write_text("anchor_photos: [00.png, caf\u00e9, front.heic]", encoding="utf-8")
+    assert shop.load().sku.anchor_photos == ("00.png", "caf\u00e9", "front.heic")
+    card.write_text("anchor_photos: [00.png, 0O]", encoding="utf-8")
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^mug/sku.yaml: 'anchor_photos' = '0O': the folder has no photo of this name; "
+        r"expected names such as '00.png', '01.png'",
+    ):
+        shop.load()
+
+
 def test_a_card_that_is_gone_or_huge_is_an_error(shop: Shop) -> None:
     shop.photos(3)
     card = shop.folder / "sku.yaml"

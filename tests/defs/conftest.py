@@ -51,6 +51,8 @@ def make_line(
                 "width": 32,
                 "height": 32,
                 "policies": {"singles_per_sku": 1, "pairs": 1},
+                "mode": "learned",  # the stand-in for the model draws from nothing else
+                "anchor_photos": False,
                 **sections.get("generation", {}),
             },
         }

@@ -101,5 +101,30 @@ def test_a_product_that_nobody_knows_and_a_picture_without_scores():
     assert Collector(html).of("article")[0]["data-share"] == ""
 
 
+def test_a_picture_says_how_it_was_made_and_shows_the_photo_that_stands_in_it():
+    made = {
+        "mode": "exact",
+        "photos": {"ball": "c0ffee", "00123": "beef"},
+        "boxes": {"ball": (1, 2, 30, 40), "00123": (5, 6, 7, 8)},
+        "strength": 0.6,
+        "real_pixels": 0.91,
+    }
+    fell_back = {"mode_reason": "ball: its folder is not in the catalog's index"}
+    rows = [row("aa11", "ball", "00123", **made), row("bb22", "ball", **fell_back)]
+    images = [GalleryImage(r, photo_of(r.skus[0], side=64)) for r in rows]
+    html = render_gallery(DAY, images, PRODUCTS, {"c0ffee": photo_of("ball", 1)})
+    parsed = Collector(html)
+    made_as = re.findall(r'class="quiet num made">([^<]*)<', html)
+    assert made_as == ["learned: ball: its folder is not in the catalog&#39;s index", "exact"]
+    photos = [span["class"] for span in parsed.of("span") if "photo" in str(span.get("class"))]
+    assert [name for name in photos if name == "photo own a0"] == ["photo own a0"]
+    assert html.count(".own.a0 { background-image: url(data:image/webp;base64,") == 1
+    assert ".own.a1" not in html
+    words = [str(card["data-words"]) for card in parsed.of("article")]
+    assert " exact " in words[1]
+    for detail in ("c0ffee", "beef", "1, 2 to 30, 40 px", "91%"):
+        assert detail in html
+
+
 def test_no_pictures_is_still_a_page():
     assert "0</b> pictures" in render_gallery(DAY, [], {})

@@ -63,3 +63,22 @@ def test_looks_at_a_drawn_product_agree(masker) -> None:
     looks = look_again(Photo("ball/a.png", "a" * 64, photo_of("ball")), masker)
     assert looks.agreement > 0.9
     assert looks.mask.shape == (160, 160)
+
+
+def test_what_one_look_alone_sees_is_no_product() -> None:
+    """Of four looks, two over the whole photo, only the first finds anything."""
+
+    class OneLook(ProductMasker):
+        looks = 0
+
+        def _saliency(self, pixels: np.ndarray) -> np.ndarray:
+            self.looks += 1
+            seen = np.zeros(pixels.shape[:2], np.uint8)
+            if self.looks == 1:
+                seen[20:40, 20:40] = 255
+            return seen
+
+    looks = look_again(Photo("a.png", "a" * 64, np.zeros((64, 64, 3), np.uint8)), OneLook())
+    assert not looks.mask.any()
+    assert looks.agreement == 0.0
+    assert looks.disputed > 0

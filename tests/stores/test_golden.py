@@ -2,7 +2,8 @@
 
 The files are never rewritten: a later schema adds a folder beside the others. ``schema_2``
 differs from ``schema_1`` in version records, whose concepts lie in pages; ``schema_3`` from
-``schema_2`` in the manifest (version 2: attempts and verdict), and it has a quarantine.
+``schema_2`` in the manifest (version 2: attempts and verdict), and it has a quarantine;
+``schema_4`` from ``schema_3`` in the manifest again (version 3: mode, photos and their boxes).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -32,8 +34,8 @@ from tests.builders import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-SCHEMAS = ("schema_1", "schema_2", "schema_3")
-WRITTEN_NOW = "schema_3"
+SCHEMAS = ("schema_1", "schema_2", "schema_3", "schema_4")
+WRITTEN_NOW = "schema_4"
 
 INDEX = [
     make_index_row(
@@ -81,8 +83,17 @@ def golden_version(memory_part: str) -> AdapterVersion:
 
 
 def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
-    """The one row of the night; manifests of version 1 had neither attempts nor a verdict."""
-    later = {"schema_version": 2, "attempts": 2, "verdict": "passed"}
+    """The one row of the night; what its schema had no column for is as a plain picture has it."""
+    judged: dict[str, Any] = {"schema_version": 2, "attempts": 2, "verdict": "passed"}
+    anchored: dict[str, Any] = {
+        "schema_version": 3,
+        "mode": "exact",
+        "mode_reason": "マグ.jpg is blurred",
+        "photos": {"00123": "c0ffee", "マグ": "beef"},
+        "boxes": {"00123": (0, 8, 60, 120), "マグ": (64, 16, 128, 120)},
+        "strength": 0.6,
+        "real_pixels": 0.875,
+    }
     return make_archive_row(
         "job-1",
         path=path,
@@ -95,7 +106,7 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
         adapter_version="v",
         scores={"fidelity/00123": 0.5},
         superseded=True,
-        **(later if schema == "schema_3" else {}),
+        **((judged if schema >= "schema_3" else {}) | (anchored if schema >= "schema_4" else {})),
     )
 
 
@@ -160,19 +171,22 @@ def test_the_night_opens(home: LocalObjectStore, request: pytest.FixtureRequest)
     assert archive.verify_day(NIGHT) == []
     (row,) = archive.read_day(NIGHT)
     assert row == golden_row(row.path, row.sha256, schema=schema)
-    if schema != "schema_3":
+    if schema < "schema_3":
         assert (row.attempts, row.verdict) == (1, "unscored")
+    if schema < "schema_4":
+        assert (row.mode, row.mode_reason, row.strength, row.real_pixels) == ("learned", "", 1, 0)
+        assert row.photos == row.boxes == {}
     versions = archive.versions(NIGHT)
     assert len(versions) == 2
     assert [row.superseded for row in archive.read_version(NIGHT, versions[0])] == [False]
     assert not archive.publish_day(NIGHT, [row], []).changed
 
 
-@pytest.mark.parametrize("home", ["schema_3"], indirect=True)
-def test_the_quarantine_opens(home: LocalObjectStore) -> None:
+@pytest.mark.parametrize("home", ["schema_3", "schema_4"], indirect=True)
+def test_the_quarantine_opens(home: LocalObjectStore, request: pytest.FixtureRequest) -> None:
     archive = ImageArchive(home)
     (row,) = archive.quarantine.read_day(NIGHT)
-    kept = golden_row(row.path, row.sha256, schema="schema_3")
+    kept = golden_row(row.path, row.sha256, schema=request.node.callspec.params["home"])
     assert row == replace(
         kept, image_id="job-2", job_id="job-2", superseded=False, attempts=3, verdict="failed"
     )
@@ -195,14 +209,14 @@ def test_an_old_night_is_written_anew_with_every_value(
     assert not archive.publish_day(NIGHT, before, []).changed
 
 
-@pytest.mark.parametrize("home", ["schema_2"], indirect=True)
+@pytest.mark.parametrize("home", ["schema_2", "schema_3"], indirect=True)
 def test_a_manifest_that_takes_up_old_rows_is_of_the_new_version(home: LocalObjectStore) -> None:
     archive = ImageArchive(home)
     (old,) = archive.read_day(NIGHT)
-    new = replace(old, image_id="job-9", job_id="job-9", attempts=3, verdict="passed")
+    new = replace(old, image_id="job-9", job_id="job-9", attempts=3, mode="exact")
     archive.publish_day(NIGHT, [new], ["job-9"])
     data = home.read(f"manifest/dt={NIGHT}/part-0.parquet").data
-    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"2"
+    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"3"
     assert archive.read_day(NIGHT) == [old, replace(new, superseded=False)]
     assert archive.verify_day(NIGHT) == []
     assert len(archive.history(NIGHT)) == 3

@@ -107,12 +107,13 @@ def test_duckdb_reads_the_glob(two_nights: LocalObjectStore) -> None:
     ]
 
 
-PLAIN = [name for name in MANIFEST_SCHEMA.names if name != "scores"]
+MAPS = ["scores", "photos", "boxes"]
+PLAIN = [name for name in MANIFEST_SCHEMA.names if name not in MAPS]
 """The columns that every tool gives back as it got them: a map is a list of pairs in some."""
 
 
 def by_every_tool(home: Path) -> dict[str, pa.Table]:
-    """The folder as each tool reads it without being told anything, sorted; no ``scores``."""
+    """The folder as each tool reads it without being told anything, sorted; no map."""
     manifest = home / "manifest"
     glob = f"{manifest}/*/*.parquet"
     found = {
@@ -122,12 +123,12 @@ def by_every_tool(home: Path) -> dict[str, pa.Table]:
         ).to_arrow_table(),
         "pyarrow": ds.dataset(manifest, partitioning="hive").to_table(),
         "pandas": pa.Table.from_pandas(
-            pd.read_parquet(manifest).drop(columns="scores"), preserve_index=False
+            pd.read_parquet(manifest).drop(columns=MAPS), preserve_index=False
         ),
     }
     for tool, table in found.items():
         assert table.schema.names[-1] == "dt", tool
-        plain = [name for name in table.schema.names if name not in ("scores", "dt")]
+        plain = [name for name in table.schema.names if name not in (*MAPS, "dt")]
         found[tool] = table.select(plain).sort_by("image_id")
     return found
 
@@ -148,6 +149,36 @@ def test_every_tool_sees_the_same_nights(two_nights: LocalObjectStore) -> None:
     assert_they_agree(found)
 
 
+def test_every_tool_reads_photos_and_boxes_by_sku(local: Location, rendered: Rendered) -> None:
+    store = local.open()
+    archive = ImageArchive(store)
+    box = {"left": 1, "top": 2, "right": 30, "bottom": 40}
+    anchored = rendered(
+        archive,
+        "a",
+        mode="exact",
+        photos={"00123": "c0ffee", "マグ": "beef"},
+        boxes={"00123": tuple(box.values()), "マグ": (5, 6, 7, 8)},
+        strength=0.6,
+        real_pixels=0.75,
+    )
+    archive.publish_day(NIGHT, [anchored, rendered(archive, "b")], ["a", "b"])
+    assert archive.read_day(NIGHT)[0] == replace(anchored, superseded=False)
+    folder = Path(local.root) / "manifest"
+    frame = pd.read_parquet(folder)
+    assert list(frame["mode"]) == ["exact", "learned"]
+    assert dict(frame.photos.iloc[0]) == anchored.photos
+    assert dict(frame.boxes.iloc[0])["00123"] == box
+    assert len(frame.boxes.iloc[1]) == 0
+    glob = archive.manifest_glob()
+    query = f"select boxes['00123'].right, photos['マグ'], real_pixels from '{glob}'"
+    assert duckdb.sql(query).fetchall() == [(30, "beef", 0.75), (None, None, 0.0)]
+    by_polars = pl.read_parquet(folder, hive_partitioning=True).to_arrow()
+    for table in (by_polars, ds.dataset(folder, partitioning="hive").to_table()):
+        assert dict(table["boxes"].to_pylist()[0])["00123"] == box
+        assert dict(table["photos"].to_pylist()[0]) == anchored.photos
+
+
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 CONTENTS = st.fixed_dictionaries(
     {
@@ -157,6 +188,9 @@ CONTENTS = st.fixed_dictionaries(
         "seed": st.integers(-(2**63), 2**63 - 1),
         "guidance": st.floats(allow_nan=False),
         "superseded": st.booleans(),
+        "mode_reason": TEXT,
+        "photos": st.dictionaries(TEXT, TEXT, max_size=3),
+        "boxes": st.dictionaries(TEXT, st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 4)),
         "created_utc": st.datetimes(timezones=st.just(UTC)),
         "day": st.dates(),
     }
@@ -188,7 +222,7 @@ def test_a_writer_killed_beside_a_night_is_in_no_tools_way(local: Location, kill
     assert_they_agree(by_every_tool(Path(local.root)))
 
 
-@pytest.mark.parametrize("order", [("schema_1", "schema_3"), ("schema_3", "schema_1")])
+@pytest.mark.parametrize("order", [("schema_1", "schema_4"), ("schema_4", "schema_1")])
 def test_nights_of_two_releases_are_read_alike_once_upgraded(
     tmp_path: Path, order: tuple[str, str]
 ) -> None:
@@ -206,6 +240,7 @@ def test_nights_of_two_releases_are_read_alike_once_upgraded(
     found = by_every_tool(tmp_path)
     assert_they_agree(found)
     assert sorted(found["Polars"]["verdict"].to_pylist()) == ["passed", "unscored"]
+    assert sorted(found["Polars"]["mode"].to_pylist()) == ["exact", "learned"]
 
 
 def test_pyarrow_reads_a_bucket(s3_settings: S3Settings, rendered: Rendered) -> None:
@@ -244,14 +279,19 @@ def test_another_schema_is_never_read_as_this_one(make_row: Rendered) -> None:
 
     rows, previous = decode_manifest(written(table), "x")
     assert (rows, previous) == ([make_row("a")], "")
-    with pytest.raises(StoreError, match=r"x was written with schema version 3; .* upgrade"):
-        decode_manifest(written(table, schema_version="3"), "x")
+    with pytest.raises(StoreError, match=r"x was written with schema version 4; .* upgrade"):
+        decode_manifest(written(table, schema_version="4"), "x")
     with pytest.raises(IntegrityError, match="x has schema 'catalog_index'"):
         decode_manifest(written(table, schema_name="catalog_index"), "x")
     with pytest.raises(IntegrityError, match="x lacks the column"):
         decode_manifest(written(table.drop_columns(["seed"])), "x")
     reordered = table.select(table.schema.names[::-1])
     assert decode_manifest(written(reordered), "x")[0] == [make_row("a")]
+
+
+def test_a_box_has_four_sides(make_row: Rendered) -> None:
+    with pytest.raises(StoreError, match="does not fit the schema of image_manifest"):
+        encode_manifest([make_row("a", boxes={"00123": (1, 2, 3)})])
 
 
 def test_every_date_and_extreme_survives(make_row: Rendered) -> None:
@@ -262,16 +302,16 @@ def test_every_date_and_extreme_survives(make_row: Rendered) -> None:
     assert decode_manifest(encode_manifest([]), "x") == ([], "")
 
 
-def test_manifests_of_both_versions_are_read_by_name(tmp_path: Path) -> None:
-    for schema, day in (("schema_1", "2026-03-01"), ("schema_3", "2026-03-02")):
+def test_manifests_of_two_versions_are_read_by_name(tmp_path: Path) -> None:
+    for schema, day in (("schema_1", "2026-03-01"), ("schema_4", "2026-03-02")):
         folder = tmp_path / f"manifest/dt={day}"
         folder.mkdir(parents=True)
         (file,) = (GOLDEN / schema / "manifest").glob("*/part-0.parquet")
         shutil.copy(file, folder)
     glob = str(tmp_path / "manifest/*/*.parquet")
     by_name = f"read_parquet('{glob}', hive_partitioning = true, union_by_name = true)"
-    found = duckdb.sql(f"select dt, verdict from {by_name} order by dt").fetchall()
-    assert [verdict for _, verdict in found] == [None, "passed"]
+    found = duckdb.sql(f"select dt, verdict, mode from {by_name} order by dt").fetchall()
+    assert [tuple(row[1:]) for row in found] == [(None, None), ("passed", "exact")]
     newest = ds.dataset(tmp_path / "manifest/dt=2026-03-02").schema
     table = ds.dataset(tmp_path / "manifest", schema=newest).to_table(columns=["attempts"])
     assert sorted(table["attempts"].to_pylist(), key=str) == [2, None]

@@ -77,7 +77,7 @@ def image_manifest(
 
 @dg.asset(key=SUMMARY_KEY, deps=[MANIFEST_KEY], group_name="archive", kinds={"duckdb"})
 def summary(pipeline: PipelineResource) -> dg.MaterializeResult[None]:
-    """The whole archive in numbers: pictures per night and per SKU, one DuckDB query each.
+    """The whole archive in numbers: pictures per night, per SKU and per mode, one query each.
 
     Counts current rows; superseded ones are counted apart. Read by whoever wonders
     whether the archive grows as it should.
@@ -97,5 +97,6 @@ def summary(pipeline: PipelineResource) -> dg.MaterializeResult[None]:
                 {"day": "string", "rows": "int", "superseded": "int", "skus": "int"},
             ),
             "per_sku": table(found.per_sku, {"sku": "string", "rows": "int", "nights": "int"}),
+            "per_mode": table(found.per_mode, {"mode": "string", "rows": "int"}),
         }
     )

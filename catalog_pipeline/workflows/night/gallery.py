@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
-from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
+from catalog_pipeline.catalog.listing import PhotoSource
+from catalog_pipeline.catalog.photo_set import load_card
+from catalog_pipeline.errors import (
+    CatalogError,
+    CatalogPipelineError,
+    GenerationError,
+    ObjectNotFoundError,
+)
+from catalog_pipeline.records import ArchiveRow, PhotoRef, Pixels, SkuListing, names_photo
 from catalog_pipeline.stores.picture_quarantine import FAILED
+from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.picture_gate import why_failed
 from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
@@ -24,7 +34,9 @@ def write_gallery(home: Home, day: date) -> Path:
 
     The page holds every published picture of the day, superseded ones included (hidden at
     first), and, folded away, those in quarantine with the reason. Written anew each time,
-    atomically; where state lives in a bucket, the page is stored there as well.
+    atomically; where state lives in a bucket, the page is stored there as well. A picture's own
+    photos stand beside it while they are in the catalog, and settings and cards let photos
+    stand in scenes.
 
     Raises:
         GenerationError: nothing was published for this day.
@@ -47,7 +59,8 @@ def write_gallery(home: Home, day: date) -> Path:
         for row, reason in (*good, *((row, why_failed(row)) for row in held))
     ]
     products = {p.sku: p for p in _products(home, [image.row for image in images])}
-    page = render_gallery(day, images, products)
+    photos = _anchoring_photos(home, [image.row for image in images])
+    page = render_gallery(day, images, products, photos)
     return write_page(home, f"gallery-{day.isoformat()}.html", page.encode())
 
 
@@ -66,6 +79,46 @@ def _products(home: Home, rows: Sequence[ArchiveRow]) -> Iterable[GalleryProduct
     for sku in skus:
         known = names.get(sku, _Names(sku, None))
         yield GalleryProduct(sku, known.name, next(iter(photos[sku]), None), known.ceiling)
+
+
+def _anchoring_photos(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, Pixels]:
+    """SHA-256 -> photo, of those in ``rows`` that are still there and may stand in scenes."""
+    allowed = [row for row in rows if home.settings.generation.allows_photos(row.collection)]
+    wanted = {sha256 for row in allowed for sha256 in row.photos.values()}
+    skus = sorted({sku for row in allowed for sku in row.photos})
+    if not skus:
+        return {}
+    source = home.photo_source
+    try:
+        known = read_digests(home.objects)
+        listings = source.list_skus(only=skus, read=False).listings
+    except CatalogPipelineError:
+        return {}  # Products leave the catalog while their pictures stay.
+    photos = {}
+    for ref in (ref for listing in listings for ref in _usable_photos(source, listing)):
+        etag, sha256 = known.get(ref.key, ("", ""))
+        if etag == ref.etag and sha256 not in wanted:
+            continue
+        try:
+            data = source.read(ref.key)
+            if (digest := hashlib.sha256(data).hexdigest()) in wanted:
+                photos[digest] = decode_photo(data, home.settings.catalog).pixels
+        except (RefusedPhotoError, CatalogError):
+            continue  # A page shows the photos that can be read.
+    return photos
+
+
+def _usable_photos(source: PhotoSource, listing: SkuListing) -> list[PhotoRef]:
+    """The photos that the product's card lets stand in scenes; none where it is wrong."""
+    try:
+        names = load_card(source, listing).anchor_photos
+    except CatalogPipelineError:
+        return []
+    return [
+        ref
+        for ref in listing.photos
+        if names is None or any(names_photo(name, ref.key) for name in names)
+    ]
 
 
 def _learned_names(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, _Names]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 from catalog_pipeline.errors import IntegrityError
-from catalog_pipeline.records import SHARED, AdapterVersion, Concept, SkuStatus, concept_part
+from catalog_pipeline.records import (
+    SHARED,
+    AdapterVersion,
+    Concept,
+    RenderJob,
+    SkuStatus,
+    concept_part,
+)
 from catalog_pipeline.settings import GenerationSettings
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.serving import read_heads, serving_collections
@@ -102,24 +110,44 @@ def count_shown(home: Home, inputs: NightInputs) -> tuple[dict[str, int], list[s
     return dict(shown), problems
 
 
-def measured_seconds_per_image(home: Home, settings: GenerationSettings) -> float | None:
-    """What the latest night of the same size and steps measured; ``None`` before any such.
+def measured_seconds_per_image(
+    home: Home, settings: GenerationSettings, jobs: Sequence[RenderJob]
+) -> float | None:
+    """The mean of ``jobs``, each at what the latest night of its mode, size and steps measured.
+
+    A mode that no such night had counts as assumed; ``None`` where that is so of all.
 
     Raises:
         IntegrityError: a rendering report is damaged.
     """
     like = {"steps": settings.steps, "width": settings.width, "height": settings.height}
+    wanted = Counter(job.mode for job in jobs)
+    measured: dict[str, float] = {}
     for key in reversed(home.objects.list(REPORTS_PREFIX)):
+        if wanted.keys() <= measured.keys():
+            break
         try:
             report = json.loads(home.objects.read(key).data)
             alike = all(report[name] == value for name, value in like.items())
             if alike and "seconds_per_image" in report:
-                return float(report["seconds_per_image"])
-        except (ValueError, KeyError, TypeError) as error:
+                measured = _seconds_by_mode(report["seconds_per_image"]) | measured
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"{home.objects.uri(key)} is not a rendering report ({error}); delete it"
             ) from error
-    return None
+    if not wanted.keys() & measured.keys():
+        return None
+    seconds = sum(
+        count * measured.get(mode, ASSUMED_SECONDS_PER_IMAGE) for mode, count in wanted.items()
+    )
+    return seconds / wanted.total()
+
+
+def _seconds_by_mode(found: Any) -> dict[str, float]:
+    """One number is of a night before there were modes: all its pictures were learned."""
+    if not isinstance(found, dict):
+        return {"learned": float(found)}
+    return {mode: float(seconds) for mode, seconds in found.items()}
 
 
 def hash_concepts(version: AdapterVersion) -> dict[str, str]:

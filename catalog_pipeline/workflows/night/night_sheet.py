@@ -18,10 +18,11 @@ _CELLS_PX = (128, 112, 96, 80, 64, 48, 32, 16)
 _COLOURS = 256
 
 
-def draw_night_sheet(pictures: Sequence[Pixels]) -> bytes:
+def draw_night_sheet(pictures: Sequence[Pixels], captions: Sequence[str] = ()) -> bytes:
     """The first 24 pictures, as a PNG of under 100,000 bytes; ``b""`` without pictures.
 
-    Pictures of one size stand together, six in a row, or fewer where they are wider.
+    Pictures of one size, and of one caption where there are captions, stand together, six in a
+    row, or fewer where they are wider; the caption is above each row.
     A palette keeps the file small; where it is not enough the cells shrink.
     """
     from catalog_pipeline.evaluation.contact_sheet import contact_sheet
@@ -29,9 +30,11 @@ def draw_night_sheet(pictures: Sequence[Pixels]) -> bytes:
     if not pictures:
         return b""
     shown = list(pictures[:SHEET_IMAGES])
-    rows = _rows(shown)
+    rows, above = _rows(shown, captions or [""] * len(shown))
     for cell_px in _CELLS_PX:
-        sheet = Image.fromarray(contact_sheet(rows, cell_px=cell_px))
+        sheet = Image.fromarray(
+            contact_sheet(rows, captions=above if captions else None, cell_px=cell_px)
+        )
         small = sheet.quantize(_COLOURS, dither=Image.Dither.NONE)
         buffer = io.BytesIO()
         small.save(buffer, format="PNG", optimize=True)
@@ -43,12 +46,18 @@ def draw_night_sheet(pictures: Sequence[Pixels]) -> bytes:
     )
 
 
-def _rows(pictures: Sequence[Pixels]) -> list[list[Pixels]]:
-    sizes: dict[tuple[int, ...], list[Pixels]] = {}
-    for pixels in pictures:
-        sizes.setdefault(pixels.shape, []).append(pixels)
-    rows = []
-    for (height, width, _), same in sizes.items():
+def _rows(
+    pictures: Sequence[Pixels], captions: Sequence[str]
+) -> tuple[list[list[Pixels]], list[str]]:
+    """Rows, and the caption of each."""
+    alike: dict[tuple[int, int, str], list[Pixels]] = {}
+    for pixels, caption in zip(pictures, captions, strict=False):
+        height, width, _ = pixels.shape
+        alike.setdefault((height, width, caption), []).append(pixels)
+    rows, above = [], []
+    for (height, width, caption), same in alike.items():
         columns = max(1, int(_COLUMNS * min(1.0, height / width)))
-        rows += [same[start : start + columns] for start in range(0, len(same), columns)]
-    return rows
+        for start in range(0, len(same), columns):
+            rows.append(same[start : start + columns])
+            above.append(caption)
+    return rows, above

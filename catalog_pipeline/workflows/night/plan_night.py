@@ -241,7 +241,8 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
         plans[0] = replace(plans[0], notes=(*problems, *plans[0].notes))
     seconds = None
     if settings.budget.max_minutes is not None:
-        seconds = measured_seconds_per_image(home, settings) or ASSUMED_SECONDS_PER_IMAGE
+        jobs = [job for plan in plans for job in plan.jobs]
+        seconds = measured_seconds_per_image(home, settings, jobs) or ASSUMED_SECONDS_PER_IMAGE
     return planner.join_plans(
         inputs.day,
         plans,

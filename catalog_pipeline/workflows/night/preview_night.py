@@ -30,7 +30,7 @@ class NightPreview:
         stored: the plan was made earlier and stays as it is.
         rendered: jobs that have a picture already, published, held back or staged.
         seconds_per_image: speed that the minutes are counted at.
-        measured: an earlier night measured that speed; otherwise it is assumed.
+        measured: earlier nights measured that speed, of one mode at least; else it is assumed.
         coverage: the least that every product is to be shown.
         shown: published pictures by SKU in the nights before that coverage looks back on.
         deficits: SKU on sale -> pictures that it stays short of the coverage.
@@ -103,7 +103,7 @@ def preview_night(home: Home, day: date) -> NightPreview:
     shown, _ = count_shown(home, inputs)
     on_sale = sorted({c.sku for name in inputs.versions for c in inputs.on_sale(name)})
     planned = {sku for job in plan.jobs for sku in job.skus}
-    speed = measured_seconds_per_image(home, inputs.settings)
+    speed = measured_seconds_per_image(home, inputs.settings, plan.jobs)
     coverage = inputs.settings.policies.coverage
     return NightPreview(
         plan=plan,

@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.catalog.keys import shown
+from catalog_pipeline.catalog.photo_set import list_one, load_card
 from catalog_pipeline.errors import CatalogPipelineError, ObjectNotFoundError
-from catalog_pipeline.records import JudgedPhoto, PhotoSet, ProductPhotos
+from catalog_pipeline.records import JudgedPhoto, PhotoSet, ProductPhotos, Sku
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import product_masker
@@ -64,15 +65,25 @@ class PhotoBook:
         if sku not in self._contents:
             return ProductPhotos(sku, reason="its folder is not in the catalog's index")
         try:
-            photo_set = validate_photo_set(self._home, sku)
+            content_hash, product = self._contents[sku], self._switched_off(sku)
+            if product is None:
+                photo_set = validate_photo_set(self._home, sku)
+                content_hash, product = photo_set.content_hash, self._judged(photo_set)
         except CatalogPipelineError as error:
             return ProductPhotos(sku, reason=str(error).partition("\n")[0])
-        product = self._judged(photo_set)
         if self._keep:
-            stamp = {"judge": JUDGE_VERSION, "content_hash": photo_set.content_hash}
+            stamp = {"judge": JUDGE_VERSION, "content_hash": content_hash}
             data = json.dumps({**asdict(product), **stamp}, sort_keys=True, ensure_ascii=False)
             self._home.objects.put(_key(sku), data.encode())
         return product
+
+    def _switched_off(self, sku: str) -> ProductPhotos | None:
+        """What is known of a product whose card keeps all its photos out: none is read."""
+        source = self._home.photo_source
+        card = load_card(source, list_one(source, sku, read=False))
+        if card.anchor_photos == ():
+            return _product(card, (), "its card says anchor_photos: false")
+        return None
 
     def _judged(self, photo_set: PhotoSet) -> ProductPhotos:
         from catalog_pipeline.evaluation.anchor_photos import judge_photos
@@ -82,20 +93,24 @@ class PhotoBook:
             photo_set.photos, product_masker(), self._encoder, allowed=card.anchor_photos
         )
         usable = tuple(photo for photo in judged if photo.usable)
-        return ProductPhotos(
-            sku=card.sku,
-            photos=usable,
-            mode=card.mode,
-            height_cm=card.height_cm,
-            width_cm=card.width_cm or card.depth_cm,
-            reason="" if usable else _why_none(judged),
-        )
+        return _product(card, usable, "" if usable else _why_none(judged))
 
     @cached_property
     def _encoder(self) -> FeatureEncoder:
         from catalog_pipeline.evaluation.features import open_encoder
 
         return open_encoder()
+
+
+def _product(card: Sku, photos: tuple[JudgedPhoto, ...], reason: str) -> ProductPhotos:
+    return ProductPhotos(
+        sku=card.sku,
+        photos=photos,
+        mode=card.mode,
+        height_cm=card.height_cm,
+        width_cm=card.width_cm or card.depth_cm,
+        reason=reason,
+    )
 
 
 def _why_none(judged: list[JudgedPhoto]) -> str:

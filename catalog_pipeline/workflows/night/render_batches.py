@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -110,8 +111,9 @@ class _Opened:
 class NightRun:
     """One rendering run: the opened models, and what came of the jobs.
 
-    ``rendered`` counts the pictures kept, ``attempts`` the pictures made, ``failures``
-    maps a job of which none could be made to the reason.
+    ``attempts`` counts the pictures made, ``rendered`` those kept and ``busy_seconds`` their time,
+    the latter two by the mode that was planned; ``failures`` maps a job of which none could be
+    made to the reason.
     """
 
     home: Home
@@ -121,9 +123,9 @@ class NightRun:
     open_judge: OpenJudge | None
     advance: Callable[[int, str], None]
     encoder: FeatureEncoder | None = None
-    rendered: int = 0
+    rendered: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
-    busy_seconds: float = 0.0
+    busy_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     failures: dict[str, str] = field(default_factory=dict)
     _opened: _Opened | None = None
 
@@ -186,7 +188,7 @@ class NightRun:
             (settled if task.take(made) else left).append(task)
         self.attempts += len(batch)
         self._keep(settled, opened)
-        self.busy_seconds += time.monotonic() - started
+        self.busy_seconds[batch[0].job.mode] += time.monotonic() - started
         self.advance(len(settled), f"{len(left)} to be tried again" if left else "")
         return left
 
@@ -218,7 +220,7 @@ class NightRun:
         names = "\n".join(task.job.job_id for task in tasks)
         shard = hashlib.sha256(names.encode()).hexdigest()[:32]
         self.home.archive.stage(self.day, shard, rows)
-        self.rendered += len(tasks)
+        self.rendered.update(task.job.mode for task in tasks)
 
     def _as_attempted(self, task: Task) -> RenderJob:
         """The job as the next attempt makes it; without photos where these are gone."""

@@ -111,7 +111,7 @@ def render_night(
     report = RenderReport(
         day=day,
         rows=tuple(staged),
-        rendered=run.rendered,
+        rendered=run.rendered.total(),
         reused=reused,
         failed=tuple(run.failures),
         seconds=time.monotonic() - started,
@@ -184,7 +184,7 @@ def _write_report(
 ) -> None:
     """Leave the measured speed for the next ``max_minutes`` budget, and what came of the jobs.
 
-    ``seconds_per_image`` is of a picture that was kept, its further attempts included.
+    ``seconds_per_image`` is of a picture that was kept, its further attempts included, by mode.
     """
     content: dict[str, object] = {
         "day": report.day.isoformat(),
@@ -199,7 +199,9 @@ def _write_report(
         "height": settings.height,
     }
     if report.rendered:
-        content["seconds_per_image"] = run.busy_seconds / report.rendered
+        content["seconds_per_image"] = {
+            mode: run.busy_seconds[mode] / count for mode, count in run.rendered.items()
+        }
     data = json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
     home.objects.put(report_key(report.day), data)
 
@@ -207,4 +209,6 @@ def _write_report(
 def _draw_sheet(archive: ImageArchive, rows: Sequence[ArchiveRow]) -> bytes:
     from catalog_pipeline.evaluation.contact_sheet import decode_png
 
-    return draw_night_sheet([decode_png(archive.read_image(row.path)) for row in rows])
+    pictures = [decode_png(archive.read_image(row.path)) for row in rows]
+    modes = [f"{row.mode}, no photo could be used" if row.mode_reason else row.mode for row in rows]
+    return draw_night_sheet(pictures, modes)

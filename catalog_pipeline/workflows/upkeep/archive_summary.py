@@ -33,6 +33,11 @@ PER_SKU = """
     group by sku order by sku
 """
 
+PER_MODE = """
+    select coalesce(mode, 'learned') as mode, count(*) as rows
+    from manifest where not superseded group by all order by all
+"""
+
 REPEATED = """
     select image_id, count(*) as rows, string_agg(cast(day as varchar), ', ' order by day) as days
     from manifest group by image_id having count(*) > 1 order by image_id
@@ -41,11 +46,12 @@ REPEATED = """
 
 @dataclass(frozen=True)
 class ArchiveSummary:
-    """Pictures per night and per SKU; ``source`` is the glob that anyone may query."""
+    """Pictures per night, per SKU and per mode; ``source`` is the glob that anyone may query."""
 
     source: str
     per_day: list[dict[str, Any]]
     per_sku: list[dict[str, Any]]
+    per_mode: list[dict[str, Any]]
 
 
 def query_archive(home: Home) -> ArchiveSummary:
@@ -59,6 +65,7 @@ def query_archive(home: Home) -> ArchiveSummary:
             source=home.archive.manifest_glob(),
             per_day=_records(connection, PER_DAY),
             per_sku=_records(connection, PER_SKU),
+            per_mode=_records(connection, PER_MODE),
         )
 
 
@@ -80,7 +87,7 @@ def _manifests(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         with _files(home) as files, duckdb.connect(":memory:") as connection:
             # A view cannot hold a prepared parameter, so the path is quoted by hand.
-            # Manifests of schema 1 lack two columns, which are null then.
+            # Manifests of earlier schemas lack columns, which are null then.
             quoted = files.replace("'", "''")
             source = f"read_parquet('{quoted}', union_by_name=true, hive_partitioning=false)"
             connection.execute(f"create view manifest as select * from {source}")

@@ -87,7 +87,10 @@ def test_a_card_change_renames_without_training(tiny):
     learn_all(tiny)
     store = open_home(tiny).adapters("default")
     before = store.current()
-    (tiny.catalog_root / "A" / "sku.yaml").write_text("class_noun: mug\nname: Blue mug\n")
+    (tiny.catalog_root / "A" / "sku.yaml").write_text(
+        "class_noun: mug\nname: Blue mug\nheight_cm: 9.5\nwidth_cm: 8\ndepth_cm: 8\n"
+        "mode: exact\nanchor_photos: ['0.png']\n"
+    )
     outcome = learn_all(tiny)["A"]
     after = store.current()
     assert before is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.gallery import write_gallery
 from tests.builders import make_adapter_version, make_concept
@@ -69,6 +72,37 @@ def test_products_that_left_the_catalog_are_shown_without_a_photo(night):
     assert "The crate" in html
     shutil.rmtree(night.catalog_root)
     assert "The ball" in write_gallery(open_home(night), DAY).read_text(encoding="utf-8")
+
+
+def test_the_photo_in_a_picture_is_shown_while_it_is_there_and_may_be(night):
+    crate = night.catalog_root / "crate"
+    photo = crate / "1.png"
+    home = open_home(night)
+    (single, *_) = [r for r in home.archive.read_day(DAY) if r.skus == ("crate",)]
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    anchored = replace(
+        single, mode="exact", photos={"crate": digest}, boxes={"crate": (0, 0, 9, 9)}
+    )
+    home.archive.publish_day(DAY, [anchored], [anchored.image_id])
+
+    def shown(settings: Settings) -> int:
+        return write_gallery(open_home(settings), DAY).read_text("utf-8").count(".own.a0 {")
+
+    def switched(anchor_photos: bool | dict[str, bool]) -> Settings:
+        generation = night.generation.model_copy(update={"anchor_photos": anchor_photos})
+        return night.model_copy(update={"generation": generation})
+
+    assert shown(night) == 1
+    refresh_index(home)  # from now on the digest is known
+    assert shown(night) == 1
+    assert shown(switched(False)) == shown(switched({"default": False})) == 0
+    (crate / "sku.yaml").write_text("anchor_photos: false", encoding="utf-8")
+    assert shown(night) == 0
+    (crate / "sku.yaml").write_text("anchor_photos: ['1']", encoding="utf-8")
+    assert shown(night) == 1
+    (crate / "sku.yaml").unlink()
+    Image.fromarray(photo_of("ball")).save(photo)
+    assert shown(night) == 0
 
 
 def test_a_deleted_version_costs_the_names_only(night):

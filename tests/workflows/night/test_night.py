@@ -24,10 +24,14 @@ from catalog_pipeline.records import (
     SkuStatus,
 )
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import Home, open_home
-from catalog_pipeline.workflows.night.plan_night import (
+from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,
+    measured_seconds_per_image,
+)
+from catalog_pipeline.workflows.night.plan_night import (
     PLAN_SCHEMA_VERSION,
     plan_key,
     plan_night,
@@ -37,7 +41,7 @@ from catalog_pipeline.workflows.night.plan_night import (
 from catalog_pipeline.workflows.night.preview_night import preview_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.night.render_night import render_night
-from tests.builders import make_index_row, promote
+from tests.builders import make_index_row, make_render_job, promote
 from tests.workflows.painted_night import (
     DAY,
     SIDE,
@@ -145,13 +149,37 @@ def test_minutes_are_counted_at_the_speed_of_the_latest_like_night(studio: Studi
     key = report_key(DAY - timedelta(days=1))
     objects = studio.home.objects
     report = json.loads(objects.read(key).data)
-    assert report["seconds_per_image"] > 0
+    assert list(report["seconds_per_image"]) == ["learned"]
+    assert report["seconds_per_image"]["learned"] > 0
     assert report["failures"] == {}
-    objects.put(key, json.dumps({**report, "seconds_per_image": 1.0}).encode())
-    unlike = {**report, "seconds_per_image": 0.001, "steps": 50}
+    objects.put(key, json.dumps({**report, "seconds_per_image": {"learned": 1.0}}).encode())
+    unlike = {**report, "seconds_per_image": {"learned": 0.001}, "steps": 50}
     objects.put(report_key(DAY), json.dumps(unlike).encode())
     assert plan_night(night.home, DAY) == assumed  # a plan is not made anew for speed
     assert len(plan_night(night.home, DAY + timedelta(days=1)).jobs) == 6
+
+
+def test_each_mode_counts_at_its_own_measured_speed(studio: Studio) -> None:
+    """An earlier release's one number is of learned pictures; the latest of a mode counts."""
+    settings, objects = studio.settings.generation, studio.home.objects
+    like = {"steps": settings.steps, "width": settings.width, "height": settings.height}
+    for back, seconds in ((1, {"exact": 4.0}), (2, {"exact": 9.0, "anchored": 7.0}), (3, 1.0)):
+        report = {**like, "seconds_per_image": seconds}
+        objects.put(report_key(DAY - timedelta(days=back)), json.dumps(report).encode())
+
+    def seconds_of(*modes: str) -> float | None:
+        jobs = [make_render_job("a", mode=mode) for mode in modes]
+        return measured_seconds_per_image(studio.home, settings, jobs)
+
+    assert seconds_of("exact") == 4.0
+    assert seconds_of("learned", "exact", "exact", "anchored") == 4.0
+    objects.delete(report_key(DAY - timedelta(days=3)))
+    assert seconds_of("learned", "exact") == (ASSUMED_SECONDS_PER_IMAGE + 4.0) / 2
+    assert seconds_of("learned") is None
+    assert seconds_of() is None
+    objects.put(report_key(DAY), json.dumps({**like, "seconds_per_image": "fast"}).encode())
+    with pytest.raises(IntegrityError, match="not a rendering report"):
+        seconds_of("learned")
 
 
 def test_an_altered_plan_is_refused(studio: Studio) -> None:
@@ -195,7 +223,11 @@ def test_a_night_is_rendered_scored_and_staged(studio: Studio) -> None:
         kinds = ("fidelity", "found", "found_first")
         expected = {f"{kind}/{sku}" for kind in kinds for sku in job.skus}
         assert set(row.scores) == {"min_fidelity", "reflection", *expected}
-        assert (row.attempts, row.verdict, row.schema_version) == (1, "passed", 2)
+        assert (row.attempts, row.verdict, row.schema_version) == (
+            1,
+            "passed",
+            MANIFEST_SCHEMA_VERSION,
+        )
         assert row.scores["min_fidelity"] > 0.8
     assert all(len(batch) <= 2 for painter in studio.painters for batch in painter.batches)
     assert len(report.contact_sheet_png) < 100_000

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,13 @@ import pytest
 from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.keys import manifest_key
+from catalog_pipeline.stores.schemas import decode_manifest
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.archive_summary import query_archive, repeated_image_ids
 from tests.builders import NIGHT, make_archive_row
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+GOLDEN = REPOSITORY / "tests/stores/golden"
 
 
 @pytest.fixture
@@ -53,6 +57,31 @@ def test_a_folder_may_have_any_name(settings: Settings, tmp_path: Path, name: st
     home = Home(settings.model_copy(update={"home": tmp_path / name / "home"}))
     publish(home)
     assert [night["rows"] for night in query_archive(home).per_day] == [1]
+
+
+def test_pictures_are_counted_by_mode_over_nights_of_every_release(settings: Settings) -> None:
+    home = Home(settings)
+    for place, schema in enumerate(("schema_1", "schema_3")):
+        folder = settings.home / f"manifest/dt={NIGHT + timedelta(days=place)}"
+        folder.mkdir(parents=True)
+        # Of two states the earlier one has no superseded row.
+        states = sorted((GOLDEN / schema).glob("_versions/manifest/*/*.parquet"))
+        for state in states:
+            rows, _ = decode_manifest(state.read_bytes(), state.name)
+            if not any(row.superseded for row in rows):
+                shutil.copy(state, folder / "part-0.parquet")
+    assert query_archive(home).per_mode == [{"mode": "learned", "rows": 2}]
+    path, digest = home.archive.put_image(b"\x89PNG")
+    night = NIGHT + timedelta(days=2)
+    made = {"path": path, "sha256": digest, "day": night}
+    modes = {"a": "exact", "b": "exact", "c": "anchored", "d": "exact"}
+    rows = [make_archive_row(name, mode=mode, **made) for name, mode in modes.items()]
+    home.archive.publish_day(night, rows, ["a", "b", "c"])
+    assert query_archive(home).per_mode == [
+        {"mode": "anchored", "rows": 1},
+        {"mode": "exact", "rows": 2},
+        {"mode": "learned", "rows": 2},
+    ]
 
 
 def test_a_damaged_manifest_in_a_bucket_is_named(bucket: Home) -> None:
