@@ -26,8 +26,8 @@ QUERY = (
 )
 """Pictures and mean similarity to the photos, by product."""
 
-_SHEET_CELL_PX = 128
-_SHEET_PHOTOS = 3
+_SHEET_CELL_PX = 240
+_SHEET_PHOTOS = 2
 
 
 def show_results(home: Home, night: date, skus: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ class SampleProduct:
     pattern: str
     tags: tuple[str, ...]
     proportions_seed: int
+    height_cm: float
     card_format: Literal["yaml", "json"] = "yaml"
 
     def card(self) -> dict[str, object]:
@@ -37,6 +38,7 @@ class SampleProduct:
             "category": self.category,
             "collection": COLLECTION,
             "tags": list(self.tags),
+            "height_cm": self.height_cm,
         }
 
 
@@ -51,6 +53,7 @@ SAMPLE_PRODUCTS = (
         pattern="zigzag",
         tags=("zigzag", "yellow", "navy"),
         proportions_seed=3,
+        height_cm=9.5,
     ),
     SampleProduct(
         sku="BACKPACK-STAR-01",
@@ -62,6 +65,7 @@ SAMPLE_PRODUCTS = (
         pattern="star",
         tags=("star", "teal", "orange"),
         proportions_seed=1,
+        height_cm=45.0,
     ),
     SampleProduct(
         sku="VASE-DIAGONAL-01",
@@ -73,6 +77,7 @@ SAMPLE_PRODUCTS = (
         pattern="diagonal",
         tags=("diagonal", "white", "blue"),
         proportions_seed=2,
+        height_cm=28.0,
     ),
     SampleProduct(
         sku="ROBOT-STAR-01",
@@ -84,6 +89,7 @@ SAMPLE_PRODUCTS = (
         pattern="star",
         tags=("star", "black", "yellow"),
         proportions_seed=0,
+        height_cm=24.0,
     ),
     SampleProduct(
         sku="MUG-HEARTS-01",
@@ -95,6 +101,7 @@ SAMPLE_PRODUCTS = (
         pattern="hearts",
         tags=("hearts", "white", "red"),
         proportions_seed=4,
+        height_cm=9.5,
         card_format="json",
     ),
     SampleProduct(
@@ -107,6 +114,7 @@ SAMPLE_PRODUCTS = (
         pattern="diagonal",
         tags=("diagonal", "purple", "yellow"),
         proportions_seed=6,
+        height_cm=45.0,
     ),
     SampleProduct(
         sku="HANDBAG-HEARTS-01",
@@ -118,6 +126,7 @@ SAMPLE_PRODUCTS = (
         pattern="hearts",
         tags=("hearts", "navy", "pink"),
         proportions_seed=5,
+        height_cm=30.0,
         card_format="json",
     ),
     SampleProduct(
@@ -130,5 +139,6 @@ SAMPLE_PRODUCTS = (
         pattern="zigzag",
         tags=("zigzag", "green", "white"),
         proportions_seed=7,
+        height_cm=46.0,
     ),
 )

@@ -52,7 +52,9 @@ def test_the_eight_products() -> None:
 @pytest.mark.parametrize("product", SAMPLE_PRODUCTS, ids=lambda product: product.sku)
 def test_every_card_is_complete(product: object) -> None:
     card = product.card()  # type: ignore[attr-defined]
-    assert set(card) == {"name", "names", "class_noun", "category", "collection", "tags"}
+    assert set(card) == {
+        "name", "names", "class_noun", "category", "collection", "tags", "height_cm",
+    }  # fmt: skip
     assert set(card["names"]) == {"en", "ja", "de"}
     assert card["name"] == card["names"]["en"]
     assert all(card.values())
