@@ -135,10 +135,13 @@ def _one_scene(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float
 
 
 def _speed(seconds: Mapping[str, Sequence[float]] | None) -> dict[str, dict[str, float]]:
-    """``{suite: {mode: ratio to learned}}``, median of the rounds' own ratios."""
+    """``{suite: {mode: ratio to learned}}``, medians; ``cut``: seconds a photo."""
     table: dict[str, dict[str, float]] = {}
     for name, row in (seconds or {}).items():
-        suite, mode = name.split()
+        suite, _, mode = name.partition(" ")
+        if not mode:
+            table["cut"] = {"seconds": _median(row) or 0.0}
+            continue
         pairs = zip(row, (seconds or {})[f"{suite} learned"], strict=True)
         table.setdefault(suite, {})[mode] = float(np.median([a / b for a, b in pairs]))
         if mode == "learned":
