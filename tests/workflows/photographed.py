@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from catalog_pipeline.catalog import local
+from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.archive import ImageArchive
 from tests.evaluation.drawn import BACKGROUNDS, photo_of
 
 SIDE = 192
@@ -34,12 +36,12 @@ def cut_out(product: str, index: int = 0, side: int = SIDE) -> Image.Image:
     return Image.fromarray(np.dstack([photo, opacity]))
 
 
-def photograph(settings: Settings, sku: str, count: int = 2) -> Path:
+def photograph(settings: Settings, sku: str, count: int = 2, side: int = SIDE) -> Path:
     """The folder of a SKU that is named after a drawn product, with ``count`` cut-outs of it."""
     folder = settings.catalog_root / sku
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        cut_out(sku, index).save(folder / f"{index}.png")
+        cut_out(sku, index, side).save(folder / f"{index}.png")
     (folder / "sku.yaml").write_text("class_noun: toy\n", encoding="utf-8")
     return folder
 
@@ -58,3 +60,24 @@ def photos_opened() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(local, "_open_regular", noted)
         yield opened
+
+
+@contextmanager
+def rows_staged() -> Iterator[dict[str, ArchiveRow]]:
+    """The rows that are staged meanwhile, by job, as they were given to the archive."""
+    rows: dict[str, ArchiveRow] = {}
+    true_stage = ImageArchive.stage
+
+    def noted(archive: ImageArchive, day: Any, shard: str, made: list[ArchiveRow]) -> Any:
+        rows.update({row.image_id: row for row in made})
+        return true_stage(archive, day, shard, made)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ImageArchive, "stage", noted)
+        yield rows
+
+
+def files_of(settings: Settings) -> dict[str, bytes]:
+    """Everything under the home, by its path there."""
+    paths = sorted(path for path in settings.home.rglob("*") if path.is_file())
+    return {str(path.relative_to(settings.home)): path.read_bytes() for path in paths}

@@ -11,7 +11,7 @@ import pytest
 
 from catalog_pipeline.errors import StoreError
 from catalog_pipeline.evaluation import matting, text_reading
-from catalog_pipeline.records import Anchor, ArchiveRow, Photo, RenderJob
+from catalog_pipeline.records import Anchor, Photo, RenderJob
 from catalog_pipeline.settings import CatalogSettings, GenerationSettings, Settings
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
@@ -25,7 +25,14 @@ from catalog_pipeline.workflows.night.anchor_cutouts import (
 from catalog_pipeline.workflows.night.plan_night import plan_night, read_plan
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from tests.workflows.painted_night import DAY, NIGHT, Studio
-from tests.workflows.photographed import EXACT, PRODUCTS, cut_out, photograph, photos_opened
+from tests.workflows.photographed import (
+    EXACT,
+    PRODUCTS,
+    cut_out,
+    photograph,
+    photos_opened,
+    rows_staged,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,20 +66,6 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def studio(planned: Settings, tmp_path: Path) -> Studio:
     home = shutil.copytree(planned.home, tmp_path / "home")
     return Studio(planned.model_copy(update={"home": home}))
-
-
-@pytest.fixture
-def staged(monkeypatch: pytest.MonkeyPatch) -> dict[str, ArchiveRow]:
-    """The rows that are staged, by job."""
-    rows: dict[str, ArchiveRow] = {}
-    stage = ImageArchive.stage
-
-    def noted(archive: ImageArchive, day: object, shard: str, made: list[ArchiveRow]) -> object:
-        rows.update({row.image_id: row for row in made})
-        return stage(archive, day, shard, made)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ImageArchive, "stage", noted)
-    return rows
 
 
 def jobs_of(studio: Studio) -> list[RenderJob]:
@@ -145,12 +138,13 @@ def test_a_photo_that_is_gone_or_another_one_is_named(studio: Studio) -> None:
 
 
 def test_a_picture_whose_photo_has_gone_is_learned_and_its_neighbours_are_not(
-    studio: Studio, staged: dict[str, ArchiveRow]
+    studio: Studio,
 ) -> None:
     alone = next(job for job in jobs_of(studio) if job.skus == ("ball",))
     (gone,) = alone.anchors
     remove(studio, gone)
-    report = studio.render()
+    with rows_staged() as staged:
+        report = studio.render()
     assert (report.rendered, report.failed) == (3, ())
     for job in jobs_of(studio):
         row = staged[job.job_id]

@@ -19,7 +19,14 @@ from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.preview_night import preview_night
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
 from tests.workflows.painted_night import DAY, NIGHT, Studio
-from tests.workflows.photographed import EXACT, PRODUCTS, cut_out, photograph, photos_opened
+from tests.workflows.photographed import (
+    EXACT,
+    PRODUCTS,
+    cut_out,
+    files_of,
+    photograph,
+    photos_opened,
+)
 
 KEPT = "catalog/anchors/crate.json"
 
@@ -59,10 +66,6 @@ def find(settings: Settings, *, keep: bool = True) -> ProductPhotos:
     home = open_home(settings)
     contents = {row.sku: row.content_hash for row in refresh_index(home).rows}
     return PhotoBook(home, contents, keep=keep).find("crate")
-
-
-def files(settings: Settings) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in settings.home.rglob("*") if p.is_file()}
 
 
 # --- once a content ----------------------------------------------------------
@@ -129,9 +132,9 @@ def test_damaged_figures_are_made_anew(
 
 def test_a_dry_run_keeps_nothing(shop: Settings, judged: list[str]) -> None:
     find(shop, keep=False)
-    before = files(shop)
+    before = files_of(shop)
     assert find(shop, keep=False).photos
-    assert files(shop) == before
+    assert files_of(shop) == before
     assert judged == ["crate", "crate"]
     assert not (shop.home / KEPT).exists()
 
