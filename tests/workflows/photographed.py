@@ -1,24 +1,36 @@
-"""Drawn products in cut-out photos, and who opens these: nights that need no mask network."""
+"""Drawn products in cut-out photos, known to a tiny real model: no mask is estimated here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from catalog_pipeline.catalog import local
+from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
+from catalog_pipeline.diffusion.text import placeholder_tokens
+from catalog_pipeline.evaluation.palettes import palette_of
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
+from catalog_pipeline.workflows.home import open_home
+from tests.builders import make_adapter_version, make_concept, promote
 from tests.evaluation.drawn import BACKGROUNDS, photo_of
+from tests.tiny_model import fill_slot, open_tiny_engine
+from tests.workflows.painted_night import ColourEncoder
 
 SIDE = 192
 PRODUCTS = ("ball", "crate")
+TOO_SMALL = "tent"
+"""A product whose photos are too small to stand in scenes."""
+
 EXACT: dict[str, Any] = {
     "mode": "exact",
     "scenes": [{"name": "wood", "text": "on wood"}],
@@ -44,6 +56,25 @@ def photograph(settings: Settings, sku: str, count: int = 2, side: int = SIDE) -
         cut_out(sku, index, side).save(folder / f"{index}.png")
     (folder / "sku.yaml").write_text("class_noun: toy\n", encoding="utf-8")
     return folder
+
+
+def know(settings: Settings, skus: Sequence[str]) -> None:
+    """Promote a version in which every SKU has a slot and a token of random contents."""
+    engine = open_tiny_engine(Path(settings.base_model.base_model))
+    store = open_home(settings).adapters("default")
+    concepts, parts = [], {}
+    for task, sku in enumerate(skus):
+        generator = fill_slot(engine, sku, task)
+        tokens = placeholder_tokens(sku, 1)
+        engine.text.table.add(tokens[0], torch.randn(16, generator=generator))
+        weights = encode_part(slot_part(engine, sku) | token_part(engine, list(tokens)))
+        parts[f"concept/{sku}"] = store.write_part(weights)
+        photo = photo_of(sku, 0, SIDE)
+        memory = MemoryEntry(sku, ("a photo",), ColourEncoder().encode([photo]), palette_of(photo))
+        parts[f"memory/{sku}"] = store.write_part(encode_memory(memory))
+        concepts.append(make_concept(sku, task, class_noun="toy", placeholder_tokens=tokens))
+    base = engine.base.content_hash
+    promote(store, make_adapter_version(*concepts, parts=parts, base_model_hash=base))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +9,13 @@ import pytest
 import yaml
 
 from catalog_pipeline.settings import Settings, load_settings
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
+from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.night.product_photos import PhotoBook
 from tests.workflows.hard_night import published_night
 from tests.workflows.painted_night import NIGHT, Studio
-from tests.workflows.photographed import EXACT, PRODUCTS, photograph
-from tests.workflows.tiny_catalog import GENERATION, learn_all, tiny_sections
+from tests.workflows.photographed import EXACT, PRODUCTS, TOO_SMALL, know, photograph
+from tests.workflows.tiny_catalog import GENERATION, tiny_sections
 
 
 @pytest.fixture
@@ -27,30 +29,29 @@ def night(studio: Studio) -> Studio:
 
 
 @pytest.fixture(scope="session")
-def learned_line(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Settings:
-    """Products of cut-out photos, learned by a tiny real model; those of ``tent`` are too small.
-
-    Copy it before anything is written: :func:`copied`.
-    """
+def photographed_line(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path
+) -> Settings:
+    """Three products of judged photos, known to a tiny real model. Copy the home before use."""
     folder = tmp_path_factory.mktemp("line")
-    generation = GENERATION | EXACT
-    generation |= {"anchoring": {"output_scale": 8, "backdrop_steps": 1}}
-    # Drawn outlines look like rims of an old room.
-    generation |= {"quality": {"attempts": 1, "max_halo": 99.0}}
-    sections = tiny_sections(tiny_model_folder, steps=1, gate_images=1, prior_images=1)
-    sections["generation"] = generation
-    sections["catalogs"] = sections.pop("catalog") | {"min_photos": 2}
+    sections = tiny_sections(tiny_model_folder)
+    sections["catalogs"] = sections.pop("catalog") | {"min_photos": 1}
+    sections["generation"] = {
+        **GENERATION,
+        **EXACT,
+        "batch_size": 2,
+        "anchoring": {"output_scale": 8, "backdrop_steps": 1},
+        "quality": {"attempts": 1, "max_halo": 99.0},  # drawn outlines look like rims
+    }
     (folder / "config").mkdir()
     for name, content in sections.items():
         (folder / "config" / f"{name}.yaml").write_text(yaml.safe_dump(content), "utf-8")
     settings = load_settings(folder / "config", folder / "home")
     for sku in PRODUCTS:
         photograph(settings, sku)
-    photograph(settings, "tent", side=96)
-    assert {outcome.status for outcome in learn_all(settings).values()} == {"learned"}
+    photograph(settings, TOO_SMALL, side=96)
+    know(settings, (*PRODUCTS, TOO_SMALL))
+    home = open_home(settings)
+    book = PhotoBook(home, {row.sku: row.content_hash for row in refresh_index(home).rows})
+    assert [bool(book.find(sku).photos) for sku in (*PRODUCTS, TOO_SMALL)] == [True, True, False]
     return settings
-
-
-def copied(settings: Settings, folder: Path) -> Settings:
-    """The same settings over a copy of the home in ``folder``."""
-    return settings.model_copy(update={"home": shutil.copytree(settings.home, folder / "home")})
