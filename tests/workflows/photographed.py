@@ -109,6 +109,7 @@ def rows_staged() -> Iterator[dict[str, ArchiveRow]]:
 
 
 def files_of(settings: Settings) -> dict[str, bytes]:
-    """Everything under the home, by its path there."""
-    paths = sorted(path for path in settings.home.rglob("*") if path.is_file())
-    return {str(path.relative_to(settings.home)): path.read_bytes() for path in paths}
+    """Everything under the home but the store's locks, by its path there."""
+    paths = [path for path in settings.home.rglob("*") if path.is_file()]
+    names = {path: str(path.relative_to(settings.home)) for path in sorted(paths)}
+    return {name: p.read_bytes() for p, name in names.items() if not name.startswith(".locks/")}
