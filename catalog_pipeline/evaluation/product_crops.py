@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from catalog_pipeline.evaluation.reflection.regions import (
-    GRID_PX,
-    SALIENT,
-    connected_pieces,
-)
 from catalog_pipeline.records import Pixels
 
 if TYPE_CHECKING:
@@ -40,11 +34,6 @@ LIGHTNESS_WEIGHT = 0.5
 MAX_HALO = 3.0
 """Most :func:`halo` of a clean edge. Of exact cut-outs 95 % lie below 1.7, with a contact shadow
 below 2.2; with 3 px of a photographed room left 95 % above 3.4, the median at 10."""
-
-MIN_EXTRA_SHARE = 0.2
-"""Of the smallest product; a smaller thing beside the products is a crumb."""
-SHADOW_DARKENING, SHADOW_CHROMA = 2.0, 8.0
-"""A shadow darkens the scene by this L* or more, and moves its a* and b* by less than this."""
 
 
 def color_difference(picture: Pixels, reference: Pixels, inside: Inside) -> float:
@@ -157,47 +146,6 @@ def _foreign(product: Colors, scene: Colors, asked: Inside, core: Inside) -> flo
     seen = product[asked] * weights - behind
     share = np.clip((seen * way).sum(1) / np.maximum((way * way).sum(1), 1e-9), 0, 1)
     return float(np.linalg.norm(seen - share[:, None] * way, axis=1).mean())
-
-
-def extra_pieces(
-    picture: Pixels, backdrop: Pixels, saliency: Pixels, placed: Sequence[Inside]
-) -> int:
-    """Salient things that stand beside the placed products: how many are too many.
-
-    A shadow is none, nor is what is small beside the smallest product (``MIN_EXTRA_SHARE``).
-    What already stands in the backdrop is one, as much as what a redraw added. A copy that
-    stands behind a product or touches it belongs to its piece and is not seen.
-
-    Args:
-        picture: ``(height, width, 3)``.
-        backdrop: the scene without products, of the same size.
-        saliency: opacity of what stands out of ``picture``, ``(height, width)``, 0..255.
-        placed: the visible part of every product, ``(height, width)`` each.
-
-    Raises:
-        ValueError: no product, or the shapes differ.
-    """
-    if not placed:
-        raise ValueError("got no placed products; expected the visible part of at least one")
-    for inside in placed:
-        _check(picture, inside)
-    _check(backdrop, placed[0])
-    own = [_on_grid(inside.astype(np.uint8) * 255) >= SALIENT for inside in placed]
-    least = MIN_EXTRA_SHARE * max(1, min(int(inside.sum()) for inside in own))
-    # The saliency network rounds edges: its piece of a product reaches a cell or two beyond.
-    beside = ~binary_dilation(np.any(own, axis=0), iterations=2)
-    colors = [rgb2lab(_on_grid(image)) for image in (picture, backdrop)]
-    change = colors[0] - colors[1]  # (GRID_PX, GRID_PX, 3)
-    shadow = (change[..., 0] <= -SHADOW_DARKENING) & (
-        np.hypot(change[..., 1], change[..., 2]) < SHADOW_CHROMA
-    )
-    pieces = connected_pieces((_on_grid(saliency) >= SALIENT) & beside & ~shadow)
-    return sum(int(piece.sum()) >= least for piece in pieces)
-
-
-def _on_grid(pixels: Pixels) -> Pixels:
-    small = Image.fromarray(pixels).resize((GRID_PX, GRID_PX), Image.Resampling.BOX)
-    return np.asarray(small)
 
 
 def alone_on_white(pixels: Pixels, inside: Inside) -> Pixels:

@@ -14,6 +14,9 @@ from catalog_pipeline.settings import GenerationSettings
 FindPhotos = Callable[[str], ProductPhotos]
 """SKU -> what is known of its photos."""
 
+BETWEEN_REASONS = " | "
+"""Stands in no reason; a semicolon does."""
+
 SPARE_SETS = 2
 """Other photos of the same products that a job carries for further attempts."""
 
@@ -36,7 +39,7 @@ def choose_mode(
     if not settings.allows_photos(collection):
         return "learned", f"anchor_photos is off for collection {collection!r}"
     without = [f"{p.sku}: {p.reason}" for p in products if not p.photos]
-    return ("learned", "; ".join(without)) if without else (asked, "")
+    return ("learned", BETWEEN_REASONS.join(without)) if without else (asked, "")
 
 
 def anchor_job(

@@ -27,7 +27,7 @@ from typing import Any
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation import budget as budgets
-from catalog_pipeline.generation.anchors import FindPhotos, anchor_job
+from catalog_pipeline.generation.anchors import BETWEEN_REASONS, FindPhotos, anchor_job
 from catalog_pipeline.generation.draws import Fits, Slot, hash_number, shorten
 from catalog_pipeline.generation.layouts import find_regions
 from catalog_pipeline.generation.policies import draw_slots
@@ -271,7 +271,8 @@ def _anchoring(job: RenderJob) -> dict[str, Any]:
 
 def _explain_learned(jobs: Sequence[RenderJob]) -> list[str]:
     """One note for all pictures that photos were asked for and that have none."""
-    reasons = sorted({reason for job in jobs for reason in job.mode_reason.split("; ") if reason})
+    said = {part for job in jobs for part in job.mode_reason.split(BETWEEN_REASONS) if part}
+    reasons = sorted(said)
     if not reasons:
         return []
     count = sum(bool(job.mode_reason) for job in jobs)

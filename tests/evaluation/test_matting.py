@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from catalog_pipeline.evaluation.matting import cut_out_product, look_again
-from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.records import Photo
-from tests.evaluation.drawn import photo_of
-
-
-@pytest.fixture(scope="module")
-def masker() -> ProductMasker:
-    return ProductMasker()
 
 
 def ball_on(background: tuple[int, int, int]) -> Photo:
@@ -35,7 +28,7 @@ def test_a_cut_out_is_the_product_with_a_soft_edge_and_no_colour_of_its_floor(ma
 
 
 def test_a_cut_out_is_deterministic(masker) -> None:
-    photo = Photo("crate/a.png", "a" * 64, photo_of("crate"))
+    photo = ball_on((40, 160, 60))
     first, second = (cut_out_product(photo, masker).rgba for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
@@ -60,7 +53,7 @@ def test_a_photo_of_nothing_is_refused_in_one_line(masker) -> None:
 
 
 def test_looks_at_a_drawn_product_agree(masker) -> None:
-    looks = look_again(Photo("ball/a.png", "a" * 64, photo_of("ball")), masker)
+    looks = look_again(ball_on((40, 160, 60)), masker)
     assert looks.agreement > 0.9
     assert looks.mask.shape == (160, 160)
 

@@ -12,7 +12,6 @@ from catalog_pipeline.evaluation.product_crops import (
     color_difference,
     crop_likeness,
     crop_likenesses,
-    extra_pieces,
     halo,
 )
 from tests.evaluation.drawn import BACKGROUNDS, photo_of
@@ -127,22 +126,3 @@ def test_halos_of_exact_cut_outs_in_a_photographed_room(test_data):
     clean, left = np.array(judged).T
     assert np.mean(clean < MAX_HALO) >= 0.9
     assert np.mean(left > MAX_HALO) >= 0.9
-
-
-def test_a_second_thing_is_counted_but_neither_a_shadow_nor_a_crumb():
-    backdrop = np.full((128, 192, 3), (170, 180, 190), np.uint8)
-    picture, saliency = backdrop.copy(), np.zeros((128, 192), np.uint8)
-    boxes = {"own": (slice(40, 100), slice(20, 70)), "shadow": (slice(90, 110), slice(70, 110)),
-             "crumb": (slice(10, 20), slice(10, 20))}  # fmt: skip
-    for name, color in (("own", (200, 40, 30)), ("shadow", (110, 117, 124)), ("crumb", 0)):
-        picture[boxes[name]], saliency[boxes[name]] = color, 255
-    own = np.zeros((128, 192), bool)
-    own[boxes["own"]] = True
-    assert extra_pieces(picture, backdrop, saliency, [own]) == 0
-    second = (slice(40, 100), slice(130, 180))
-    picture[second], saliency[second] = (200, 40, 30), 255
-    assert extra_pieces(picture, backdrop, saliency, [own]) == 1
-    # A thing that the empty scene has already is one too many, whatever its colours.
-    assert extra_pieces(picture, picture, saliency, [own]) == 2
-    with pytest.raises(ValueError, match="no placed products"):
-        extra_pieces(picture, backdrop, saliency, [])

@@ -100,6 +100,16 @@ def test_without_a_photo_the_scene_is_learned_and_says_why():
     assert "without photos in them: 00001: a hand" in planned.notes[-1]
 
 
+def test_reasons_of_several_products_are_told_apart_whatever_they_say():
+    def known(sku: str) -> ProductPhotos:
+        return ProductPhotos(sku, reason="30 px; expected 48") if sku != "00002" else photos_of(sku)
+
+    planned = night(settings(policies={"pairs": 3}), known)
+    (both,) = (job for job in planned.jobs if set(job.skus) == {"00000", "00001"})
+    assert both.mode_reason.count(": 30 px; expected 48") == 2
+    assert planned.notes[-1].endswith("00000: 30 px; expected 48, 00001: 30 px; expected 48")
+
+
 @pytest.mark.parametrize(
     ("allowed", "mode"),
     [(False, "learned"), ({"kitchen": False}, "learned"), ({"garden": False}, "exact")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,6 +14,8 @@ from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import Anchor, Cutout, Photo, RenderJob
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import product_masker
+
+_log = logging.getLogger(__name__)
 
 _RESIDENT_CUTOUTS = 64
 """Cut-outs kept in memory, about a megabyte each; least recently used ones leave first."""
@@ -44,6 +47,15 @@ class CutoutBook:
         while len(self._resident) > max(_RESIDENT_CUTOUTS, len(found)):
             self._resident.popitem(last=False)
         return found
+
+    def or_learned(self, job: RenderJob) -> RenderJob:
+        """``job``; without photos, and why, where one of them is gone."""
+        try:
+            self.of([job])
+        except PhotoGoneError as error:
+            _log.warning("a picture of %s is made without photos: %s", ", ".join(job.skus), error)
+            return as_learned(job, str(error))
+        return job
 
     def _find(self, anchor: Anchor) -> Cutout:
         from catalog_pipeline.evaluation.matting import cut_out_product

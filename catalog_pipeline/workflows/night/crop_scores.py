@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog_pipeline.generation.anchored import output_size, place_anchors
-from catalog_pipeline.generation.compositing import Layer, compose, to_floats, to_pixels, visible
+from catalog_pipeline.generation.compositing import Layer, to_floats, to_pixels, visible
 from catalog_pipeline.records import Cutout, Pixels, RenderJob
 from catalog_pipeline.settings import QualitySettings
 
@@ -29,7 +30,7 @@ class CropScorer:
 
     def __init__(self, open_encoder: Callable[[], FeatureEncoder]) -> None:
         self._open_encoder = open_encoder
-        self._readings: dict[tuple[str, tuple[int, int]], str] = {}
+        self._readings: dict[tuple[str, bytes], str] = {}
 
     def score(
         self, job: RenderJob, picture: Pixels, cutouts: Mapping[str, Cutout]
@@ -78,16 +79,18 @@ class CropScorer:
         height, width = shown.shape
         left, top, right, bottom = layer.box
         crop = np.s_[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-        key = (sha256, (right - left, bottom - top))
+        opacity = shown[crop][..., None]
+        plain, alone = (
+            to_pixels(colors[crop] * opacity + (1 - opacity))
+            for colors in (layer.color, to_floats(picture))
+        )
+        # What another product hides is no fault of the picture: both are read without it.
+        key = (sha256, hashlib.sha256(opacity.tobytes()).digest())
         if key not in self._readings:
-            paper = np.ones((height, width, 3), np.float32)
-            plain = to_pixels(compose(paper, [layer]))[crop]
             self._readings[key] = read_reference(self._reader, plain)
         if not self._readings[key]:
             return None
-        opacity = shown[..., None]
-        alone = to_pixels(to_floats(picture) * opacity + (1 - opacity))
-        return text_error(self._reader, alone[crop], self._readings[key])
+        return text_error(self._reader, alone, self._readings[key])
 
     @cached_property
     def _reader(self) -> TextReader | None:

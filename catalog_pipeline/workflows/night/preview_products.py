@@ -26,7 +26,10 @@ MODES = ("learned", "anchored", "exact")
 
 @dataclass(frozen=True)
 class ProductStrip:
-    """One product: ``pictures`` maps a mode to its picture, ``reason`` says why one is missing."""
+    """One product: ``pictures`` maps a mode to its picture, ``reason`` says why one is missing.
+
+    ``photo`` is ``None`` where photos are kept out of scenes, or none can be read.
+    """
 
     sku: str
     name: str
@@ -66,16 +69,17 @@ def preview_products(
             f"{', '.join(unknown)} is no learned product on sale; expected some of {known}; "
             "run `catalog-pipeline learn` first"
         )
-    book, cutouts = PhotoBook(home, inputs.photos), CutoutBook(home)
-    photos = dict(each_with_photos(home, [sku for _, sku in places], per_sku=1))
+    book, cutouts = PhotoBook(home, inputs.photos, keep=False), CutoutBook(home)
+    allowed = [sku for name, sku in places if inputs.settings.allows_photos(name)]
+    photos = dict(each_with_photos(home, allowed, per_sku=1))
     strips = {}
     for collection in sorted({collection for collection, _ in places}):
         sampler, version = open_sampler(home, collection, inputs.versions[collection].version)
         concepts = {concept.sku: concept for concept in version.concepts}
         own = [sku for name, sku in places if name == collection]
         jobs = {
-            (sku, mode): _job(
-                inputs, concepts[sku], replace(book.find(sku), mode=""), template, mode
+            (sku, mode): cutouts.or_learned(
+                _job(inputs, concepts[sku], replace(book.find(sku), mode=""), template, mode)
             )
             for sku in own
             for mode in MODES
@@ -85,7 +89,7 @@ def preview_products(
             strips[sku] = ProductStrip(
                 sku,
                 concepts[sku].name,
-                next(iter(photos[sku]), None),
+                next(iter(photos.get(sku, ())), None),
                 {mode: pictures[sku, mode] for mode in MODES if (sku, mode) in pictures},
                 jobs[sku, "exact"].mode_reason,
             )

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.photo_set import list_one, load_card
 from catalog_pipeline.errors import CatalogPipelineError, ObjectNotFoundError
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 ANCHORS_PREFIX = "catalog/anchors/"
 JUDGE_VERSION = 1
 """Raised whenever photos are judged otherwise, or more is kept of them."""
+
+_PRODUCT_PHOTOS = TypeAdapter(ProductPhotos)
 
 
 class PhotoBook:
@@ -50,11 +54,7 @@ class PhotoBook:
         try:
             content = json.loads(self._home.objects.read(_key(sku)).data)
             stamp = content.pop("judge"), content.pop("content_hash")
-            photos = tuple(
-                JudgedPhoto(**{**photo, "light": tuple(photo["light"])})
-                for photo in content.pop("photos")
-            )
-            found = ProductPhotos(**content, photos=photos)
+            found = _PRODUCT_PHOTOS.validate_python(content)
         except ObjectNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError):

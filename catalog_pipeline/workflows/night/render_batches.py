@@ -30,7 +30,7 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook, PhotoGoneError, as_learned
+from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.picture_gate import (
     Attempt,
     attempt_job,
@@ -156,14 +156,17 @@ class NightRun:
         started = time.monotonic()
         try:
             jobs = [self._as_attempted(task) for task in batch]
-            if len({job.mode for job in jobs}) > 1:  # some have lost their photos
-                return [left for task in batch for left in self._try([task])]
-            made = self._sample(opened, jobs, batch[0].attempt)
+            alike = len({job.mode for job in jobs}) == 1
+            cutouts = self.cutouts.of(jobs)
+            made = self._sample(opened, jobs, cutouts, batch[0].attempt) if alike else []
         except Exception as error:
             # Whatever a model raises on one batch must not cost the rest of the night.
             reason = f"{type(error).__name__}: {error}"
         else:
-            return self._settle(batch, jobs, made, opened, started)
+            if alike:
+                return self._settle(batch, jobs, made, cutouts, opened, started)
+            # Some have lost their photos; a sampler takes jobs of one mode.
+            return [left for task in batch for left in self._try([task])]
         # Outside the handler, so that the failed batch's tensors are free again.
         if len(batch) > 1:
             _log.warning("a batch of %d failed (%s); trying one by one", len(batch), reason)
@@ -175,10 +178,10 @@ class NightRun:
         batch: Sequence[Task],
         jobs: Sequence[RenderJob],
         pictures: Sequence[Pixels],
+        cutouts: Mapping[str, Cutout],
         opened: _Opened,
         started: float,
     ) -> list[Task]:
-        cutouts = self.cutouts.of(jobs)
         judgements = opened.scorer.judge(jobs, pictures, cutouts)
         settled: list[Task] = []
         left: list[Task] = []
@@ -225,18 +228,17 @@ class NightRun:
     def _as_attempted(self, task: Task) -> RenderJob:
         """The job as the next attempt makes it; without photos where these are gone."""
         quality = self.home.settings.generation.quality
-        job = attempt_job(task.job, quality, task.attempt)
-        try:
-            self.cutouts.of([job])
-        except PhotoGoneError as error:
-            _log.warning("job %s is made without photos: %s", job.job_id, error)
-            return as_learned(job, str(error))
-        return job
+        return self.cutouts.or_learned(attempt_job(task.job, quality, task.attempt))
 
-    def _sample(self, opened: _Opened, jobs: Sequence[RenderJob], number: int) -> list[Pixels]:
+    def _sample(
+        self,
+        opened: _Opened,
+        jobs: Sequence[RenderJob],
+        cutouts: Mapping[str, Cutout],
+        number: int,
+    ) -> list[Pixels]:
         concepts = {concept.sku: concept for concept in opened.version.concepts}
         strength = attempt_strength(self.home.settings.generation.quality, number)
-        cutouts = self.cutouts.of(jobs)
         pictures = opened.sampler.render(jobs, concepts, strength=strength, cutouts=cutouts)
         shapes = [picture.shape for picture in pictures]
         expected = [(*output_size(job)[::-1], 3) for job in jobs]
