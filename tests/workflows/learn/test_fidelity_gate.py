@@ -16,6 +16,8 @@ from catalog_pipeline.learning.methods.l2dm import L2dm
 from catalog_pipeline.learning.methods.method import LearningContext
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.studio.sample_catalog import write_sample_catalog
+from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.fidelity_gate import (
     FidelityReport,
     base_only_prompts,
@@ -27,6 +29,7 @@ from catalog_pipeline.workflows.learn.fidelity_gate import (
 )
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
 from tests.builders import make_concept, make_photos
+from tests.workflows.tiny_catalog import learn_all
 
 SETTINGS = LearningSettings(gate_images=2, gate_prior_images=3)
 CONCEPT = make_concept("A", 1, placeholder_tokens=("<A:0>",))
@@ -128,3 +131,15 @@ def test_pictures_of_the_bare_base_are_rendered_once(tools, tmp_path, monkeypatc
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     none = SETTINGS.model_copy(update={"gate_prior_images": 0})
     assert cached_base_only(tools, none, objects) == ()
+
+
+@pytest.mark.slow
+def test_a_robot_that_was_hardly_learned_is_refused_for_its_colours(make_settings):
+    settings = make_settings(catalog={"settle_seconds": 0}, learning={"steps": 4})
+    write_sample_catalog(settings.catalog_root, ["ROBOT-STAR-01"])
+    outcome = learn_all(settings)["ROBOT-STAR-01"]
+    assert outcome.status == "failed"
+    assert "its colours are" in outcome.reason
+    shift = outcome.metrics["color_difference"] - outcome.metrics["color_spread"]
+    assert shift > settings.learning.gate_max_color_shift
+    assert open_home(settings).adapters("default").head() is None
