@@ -219,6 +219,9 @@ class IndexReport:
 SHARED = "shared"
 """The part, and the adapter slot, of a whole collection (``adapter.slots: shared``)."""
 
+COLOR_SPREAD = "color_spread"
+"""A metric of a concept: how far the colours of its photos are from each other, CIELAB units."""
+
 
 def concept_part(sku: str) -> str:
     """The part that holds the token rows of ``sku``, and its own slot where it has one."""

@@ -222,7 +222,14 @@ class LearningSettings(_Strict):
         0.2,
         ge=-1,
         le=1,
-        description="own fidelity / ceiling below which a candidate is refused; -1 = no bound",
+        description="likeness of its crops / the photos' own, below which a candidate is "
+        "refused; -1 = no bound",
+    )
+    gate_max_color_shift: float = Field(
+        12.0,
+        ge=0,
+        description="CIELAB units that its colours may be further from the photos' than these "
+        "are from each other",
     )
     gate_max_forgetting: float = Field(
         0.05, ge=-1, description="most that an earlier SKU may lose; -1 refuses every candidate"

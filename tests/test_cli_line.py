@@ -42,6 +42,7 @@ def options(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -
             "replay_exemplars": 1,
             "gate_images": 1,
             "gate_min_fidelity_share": -1.0,
+            "gate_max_color_shift": 999.0,
             "gate_max_forgetting": 9.0,
             "adapter": {"rank": 2},
         },

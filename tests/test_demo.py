@@ -25,6 +25,7 @@ TINY = {
         "backdrops_per_scene": 1,
         "gate_images": 1,
         "gate_min_fidelity_share": -1.0,
+        "gate_max_color_shift": 999.0,
         "adapter": {"rank": 2},
     },
     "generation": {

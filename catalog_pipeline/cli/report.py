@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from catalog_pipeline.evaluation.scoring import EncoderScore
+    from catalog_pipeline.evaluation.scoring import EncoderScore, SkuScore
     from catalog_pipeline.records import (
         IndexReport,
         LearnOutcome,
@@ -160,13 +160,14 @@ def evaluation_lines(report: EvaluationReport) -> list[str]:
         score = part.score
         lines.append(f"{score.collection} version {score.version}")
         products = _table(
-            ("SKU", "fidelity", "ceiling", "share", "recognised", "scenes", "forgotten"),
+            ("SKU", "fidelity", "ceiling", "share", "colours", "recognised", "scenes", "forgotten"),
             (
                 (
                     sku.sku,
                     f"{sku.fidelity:.3f}",
                     f"{sku.ceiling:.3f}",
                     f"{sku.share:.2f}",
+                    _colors(sku),
                     f"{sku.recognised:.2f}",
                     _share(sku.scene_followed),
                     _optional(sku.forgotten),
@@ -188,6 +189,13 @@ def evaluation_lines(report: EvaluationReport) -> list[str]:
             lines.append(f"  not measured, no photos: {_names(score.unmeasured)}")
         lines.append(f"  {part.html_path}")
     return lines
+
+
+def _colors(sku: SkuScore) -> str:
+    """How far they are off, and the most allowed."""
+    if sku.color_difference is None or sku.color_bound is None:
+        return "-"
+    return f"{sku.color_difference:.0f}/{sku.color_bound:.0f}"
 
 
 def _encoder_line(encoder: EncoderScore) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from catalog_pipeline.evaluation.prompts import ScenePrompt
 from catalog_pipeline.evaluation.retention import prior_drift
 from catalog_pipeline.evaluation.scoring import (
     EncoderScore,
+    ProductColors,
     SkuScore,
     confusion_of,
+    in_own_colors,
     score_products,
 )
 from catalog_pipeline.evaluation.text_following import SceneRecogniser, scene_part
@@ -41,7 +43,8 @@ class CollectionFeatures:
 
     ``pictures`` maps every SKU to ``(pictures, width)``, the prompt of row ``i`` naming
     ``scenes[i]``; ``surroundings`` to the same pictures with the middle hidden; ``photos``
-    maps those that have photos to ``(photos, width)``.
+    maps those that have photos to ``(photos, width)``; ``colors`` those whose memory tells
+    of colours to these of their pictures, the same for every encoder.
     """
 
     encoder: str
@@ -50,6 +53,7 @@ class CollectionFeatures:
     photos: Mapping[str, Features]
     scenes: Sequence[str]
     base: BaseFeatures
+    colors: Mapping[str, ProductColors] = field(default_factory=dict)
 
 
 def score_skus(
@@ -70,7 +74,7 @@ def score_skus(
             shows = recogniser.recognise(scene_part(seen.surroundings[score.sku]))
         scores.append(
             replace(
-                score,
+                in_own_colors(score, seen.colors.get(score.sku)),
                 class_noun=class_nouns[score.sku],
                 shows_scene=tuple(shows),
                 scene_followed=_followed(recogniser, seen, score.sku),

@@ -157,12 +157,14 @@ def _shown(page: EvaluationPage, score: SkuScore) -> dict[str, Any]:
     for index, (uri, scene) in enumerate(zip(page.samples[score.sku], page.scenes, strict=True)):
         like = score.looks_like[index]
         shows = score.shows_scene[index] if score.shows_scene else scene
+        off_color = bool(score.off_color) and score.off_color[index]
         samples.append(
             {
                 "uri": uri,
                 "scene": scene,
                 "like": "" if like == score.sku else f"{names[like]} {like}",
                 "shows": "" if shows == scene else shows,
+                "off_color": off_color,
             }
         )
     return {"score": score, "photos": page.photos.get(score.sku, ()), "samples": samples}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,16 @@ class SkuScore:
     ``fidelity`` is the mean cosine to its photos and ``spread`` its standard
     deviation over pictures; ``ceiling`` the photos' own mean cosine; ``share``
     fidelity / ceiling. ``looks_like`` names, picture by picture, the product whose photos
-    it looks like most; ``recognised`` is the fraction that look like this one. ``rival``
-    is the other product that the pictures are closest to, at ``rival_fidelity``.
+    it looks like most; ``recognised`` is the fraction that look like this one in its
+    colours. ``rival`` is the other product that the pictures are closest to, at ``rival_fidelity``.
     ``forgotten`` is the best earlier fidelity minus this one, ``None`` when it was not
     measured before. ``shows_scene`` names the scene that each picture shows, and
     ``scene_followed`` is the fraction that show the scene of their prompt; nothing and
     ``None`` where there are no two scenes to tell apart. ``other_shares`` is the share by
-    each other encoder that had photos.
+    each other encoder that had photos. ``color_difference`` is the median distance of the
+    product's colours from its photos', in CIELAB units, ``color_bound`` the most that
+    counts as its colours; ``off_color`` says which pictures lie above it, and these are not
+    recognised. ``None`` and nothing where a memory says nothing of colours.
     """
 
     sku: str
@@ -46,6 +49,9 @@ class SkuScore:
     looks_like: tuple[str, ...] = ()
     shows_scene: tuple[str, ...] = ()
     other_shares: Mapping[str, float] = field(default_factory=dict)
+    color_difference: float | None = None
+    color_bound: float | None = None
+    off_color: tuple[bool, ...] = ()
 
     @property
     def taken_for(self) -> dict[str, float]:
@@ -167,20 +173,52 @@ class CollectionScore:
         return {**asdict(self), "mean": means, "most_confused": pairs}
 
 
+@dataclass(frozen=True)
+class ProductColors:
+    """How far each picture of a product is from its photos' colours, and the most allowed.
+
+    In CIELAB units, see :func:`palettes.palette_distance`.
+    """
+
+    differences: tuple[float, ...]
+    bound: float
+
+
+def in_own_colors(score: SkuScore, colors: ProductColors | None) -> SkuScore:
+    """``score`` with its colours; pictures in wrong ones are no longer recognised."""
+    if colors is None:
+        return score
+    off = tuple(difference > colors.bound for difference in colors.differences)
+    right = [
+        like == score.sku and not wrong for like, wrong in zip(score.looks_like, off, strict=True)
+    ]
+    return replace(
+        score,
+        recognised=sum(right) / len(right),
+        color_difference=float(np.median(colors.differences)),
+        color_bound=colors.bound,
+        off_color=off,
+    )
+
+
 def confusion_of(scores: Sequence[SkuScore]) -> ConfusionMatrix:
     """The matrix whose rows are in ``scores``."""
     skus = [score.sku for score in scores]
     values = np.zeros((len(skus), len(skus)))
     for row, score in enumerate(scores):
-        values[row, row] = score.recognised
-        for other, share in score.taken_for.items():
+        taken = score.taken_for
+        # A picture in wrong colours is not recognised, and yet taken for no other product.
+        values[row, row] = 1 - sum(taken.values()) if score.looks_like else score.recognised
+        for other, share in taken.items():
             values[row, skus.index(other)] = share
     return ConfusionMatrix(tuple(skus), values)
 
 
 def _sku_score(record: Mapping[str, Any]) -> SkuScore:
     known = _known(SkuScore, record)
-    lists = {name: tuple(known.get(name, ())) for name in ("looks_like", "shows_scene")}
+    lists = {
+        name: tuple(known.get(name, ())) for name in ("looks_like", "shows_scene", "off_color")
+    }
     return SkuScore(**{**known, **lists})
 
 

@@ -32,7 +32,9 @@ from catalog_pipeline.evaluation.retention import RetentionMatrix
 from catalog_pipeline.evaluation.scoring import (
     CollectionScore,
     EncoderScore,
+    ProductColors,
     SkuScore,
+    in_own_colors,
     score_products,
 )
 from tests.builders import make_adapter_version
@@ -93,6 +95,36 @@ def collection(version: str = "v2", earlier: float | None = 0.2) -> CollectionSc
         for score in score_products(pictures, PHOTOS, names, past)
     )
     return CollectionScore("default", version, "protocol", 2, scores, (ENCODER,), ("gone",))
+
+
+def in_green(score: CollectionScore) -> CollectionScore:
+    """The ball's second picture lies outside its colours; the crate's memory knows none."""
+    ball, crate = score.skus
+    ball = in_own_colors(ball, ProductColors((3.0, 21.0), bound=14.0))
+    return replace(score, skus=(ball, in_own_colors(crate, None)))
+
+
+def test_a_picture_in_wrong_colours_is_not_recognised_and_taken_for_no_other():
+    plain, score = collection(), in_green(collection())
+    ball, crate = score.skus
+    assert (ball.color_difference, ball.color_bound) == (12.0, 14.0)
+    assert ball.off_color == (False, True)
+    assert (plain.skus[0].recognised, ball.recognised) == (1.0, 0.5)
+    assert ball.taken_for == {}
+    assert ball.share == plain.skus[0].share
+    assert crate == plain.skus[1]
+    assert (crate.color_difference, crate.off_color) == (None, ())
+    np.testing.assert_array_equal(score.confusion.values, plain.confusion.values)
+    record = json.loads(json.dumps(score.to_record(), allow_nan=False))
+    assert CollectionScore.from_record(record) == score
+
+
+def test_the_page_frames_what_is_in_wrong_colours():
+    html = render_report(page(in_green(collection())))
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+    assert words.count("in the snow judged: on green grass wrong colours") == 1
+    assert "colours off by 12.0" in words
+    assert "wrong colours</em>" not in render_report(page(collection()))
 
 
 def test_a_score_survives_json():

@@ -30,6 +30,7 @@ LEARNING: dict[str, Any] = {
     "replay_exemplars": 1,
     "gate_images": 2,
     "gate_min_fidelity_share": -1.0,
+    "gate_max_color_shift": 999.0,
     "gate_max_forgetting": 9.0,
     "gate_max_prior_drift": 9.0,
     "gate_prior_images": 2,

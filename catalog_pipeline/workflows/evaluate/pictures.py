@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
@@ -14,19 +14,22 @@ from catalog_pipeline.errors import GenerationError, PromptError
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.prompts import own_prompts
 from catalog_pipeline.records import (
+    COLOR_SPREAD,
     SHARED,
     AdapterVersion,
     Concept,
     Features,
+    Pixels,
     RenderJob,
     memory_part,
 )
-from catalog_pipeline.stores.memory import ENCODER, decode_memory
+from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, decode_memory
 from catalog_pipeline.workflows.evaluate.base_only import BasePictures
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import (
     check_same_base,
     open_engine,
+    product_masker,
     read_named_part,
     sampler_on,
 )
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.diffusion.sampling import DiffusionEngine
     from catalog_pipeline.evaluation.collection import BaseFeatures, CollectionFeatures
     from catalog_pipeline.evaluation.features import FeatureEncoder
+    from catalog_pipeline.evaluation.scoring import ProductColors
 
 SECOND_ENCODER = "efficientnet_lite0"
 PHOTOS = 6
@@ -105,13 +109,13 @@ class FeatureExtractor:
         self._check_prompts(engine)
         photos = self._photos()
         base = _BaseFeatures(self, engine)
-        pictures, around, samples = self._products(engine)
+        pictures, around, samples, colors = self._products(engine)
         seen = base.features()
         scenes = [scene for scene, _ in self.scenes]
         return VersionFeatures(
             tuple(
                 CollectionFeatures(
-                    name, pictures[name], around[name], photos[name], scenes, seen[name]
+                    name, pictures[name], around[name], photos[name], scenes, seen[name], colors
                 )
                 for name in self.encoders
             ),
@@ -140,8 +144,10 @@ class FeatureExtractor:
                     "it in the card and learn it anew, or retire it"
                 )
 
-    def _products(self, engine: DiffusionEngine) -> tuple[_BySku, _BySku, dict[str, list[str]]]:
-        """Features of the pictures and of their surroundings; SKU -> its pictures to show."""
+    def _products(
+        self, engine: DiffusionEngine
+    ) -> tuple[_BySku, _BySku, dict[str, list[str]], dict[str, ProductColors]]:
+        """Features of the pictures and of their surroundings; by SKU pictures to show, colours."""
         from catalog_pipeline.evaluation.html_pages import picture_uri
         from catalog_pipeline.evaluation.text_following import surroundings
 
@@ -150,6 +156,7 @@ class FeatureExtractor:
         features: _BySku = {name: {} for name in self.encoders}
         around: _BySku = {name: {} for name in self.encoders}
         samples: dict[str, list[str]] = {}
+        colors: dict[str, ProductColors] = {}
         label = f"evaluate {self.version.collection}"
         self.progress.start(label, len(concepts) * self.images_per_sku)
         for sku, concept in concepts.items():
@@ -158,9 +165,24 @@ class FeatureExtractor:
                 features[name][sku] = encoder.encode(pictures)
                 around[name][sku] = encoder.encode([surroundings(one) for one in pictures])
             samples[sku] = [picture_uri(picture, _SHOWN_PX) for picture in pictures]
+            found = self._colors(concept, pictures)
+            if found is not None:
+                colors[sku] = found
             self.progress.advance(label, len(pictures), sku)
         self.progress.finish(label)
-        return features, around, samples
+        return features, around, samples, colors
+
+    def _colors(self, concept: Concept, pictures: Sequence[Pixels]) -> ProductColors | None:
+        """``None`` for a memory without colours, and where no gate has measured the photos'."""
+        from catalog_pipeline.evaluation.learned_looks import color_differences, products_alone
+        from catalog_pipeline.evaluation.scoring import ProductColors
+
+        palette, spread = self._memory(concept.sku).palette, concept.metrics.get(COLOR_SPREAD)
+        if palette is None or spread is None:
+            return None
+        seen = products_alone(pictures, product_masker())
+        shift = self.home.settings.learning.gate_max_color_shift
+        return ProductColors(tuple(color_differences(seen, palette)), spread + shift)
 
     def _jobs(self, concept: Concept) -> list[RenderJob]:
         generation = self.home.settings.generation
@@ -201,7 +223,7 @@ class FeatureExtractor:
         for sku, photos in each_with_photos(self.home, skus, PHOTOS):
             for name, encoder in self.encoders.items():
                 if name == ENCODER:
-                    found[name][sku] = self._remembered(sku)
+                    found[name][sku] = self._memory(sku).features
                 elif len(photos) >= _FEWEST_PHOTOS:
                     found[name][sku] = encoder.encode(photos)
         first = next(iter(self.encoders))
@@ -214,9 +236,9 @@ class FeatureExtractor:
             )
         return found
 
-    def _remembered(self, sku: str) -> Features:
+    def _memory(self, sku: str) -> MemoryEntry:
         store = self.home.adapters(self.version.collection)
-        return decode_memory(read_named_part(store, self.version, memory_part(sku))).features
+        return decode_memory(read_named_part(store, self.version, memory_part(sku)))
 
 
 class _BaseFeatures:

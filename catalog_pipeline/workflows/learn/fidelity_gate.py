@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.canonical_json import canonical_sha256
-from catalog_pipeline.records import Concept, Pixels
+from catalog_pipeline.records import COLOR_SPREAD, Concept, Pixels
 from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.learn.learning_inputs import LearningTools
@@ -132,9 +132,14 @@ def judge_new_concept(
 ) -> FidelityReport:
     """Render the candidate and compare it with its own photos.
 
-    ``fidelity`` is the mean feature cosine to the photos, ``ceiling`` that of
-    the photos among themselves, ``fidelity_share`` their ratio.
+    ``fidelity`` is the mean feature cosine of whole pictures to the photos, ``ceiling`` that
+    of the photos among themselves. What the gate asks is measured on the product alone,
+    ``crop_likeness`` and ``crop_ceiling``, and ``fidelity_share`` is their ratio;
+    ``color_difference`` and ``color_spread`` are its colours' distance from the photos' and
+    these from each other. Where too few photos have a mask, ``fidelity_share`` is of whole
+    pictures and the others are absent.
     """
+    from catalog_pipeline.evaluation.learned_looks import compare_looks
     from catalog_pipeline.evaluation.retention import (
         cosine_to_photos,
         fidelity_share,
@@ -142,23 +147,41 @@ def judge_new_concept(
     )
 
     samples = render_samples(tools, method, new.concept, settings.gate_images, settings.seed)
-    fidelity = float(cosine_to_photos(tools.encoder.encode(samples), new.features))
-    ceiling = float(photo_ceiling(new.features))
+    fidelity = cosine_to_photos(tools.encoder.encode(samples), new.features)
+    ceiling = photo_ceiling(new.features)
     metrics = {
         "fidelity": fidelity,
         "ceiling": ceiling,
-        "fidelity_share": float(fidelity_share(fidelity, ceiling)),
+        "fidelity_share": fidelity_share(fidelity, ceiling),
         "photos": float(len(new.photos)),
     }
+    looks = compare_looks(samples, new.photos, tools.masker, tools.encoder)
+    if looks is not None:
+        metrics |= {
+            "fidelity_share": looks.share,
+            "crop_likeness": looks.likeness,
+            "crop_ceiling": looks.ceiling,
+            "color_difference": looks.color_difference,
+            COLOR_SPREAD: looks.color_spread,
+        }
     return FidelityReport(metrics, samples)
 
 
 def fidelity_complaint(report: FidelityReport, settings: LearningSettings) -> str:
     """What was got and expected when the candidate does not look like its photos, else ``""``."""
-    share = report.metrics["fidelity_share"]
-    if share >= settings.gate_min_fidelity_share:
-        return ""
-    return (
-        f"the learned concept reaches {share:.0%} of its photos' own similarity, expected at "
-        f"least {settings.gate_min_fidelity_share:.0%}"
-    )
+    metrics, complaints = report.metrics, []
+    share, least = metrics["fidelity_share"], settings.gate_min_fidelity_share
+    if share < least:
+        complaints.append(
+            f"the learned concept reaches {share:.0%} of its photos' own similarity, expected at "
+            f"least {least:.0%}"
+        )
+    if COLOR_SPREAD in metrics:
+        difference, spread = metrics["color_difference"], metrics[COLOR_SPREAD]
+        most = spread + settings.gate_max_color_shift
+        if difference > most:
+            complaints.append(
+                f"its colours are {difference:.1f} from its photos' (CIELAB), expected at most "
+                f"{most:.1f}, these being {spread:.1f} from each other"
+            )
+    return "; ".join(complaints)

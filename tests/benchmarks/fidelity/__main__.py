@@ -33,7 +33,11 @@ REAL_PRODUCTS = 12
 HOUSEHOLD = (29, 59, 195, 246, 250, 280, 336, 339, 472, 546, 551, 721)
 """Numbers in the household catalog: thin legs, glass, white things and printed ones among them."""
 QUICK_LEARNING = {"steps": 30}
-NO_GATE = {"gate_min_fidelity_share": -1.0, "gate_max_forgetting": 9.0}
+NO_GATE = {
+    "gate_min_fidelity_share": -1.0,
+    "gate_max_color_shift": 999.0,
+    "gate_max_forgetting": 9.0,
+}
 
 log = logging.getLogger("bench")
 

@@ -36,7 +36,12 @@ HOUSEHOLD = (170, 311, 496, 554)
 EVERYTHING = (*SUITES, "speed", "detector")
 QUICK = {"pairs": 4, "triples": 2, "same_class": 2, "swaps": 2}
 QUICK_PRODUCTS = ("MUG-ZIGZAG-01", "MUG-HEARTS-01", "BACKPACK-STAR-01", "ROBOT-STAR-01")
-QUICK_LEARNING = {"steps": 30, "gate_min_fidelity_share": -1.0, "gate_max_forgetting": 9.0}
+QUICK_LEARNING = {
+    "steps": 30,
+    "gate_min_fidelity_share": -1.0,
+    "gate_max_color_shift": 999.0,
+    "gate_max_forgetting": 9.0,
+}
 SPEED_ROUNDS = 5
 
 log = logging.getLogger("bench")

@@ -53,7 +53,11 @@ def main() -> None:
 def prepare(data: Path, home: Path, count: int, steps: int) -> list[str]:
     """Products, and two sets of settings: ``config`` and, of one step, ``config-fast``."""
     # Few steps learn too little for the gate; what it costs is the same.
-    learning = {"steps": steps, "gate_min_fidelity_share": -1.0}
+    learning = {
+        "steps": steps,
+        "gate_min_fidelity_share": -1.0,
+        "gate_max_color_shift": 999.0,
+    }
     changes = {"catalogs": {"root": "products", "settle_seconds": 0}, "learning": learning}
     write_settings(home / "config", changes)
     fast = learning | {"steps": 1, "gate_images": 1}

@@ -111,6 +111,25 @@ def test_every_learned_product_is_measured_and_forgetting_follows(line):
         assert title in html
 
 
+def test_what_has_the_wrong_colours_is_not_recognised(line, copied):
+    version = open_home(copied).adapters("default").current()
+    spreads = {concept.sku: concept.metrics["color_spread"] for concept in version.concepts}
+    for sku, score in line.second.per_sku.items():
+        assert score.color_bound == pytest.approx(spreads[sku] + 999)
+        assert score.off_color == (False, False)
+        # Six steps of a model of noise: nothing of the box's colour.
+        assert score.color_difference > 10
+    strict = evaluate(open_home(with_section(copied, "learning", gate_max_color_shift=0.0)))
+    for sku, score in strict.per_sku.items():
+        assert score.color_bound == pytest.approx(spreads[sku])
+        expected = [
+            like == sku and not off
+            for like, off in zip(score.looks_like, score.off_color, strict=True)
+        ]
+        assert score.recognised == sum(expected) / 2
+        assert score.fidelity == pytest.approx(line.second.per_sku[sku].fidelity, abs=1e-5)
+
+
 def test_the_file_for_programs_holds_all_figures_and_the_retention_matrix(line):
     done = line.second.collections[0]
     record = json.loads(done.json_path.read_text(encoding="utf-8"))
