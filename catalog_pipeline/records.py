@@ -132,9 +132,14 @@ class PhotoSet:
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """A product without its room: ``(h, w, 4)`` RGBA cropped to the product."""
+    """A product without its room: ``(h, w, 4)`` RGBA cropped to the product.
+
+    ``room`` is what lay behind it, ``(h, w, 3)``, as far as is known: what must not be seen
+    at its edge.
+    """
 
     rgba: npt.NDArray[np.uint8]
+    room: Pixels | None = None
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,13 @@ def cut_out_product(photo: Photo, masker: ProductMasker) -> Cutout:
     image = photo.pixels[around].astype(np.float64) / 255
     own = photo.mask
     alpha = own[around] / 255.0 if own is not None else _matte(image, inside[around])
-    colors = _pymatting().estimate_foreground_ml(image, alpha)
-    rgba = np.dstack([colors, alpha])
+    colors, room = _pymatting().estimate_foreground_ml(image, alpha, return_background=True)
     tight = box_of(alpha > 1 / 255, 0)
-    return Cutout(np.rint(np.clip(rgba[tight], 0, 1) * 255).astype(np.uint8))
+    rgba, behind = (
+        np.rint(np.clip(part[tight], 0, 1) * 255).astype(np.uint8)
+        for part in (np.dstack([colors, alpha]), room)
+    )
+    return Cutout(rgba, behind)
 
 
 def _matte(image: npt.NDArray[np.float64], inside: Inside) -> Any:

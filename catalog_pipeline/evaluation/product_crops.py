@@ -95,57 +95,73 @@ def crop_likenesses(
     return [float(one @ two) for one, two in zip(*np.split(features, 2), strict=True)]
 
 
-def halo(picture: Pixels, inside: Inside, backdrop: Pixels) -> float:
-    """How foreign the rim of a product is to it and to the scene, in CIELAB units, 0 and more.
+def halo(picture: Pixels, inside: Inside, backdrop: Pixels, room: Pixels) -> float:
+    """How much of its old room shows at the rim of a product, in CIELAB units, 0 and more.
 
-    Our own measure. Of each rim pixel ``p``, the distance to the colours that a clean edge may
-    have: between ``F``, the product a little further in, and ``B``, the scene behind it::
+    Our own measure. A clean edge has colours between ``F``, the product a little further in,
+    and ``B``, the scene behind it. Of each rim pixel ``p``, with ``c`` the nearest of these
+    and ``O`` the room of its photo::
 
-        e(p) = min over 0 <= t <= 1 of |W (p - (1 - t) B - t F)|,  W = diag(LIGHTNESS_WEIGHT, 1, 1)
+        c(p) = B + t (F - B),  t in [0, 1] nearest to p
+        e(p) = |W (p - c)|  where p is nearer to the way from c to O than half of that, else 0
 
-    The same is asked of the next ring inwards, since prints and folds change colours too;
-    ``halo`` is the mean of ``e`` over the rim less that over this ring, at least 0.
+    with ``W = diag(LIGHTNESS_WEIGHT, 1, 1)``. An outline or a strap of another colour than the
+    room's is no halo. The same is asked of the next ring inwards; ``halo`` is the mean of
+    ``e`` over the rim less that over this ring, at least 0.
 
-    Cannot tell an outline that goes all around the product from a halo, nor a room in the
-    product's own colours; a product thinner than ``2 RIM_PX`` everywhere gives 0.
+    Cannot see a rim of a room that has the product's or the scene's colours; a product
+    thinner than ``2 RIM_PX`` everywhere gives 0.
 
     Args:
         picture: ``(height, width, 3)``.
         inside: ``(height, width)``, what was put there as the product, a halo included.
         backdrop: the scene without products, ``(height, width, 3)``.
+        room: what lay behind the product in its photo, at its place, ``(height, width, 3)``.
 
     Raises:
         ValueError: the shapes differ, or the mask is empty.
     """
-    _check(picture, inside)
-    _check(backdrop, inside)
+    for image in (picture, backdrop, room):
+        _check(image, inside)
     # One pixel of scene around it, so that only the picture's own border is no edge.
     rows, columns = (slice(max(0, s.start - 1), s.stop + 1) for s in _box(inside))
     mask = inside[rows, columns]
     if mask.all():
         return 0.0
-    product, scene = (rgb2lab(image[rows, columns]) for image in (picture, backdrop))
+    weights = np.array((LIGHTNESS_WEIGHT, 1.0, 1.0))
+    colors = [rgb2lab(image[rows, columns]) * weights for image in (picture, backdrop, room)]
     depth = distance_transform_edt(mask)
     rim, ring = mask & (depth <= RIM_PX), (depth > RIM_PX) & (depth <= 2 * RIM_PX)
     core = (depth > RIM_PX) & (depth <= 3 * RIM_PX)
     deeper = (depth > 2 * RIM_PX) & (depth <= 4 * RIM_PX)
-    own = _foreign(product, scene, ring, deeper)
-    return max(0.0, _foreign(product, scene, rim, core) - own)
+    own = _foreign(colors, ring, deeper)
+    return max(0.0, _foreign(colors, rim, core) - own)
 
 
-def _foreign(product: Colors, scene: Colors, asked: Inside, core: Inside) -> float:
-    """Mean ``e`` of :func:`halo` over ``asked``, with ``F`` the nearby mean of ``core``."""
+def _foreign(colors: Sequence[Colors], asked: Inside, core: Inside) -> float:
+    """Mean ``e`` of :func:`halo` over ``asked``, with ``F`` the nearby mean of ``core``.
+
+    ``colors`` are those of picture, scene and room, weighted.
+    """
     near = gaussian_filter(core.astype(np.float64), RIM_PX)
     asked = asked & (near > 1e-4)
     if not asked.any():
         return 0.0
-    total = gaussian_filter(product * core[..., None], (RIM_PX, RIM_PX, 0))
-    weights = np.array((LIGHTNESS_WEIGHT, 1.0, 1.0))
-    behind = scene[asked] * weights
-    way = total[asked] / near[asked, None] * weights - behind  # (pixels, 3), from B to F
-    seen = product[asked] * weights - behind
-    share = np.clip((seen * way).sum(1) / np.maximum((way * way).sum(1), 1e-9), 0, 1)
-    return float(np.linalg.norm(seen - share[:, None] * way, axis=1).mean())
+    total = gaussian_filter(colors[0] * core[..., None], (RIM_PX, RIM_PX, 0))
+    seen, behind, room = (image[asked] for image in colors)  # (pixels, 3)
+    clean = _nearest(seen, behind, total[asked] / near[asked, None])
+    way = _nearest(seen, clean, room)
+    foreign = np.linalg.norm(seen - clean, axis=1)
+    from_room = np.linalg.norm(seen - way, axis=1) < 0.5 * foreign
+    return float((foreign * from_room).mean())
+
+
+def _nearest(points: Colors, start: Colors, end: Colors) -> Colors:
+    """The points between ``start`` and ``end`` that are nearest to ``points``, row by row."""
+    way = end - start
+    share = ((points - start) * way).sum(1) / np.maximum((way * way).sum(1), 1e-9)
+    nearest: Colors = start + np.clip(share, 0, 1)[:, None] * way
+    return nearest
 
 
 def alone_on_white(pixels: Pixels, inside: Inside) -> Pixels:

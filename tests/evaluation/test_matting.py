@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from catalog_pipeline.evaluation.matting import cut_out_product, look_again
+from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.records import Photo
 
 

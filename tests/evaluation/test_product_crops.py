@@ -81,7 +81,7 @@ def test_alone_on_white_is_square_and_centred():
 
 
 def composite(left_px: float, *, room=(60, 140, 60), shadow: float = 0.0):
-    """A striped ball cut out of a room with ``left_px`` of it left; picture, mask, backdrop."""
+    """A striped ball cut out of a room, ``left_px`` of it left; picture, mask, scene, room."""
     across = np.arange(160)
     radius = np.hypot(across[:, None] - 80, across[None] - 80)
     alpha = np.clip(50.5 - radius, 0, 1)[..., None]
@@ -91,7 +91,8 @@ def composite(left_px: float, *, room=(60, 140, 60), shadow: float = 0.0):
     backdrop = np.broadcast_to((150.0, 165.0, 190.0), photo.shape)
     dark = shadow * np.roll(gaussian_filter(alpha, (6, 6, 0)), 8, axis=0)
     picture = taken * photo + (1 - taken) * backdrop * (1 - dark)
-    return picture.round().astype(np.uint8), taken[..., 0] >= 0.5, backdrop.astype(np.uint8)
+    behind = np.broadcast_to(np.array(room, np.uint8), photo.shape)
+    return picture.round().astype(np.uint8), taken[..., 0] >= 0.5, backdrop.astype(np.uint8), behind
 
 
 @pytest.mark.parametrize("room", [(60, 140, 60), (245, 245, 245), (25, 25, 30)])
@@ -103,6 +104,12 @@ def test_a_rim_of_the_old_room_is_a_halo(room):
 
 def test_a_contact_shadow_is_none():
     assert halo(*composite(0, shadow=0.6)) < 1
+
+
+def test_an_outline_in_another_colour_than_the_room_is_none():
+    picture, inside, backdrop, _ = composite(4, room=(20, 20, 160))
+    assert halo(picture, inside, backdrop, np.full_like(picture, (20, 20, 160))) > MAX_HALO
+    assert halo(picture, inside, backdrop, np.full_like(picture, (230, 230, 210))) < 1
 
 
 def test_halos_of_exact_cut_outs_in_a_photographed_room(test_data):
@@ -119,7 +126,12 @@ def test_halos_of_exact_cut_outs_in_a_photographed_room(test_data):
         away = distance_transform_edt(alpha[..., 0] < 0.5)[..., None]
         grown = np.maximum(alpha, away <= 3)
         pair = [
-            halo((c * a + backdrop * (1 - a)).astype(np.uint8), a[..., 0] >= 0.5, backdrop)
+            halo(
+                (c * a + backdrop * (1 - a)).astype(np.uint8),
+                a[..., 0] >= 0.5,
+                backdrop,
+                room.astype(np.uint8),
+            )
             for c, a in ((rgba[..., :3], alpha), (photo, grown))
         ]
         judged.append(pair)

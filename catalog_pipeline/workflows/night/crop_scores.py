@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog_pipeline.generation.anchored import output_size, place_anchors
-from catalog_pipeline.generation.compositing import Layer, to_floats, to_pixels, visible
-from catalog_pipeline.records import Cutout, Pixels, RenderJob
+from catalog_pipeline.generation.compositing import Layer, place, to_floats, to_pixels, visible
+from catalog_pipeline.records import Cutout, Pixels, Region, RenderJob
 from catalog_pipeline.settings import QualitySettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class CropScorer:
 
         ``visible/<sku>`` is the share of it that nothing hides; ``crop_likeness/<sku>`` the
         cosine to its photo, alone on white; ``delta_e/<sku>`` the median CIEDE2000;
-        ``halo/<sku>`` how much of its old room shows at its edge; ``text_error/<sku>`` the
+        ``halo/<sku>`` how much of its old room shows at its edge, in an exact picture (a
+        redraw has no pixel of it); ``text_error/<sku>`` the
         character error above the photo's own reading, where that has text and a reader is
         installed.
         """
@@ -62,7 +63,14 @@ class CropScorer:
             scores[f"crop_likeness/{sku}"] = crop_likeness(
                 self._open_encoder(), picture, inside, photo, inside
             )
-            scores[f"halo/{sku}"] = halo(picture, shown >= 0.5, _filled(picture, shown < 0.02))
+            room = cutouts[anchor.sha256].room
+            if room is not None and job.mode == "exact":
+                scores[f"halo/{sku}"] = halo(
+                    picture,
+                    shown >= 0.5,
+                    _filled(picture, shown < 0.02),
+                    _behind(room, anchor.box, layer),
+                )
             error = self._text_error(picture, layer, shown, anchor.sha256)
             if error is not None:
                 scores[f"text_error/{sku}"] = error
@@ -100,7 +108,7 @@ class CropScorer:
 
 
 def crop_complaints(
-    job: RenderJob, scores: Mapping[str, float], quality: QualitySettings
+    skus: Sequence[str], scores: Mapping[str, float], quality: QualitySettings
 ) -> list[str]:
     """What is wrong with the products of a picture that starts from photos, in words."""
     bounds = (
@@ -112,10 +120,17 @@ def crop_complaints(
     )
     return [
         f"{sku}: {words.format(scores[f'{name}/{sku}'], bound)}"
-        for sku in job.skus
+        for sku in skus
         for name, sign, bound, words in bounds
         if sign * scores.get(f"{name}/{sku}", bound) < sign * bound
     ]
+
+
+def _behind(room: Pixels, box: Region, layer: Layer) -> Pixels:
+    """The room of a photo, at the place of its product."""
+    height, width = layer.opacity.shape
+    opaque = np.dstack([room, np.full(room.shape[:2], 255, np.uint8)])
+    return to_pixels(place(Cutout(opaque), box, width, height).color)
 
 
 def _filled(picture: Pixels, outside: Inside) -> Pixels:

@@ -145,7 +145,7 @@ class PictureScorer:
         scores = {**judgement.scores, **self._crops.score(job, picture, cutouts)}
         if judgement.verdict == "unscored":
             return Judgement("unscored", scores)
-        complaints = crop_complaints(job, scores, self._quality)
+        complaints = crop_complaints(job.skus, scores, self._quality)
         if job.mode == "exact":
             lost = {line.partition(":")[0] for line in complaints}
             scores |= {f"found/{sku}": float(sku not in lost) for sku in job.skus}

@@ -146,7 +146,6 @@ class Bench:
             product_masker(),
             judge,
             CropScorer(lambda: encoder),
-            self._settings.generation.quality,
             crops,
         )
 

@@ -17,8 +17,7 @@ from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
 from catalog_pipeline.generation.anchored import Cutouts, place_anchors
 from catalog_pipeline.generation.compositing import Layer, enlarge, to_floats
 from catalog_pipeline.records import Features, Pixels, RenderJob
-from catalog_pipeline.settings import QualitySettings
-from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_complaints
+from catalog_pipeline.workflows.night.crop_scores import CropScorer
 
 
 @dataclass
@@ -29,7 +28,6 @@ class Measures:
     masker: ProductMasker
     judge: ReflectionJudge
     scorer: CropScorer
-    quality: QualitySettings
     crops: Mapping[str, Mapping[str, Features]]
 
     def of_scene(
@@ -58,10 +56,9 @@ class Measures:
         layers = place_anchors(job, cutouts, width, height)
         asked = replace(job, mode="exact" if name in ("plain", "exact") else "anchored")
         scores = self.scorer.score(asked, picture, cutouts)
-        for kind in ("delta_e", "text_error", "halo", "crop_likeness"):
+        for kind in ("visible", "delta_e", "text_error", "halo", "crop_likeness"):
             named_kind = {sku: scores.get(f"{kind}/{sku}") for sku in job.skus}
             figures[kind] = {sku: v for sku, v in named_kind.items() if v is not None}
-        figures["crops_pass"] = not crop_complaints(asked, scores, self.quality)
         scene = enlarge(to_floats(empty), width, height)
         figures["one_scene"] = one_scene(to_floats(picture), scene, layers)
         return figures

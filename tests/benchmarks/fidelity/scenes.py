@@ -16,7 +16,7 @@ from catalog_pipeline.records import Concept, ProductPhotos, RenderJob
 from catalog_pipeline.settings import GenerationSettings, LayoutSettings
 
 SUITES: Mapping[str, int] = {"singles": 1, "pairs": 2, "triples": 3, "five": 5}
-COUNTS = {"singles": 28, "pairs": 16, "triples": 8, "five": 5}
+COUNTS = {"singles": 28, "pairs": 10, "triples": 6, "five": 4}
 LAYOUT_NAMES = {1: "single", 2: "left_right", 3: "three_columns", 5: "five_columns"}
 SEEDS = (0, 1)
 _DAY = date(2026, 11, 29)

@@ -93,7 +93,7 @@ def test_an_exact_picture_has_every_figure_and_no_complaint(scorer: CropScorer) 
     scores = scorer.score(SIDE_BY_SIDE, exact(SIDE_BY_SIDE), CUTOUTS)
     names = ("visible", "delta_e", "crop_likeness", "halo")
     assert set(scores) == {f"{name}/{sku}" for name in names for sku in ("ball", "crate")}
-    assert crop_complaints(SIDE_BY_SIDE, scores, QUALITY) == []
+    assert crop_complaints(SIDE_BY_SIDE.skus, scores, QUALITY) == []
     for sku in ("ball", "crate"):
         assert scores[f"visible/{sku}"] == pytest.approx(1, abs=0.01)
         assert 0 < scores[f"delta_e/{sku}"] < 3
@@ -107,7 +107,7 @@ def test_an_anchored_picture_is_measured_at_the_size_of_the_base(scorer: CropSco
     assert picture.shape == (SIZE, SIZE, 3)
     scores = scorer.score(job, picture, CUTOUTS)
     assert len(scores) == 8
-    assert crop_complaints(job, scores, QUALITY) == []
+    assert crop_complaints(job.skus, scores, QUALITY) == []
 
 
 # --- bad ones ----------------------------------------------------------------
@@ -118,12 +118,12 @@ def test_a_product_that_is_missing_is_complained_about_and_its_neighbour_is_not(
 ) -> None:
     picture = spoilt(SIDE_BY_SIDE, 0, scene_of(SIDE_BY_SIDE))
     scores = scorer.score(SIDE_BY_SIDE, picture, CUTOUTS)
-    complaints = crop_complaints(SIDE_BY_SIDE, scores, QUALITY)
+    complaints = crop_complaints(SIDE_BY_SIDE.skus, scores, QUALITY)
     assert scores["delta_e/ball"] > 20
     assert scores["crop_likeness/ball"] < 0.7
     assert complaints == [f"ball: colours {scores['delta_e/ball']:.1f} from its photo's, 10.0"]
     strict = QUALITY.model_copy(update={"min_crop_likeness": 0.7})
-    assert crop_complaints(SIDE_BY_SIDE, scores, strict)[0] == (
+    assert crop_complaints(SIDE_BY_SIDE.skus, scores, strict)[0] == (
         f"ball: likeness {scores['crop_likeness/ball']:.2f} to its photo, 0.70"
     )
 
@@ -132,14 +132,14 @@ def test_another_product_in_its_place_is_complained_about(scorer: CropScorer) ->
     job = pair(LEFT, RIGHT)
     swapped = exact(job, {"ball": CUTOUTS["crate"], "crate": CUTOUTS["ball"]})
     scores = scorer.score(job, swapped, CUTOUTS)
-    complaints = crop_complaints(job, scores, QUALITY)
+    complaints = crop_complaints(job.skus, scores, QUALITY)
     assert {line.partition(":")[0] for line in complaints} == {"ball", "crate"}
 
 
 def test_other_colours_are_complained_about_by_their_distance(scorer: CropScorer) -> None:
     picture = spoilt(SIDE_BY_SIDE, 1, exact(SIDE_BY_SIDE)[..., ::-1])
     scores = scorer.score(SIDE_BY_SIDE, picture, CUTOUTS)
-    lines = crop_complaints(SIDE_BY_SIDE, scores, QUALITY)
+    lines = crop_complaints(SIDE_BY_SIDE.skus, scores, QUALITY)
     assert f"crate: colours {scores['delta_e/crate']:.1f} from its photo's, 10.0" in lines
     assert all(line.startswith("crate") for line in lines)
 
@@ -149,7 +149,7 @@ def test_a_product_behind_another_is_complained_about_by_its_share(scorer: CropS
     scores = scorer.score(job, exact(job), CUTOUTS)
     assert scores["visible/ball"] < 0.4
     assert scores["visible/crate"] == pytest.approx(1, abs=0.01)
-    (complaint,) = crop_complaints(job, scores, QUALITY)
+    (complaint,) = crop_complaints(job.skus, scores, QUALITY)
     assert complaint == f"ball: {scores['visible/ball']:.0%} to be seen, 60% expected"
 
 
@@ -157,7 +157,7 @@ def test_a_product_that_is_hidden_whole_has_no_other_figure(scorer: CropScorer) 
     job = pair(Region(0.3, 0.45, 0.5, 0.65), Region(0.2, 0.3, 0.7, 0.9))
     scores = scorer.score(job, exact(job), CUTOUTS)
     assert [name for name in scores if name.endswith("/ball")] == ["visible/ball"]
-    assert crop_complaints(job, scores, QUALITY) == ["ball: 0% to be seen, 60% expected"]
+    assert crop_complaints(job.skus, scores, QUALITY) == ["ball: 0% to be seen, 60% expected"]
 
 
 def test_a_rim_of_its_old_room_is_complained_about(scorer: CropScorer) -> None:
@@ -168,20 +168,20 @@ def test_a_rim_of_its_old_room_is_complained_about(scorer: CropScorer) -> None:
     rgba[..., 3] = np.asarray(grown)
     cutouts = {**CUTOUTS, "ball": Cutout(rgba)}
     scores = scorer.score(SIDE_BY_SIDE, exact(SIDE_BY_SIDE, cutouts), cutouts)
-    (complaint,) = crop_complaints(SIDE_BY_SIDE, scores, QUALITY)
+    (complaint,) = crop_complaints(SIDE_BY_SIDE.skus, scores, QUALITY)
     assert complaint == f"ball: a rim of its old background, {scores['halo/ball']:.1f}, 3.0"
 
 
 def test_a_figure_that_is_missing_or_on_its_bound_is_no_complaint() -> None:
-    assert crop_complaints(SIDE_BY_SIDE, {}, QUALITY) == []
+    assert crop_complaints(SIDE_BY_SIDE.skus, {}, QUALITY) == []
     bounds = {"visible": 0.6, "crop_likeness": 0.4, "delta_e": 10, "halo": 3, "text_error": 0.5}
     on_it = {f"{name}/ball": float(bound) for name, bound in bounds.items()}
-    assert crop_complaints(SIDE_BY_SIDE, on_it, QUALITY) == []
+    assert crop_complaints(SIDE_BY_SIDE.skus, on_it, QUALITY) == []
     beyond = {
         name: value - 0.01 if name.startswith(("visible", "crop")) else value + 0.01
         for name, value in on_it.items()
     }
-    assert len(crop_complaints(SIDE_BY_SIDE, beyond, QUALITY)) == len(bounds)
+    assert len(crop_complaints(SIDE_BY_SIDE.skus, beyond, QUALITY)) == len(bounds)
 
 
 # --- text --------------------------------------------------------------------
@@ -208,7 +208,9 @@ def test_text_is_read_where_a_photo_has_some(encoder: FeatureEncoder) -> None:
     scores = scorer.score(job, melted, cutouts)
     error = scores["text_error/crate"]
     assert error > 0.5
-    assert f"crate: {error:.0%} of its text wrong, 50%" in crop_complaints(job, scores, QUALITY)
+    assert f"crate: {error:.0%} of its text wrong, 50%" in crop_complaints(
+        job.skus, scores, QUALITY
+    )
     # Half of what was printed stands behind the ball: what is left of it is right.
     hidden = replace(
         job,
