@@ -525,6 +525,12 @@ class GenerationSettings(_Strict):
     attention: AttentionSettings = AttentionSettings()
     quality: QualitySettings = QualitySettings()
 
+    @property
+    def asks_for_photos(self) -> bool:
+        """Whether any scene is to be made from photos, unless a card says so."""
+        modes = (self.mode, *self.policies.modes.values(), *(s.mode for s in self.scenes if s.mode))
+        return any(mode != "learned" for mode in modes)
+
     def allows_photos(self, collection: str) -> bool:
         """Whether photos of the products of ``collection`` may stand in scenes."""
         if isinstance(self.anchor_photos, bool):

@@ -65,25 +65,27 @@ class PhotoBook:
         if sku not in self._contents:
             return ProductPhotos(sku, reason="its folder is not in the catalog's index")
         try:
-            content_hash, product = self._contents[sku], self._switched_off(sku)
-            if product is None:
-                photo_set = validate_photo_set(self._home, sku)
-                content_hash, product = photo_set.content_hash, self._judged(photo_set)
+            source = self._home.photo_source
+            card = load_card(source, list_one(source, sku, read=False))
+            if unread := self._why_unread(card):
+                return _product(card, (), unread)
+            photo_set = validate_photo_set(self._home, sku)
+            product = self._judged(photo_set)
         except CatalogPipelineError as error:
             return ProductPhotos(sku, reason=str(error).partition("\n")[0])
         if self._keep:
-            stamp = {"judge": JUDGE_VERSION, "content_hash": content_hash}
+            stamp = {"judge": JUDGE_VERSION, "content_hash": photo_set.content_hash}
             data = json.dumps({**asdict(product), **stamp}, sort_keys=True, ensure_ascii=False)
             self._home.objects.put(_key(sku), data.encode())
         return product
 
-    def _switched_off(self, sku: str) -> ProductPhotos | None:
-        """What is known of a product whose card keeps all its photos out: none is read."""
-        source = self._home.photo_source
-        card = load_card(source, list_one(source, sku, read=False))
+    def _why_unread(self, card: Sku) -> str:
+        """Why no photo of a product is read at all; empty where scenes may ask for one."""
         if card.anchor_photos == ():
-            return _product(card, (), "its card says anchor_photos: false")
-        return None
+            return "its card says anchor_photos: false"
+        anyone = self._home.settings.generation.asks_for_photos
+        asked = card.mode != "learned" if card.mode else anyone
+        return "" if asked else "only learned scenes are asked for"
 
     def _judged(self, photo_set: PhotoSet) -> ProductPhotos:
         from catalog_pipeline.evaluation.anchor_photos import judge_photos

@@ -41,7 +41,7 @@ def photographed_line(
         **EXACT,
         "batch_size": 2,
         "anchoring": {"output_scale": 8, "backdrop_steps": 1},
-        "quality": {"attempts": 1, "max_halo": 99.0},  # drawn outlines look like rims
+        "quality": {"attempts": 1},
     }
     (folder / "config").mkdir()
     for name, content in sections.items():

@@ -195,7 +195,7 @@ def test_an_anchored_picture_that_the_crops_refuse_ends_as_an_exact_one(
         tmp_path,
         mode="anchored",
         policies={"singles_per_sku": 1, "pairs": 0},
-        quality={"attempts": 3, "max_halo": 99.0},
+        quality={"attempts": 3},
     )
     night = Night(settings, open_judge=lambda *known: EasyJudge())
     quality = settings.generation.quality
@@ -222,7 +222,7 @@ def test_an_anchored_picture_that_passes_is_of_the_models_own_pixels(
         tmp_path,
         mode="anchored",
         policies={"singles_per_sku": 1, "pairs": 0},
-        quality={"max_halo": 99.0, "max_delta_e": 99.0, "min_crop_likeness": -1.0},
+        quality={"max_delta_e": 99.0, "min_crop_likeness": -1.0},
     )
     night = Night(settings, open_judge=lambda *known: EasyJudge())
     for sku in ("ball", "crate"):

@@ -53,9 +53,9 @@ def test_a_card_written_later_counts_on_the_next_night(shop: Settings) -> None:
     assert "no photo of this name" in find(shop, "anchor_photos: [back.png]").reason
 
 
-def test_a_card_that_keeps_photos_out_has_none_of_them_read(
-    shop: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files of the catalog that were opened, in order."""
     read = LocalPhotoSource.read
     keys: list[str] = []
 
@@ -64,9 +64,29 @@ def test_a_card_that_keeps_photos_out_has_none_of_them_read(
         return read(source, key)
 
     monkeypatch.setattr(LocalPhotoSource, "read", noted)
+    return keys
+
+
+def test_a_card_that_keeps_photos_out_has_none_of_them_read(
+    shop: Settings, keys_read: list[str]
+) -> None:
     found = find(shop, "anchor_photos: false\nheight_cm: 9.5")
-    assert set(keys) == {"mug/sku.yaml"}
+    assert set(keys_read) == {"mug/sku.yaml"}
     assert (found.photos, found.height_cm) == ((), 9.5)
     assert found.reason == "its card says anchor_photos: false"
     assert find(shop, "anchor_photos: false\nheight_cm: 9.5") == found
     assert names(find(shop, "anchor_photos: true")) == ["cafe\u0301", "front", "side"]
+
+
+@pytest.mark.parametrize("generation", [{"mode": "learned"}, {"mode": "exact"}])
+def test_no_photo_is_read_where_only_learned_scenes_are_asked_for(
+    shop: Settings, keys_read: list[str], generation: dict[str, str]
+) -> None:
+    settings = shop.model_copy(update={"generation": shop.generation.model_copy(update=generation)})
+    card = "mode: learned" if generation["mode"] == "exact" else "name: Mug"
+    assert find(settings, card).reason == "only learned scenes are asked for"
+    assert set(keys_read) == {"mug/sku.yaml"}
+    assert len(find(settings, "mode: anchored").photos) == 3
+    policies = settings.generation.policies.model_copy(update={"modes": {"pairs": "exact"}})
+    pairs = settings.generation.model_copy(update={"policies": policies})
+    assert len(find(settings.model_copy(update={"generation": pairs}), "name: Mug").photos) == 3
