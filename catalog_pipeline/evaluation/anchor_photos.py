@@ -27,7 +27,7 @@ from catalog_pipeline.evaluation.foreign_colours import (
 from catalog_pipeline.evaluation.matting import Inside, Looks, box_of, look_again
 from catalog_pipeline.evaluation.palettes import OPAQUE
 from catalog_pipeline.evaluation.product_mask import ProductMasker, judged
-from catalog_pipeline.records import Features, JudgedPhoto, Photo, Pixels, names_photo
+from catalog_pipeline.records import JudgedPhoto, Photo, Pixels, names_photo
 
 MIN_AGREEMENT = 0.95
 """Of four looks at a photo, the smallest intersection over union with their middle."""
@@ -36,7 +36,7 @@ MAX_DISPUTED = 0.025
 MAX_FOREIGN = 0.015
 """Of the product's pixels, in a colour that only this photo's surroundings have."""
 MIN_LIKENESS = 0.35
-"""Cosine to the most alike of the other photos and of the memory. Real products: .59 and more;
+"""Cosine to the most alike of the other photos. Real products: .59 and more;
 what was cut out of other products' photos: .25 and less in 19 of 20."""
 MAX_CUT = 0.1
 """Pixels of the mask on the photo's edge, over the square root of its area."""
@@ -66,20 +66,18 @@ def judge_photos(
     masker: ProductMasker,
     encoder: FeatureEncoder,
     *,
-    remembered: Features | None = None,
     allowed: Collection[str] | None = None,
 ) -> list[JudgedPhoto]:
     """Judge the photos of one SKU, in their order; deterministic.
 
     Args:
         photos: the whole set: what is odd about one shows beside the others.
-        remembered: features of the product from its memory, ``(n, encoder.width)``.
         allowed: file names, or names without suffix, that a card gives; those are used
             wherever a product is seen at all, since a person chose them, and no others.
     """
     seen = [_look(photo, masker, encoder) for photo in photos]
     if allowed is None:
-        reasons = _beside_the_others(seen, remembered)
+        reasons = _beside_the_others(seen)
     else:
         reasons = [_by_name(one, allowed) for one in seen]
     return [_judged(one, reason) for one, reason in zip(seen, reasons, strict=True)]
@@ -136,7 +134,7 @@ def _alone(photo: Photo, looks: Looks, inside: Inside) -> str:
     return _too_small(inside)
 
 
-def _beside_the_others(seen: Sequence[_Seen], remembered: Features | None) -> list[str]:
+def _beside_the_others(seen: Sequence[_Seen]) -> list[str]:
     """Reasons of all, with those that show beside the other photos of the set."""
     good = [one for one in seen if not one.reason]
     if len(good) < max(2, MIN_COMPANY * len(seen)):
@@ -145,12 +143,10 @@ def _beside_the_others(seen: Sequence[_Seen], remembered: Features | None) -> li
             "this one with"
         )
         return [one.reason or (alone if one.photo.mask is None else "") for one in seen]
-    return [one.reason or _odd(one, good, seen, remembered) for one in seen]
+    return [one.reason or _odd(one, good, seen) for one in seen]
 
 
-def _odd(
-    one: _Seen, good: Sequence[_Seen], seen: Sequence[_Seen], remembered: Features | None
-) -> str:
+def _odd(one: _Seen, good: Sequence[_Seen], seen: Sequence[_Seen]) -> str:
     """What is wrong with a photo, good by itself, beside the other good ones and all."""
     sharp = float(np.median([other.sharpness for other in good]))
     if one.sharpness < MIN_SHARPNESS * sharp:
@@ -159,8 +155,6 @@ def _odd(
     if one.photo.mask is not None:
         return ""
     known = [other.feature for other in good if other is not one]
-    if remembered is not None:
-        known.extend(remembered)
     likeness = float((np.stack(known) @ one.feature).max())
     if likeness < MIN_LIKENESS:
         return (
