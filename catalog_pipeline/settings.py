@@ -226,7 +226,7 @@ class LearningSettings(_Strict):
         "refused; -1 = no bound",
     )
     gate_max_color_shift: float = Field(
-        12.0,
+        11.0,
         ge=0,
         description="CIELAB units that its colours may be further from the photos' than these "
         "are from each other",

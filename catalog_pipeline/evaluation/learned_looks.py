@@ -19,7 +19,7 @@ from catalog_pipeline.evaluation.palettes import (
     palette_of,
     palette_spread,
 )
-from catalog_pipeline.evaluation.product_crops import Inside, alone_on_white
+from catalog_pipeline.evaluation.product_crops import Inside, alone_on_white, product_box
 from catalog_pipeline.evaluation.retention import cosine_to_photos, fidelity_share, photo_ceiling
 from catalog_pipeline.records import Palette, Photo, Pixels
 
@@ -95,9 +95,20 @@ def color_differences(seen: Sequence[View], palette: Palette) -> list[float]:
 
 
 def products_alone(pictures: Sequence[Pixels], masker: ProductMasker) -> list[View]:
-    """Pictures of one product each and where it is; all of one in which nothing stands out."""
+    """Pictures of one product each and where it is; all of one in which nothing stands out.
+
+    Of a mask that cannot be believed only its box is: of a white mug on a pale floor the
+    network may see the print alone.
+    """
     views: list[View] = []
     for picture in pictures:
-        inside: Inside = masker.mask(picture).mask >= OPAQUE
-        views.append((picture, inside if inside.any() else np.ones_like(inside)))
+        found = masker.mask(picture)
+        inside: Inside = found.mask >= OPAQUE
+        if not inside.any():
+            inside = np.ones_like(inside)
+        elif not found.usable:
+            box = product_box(inside)
+            inside = np.zeros_like(inside)
+            inside[box] = True
+        views.append((picture, inside))
     return views

@@ -53,7 +53,7 @@ def color_difference(picture: Pixels, reference: Pixels, inside: Inside) -> floa
     """
     _check(picture, inside)
     _check(reference, inside)
-    rows, columns = _box(inside)
+    rows, columns = product_box(inside)
     mask = inside[rows, columns]
     one, two = (
         rgb2lab(_blurred(image[rows, columns] / 255.0, mask)[mask])
@@ -124,7 +124,7 @@ def halo(picture: Pixels, inside: Inside, backdrop: Pixels, room: Pixels) -> flo
     for image in (picture, backdrop, room):
         _check(image, inside)
     # One pixel of scene around it, so that only the picture's own border is no edge.
-    rows, columns = (slice(max(0, s.start - 1), s.stop + 1) for s in _box(inside))
+    rows, columns = (slice(max(0, s.start - 1), s.stop + 1) for s in product_box(inside))
     mask = inside[rows, columns]
     if mask.all():
         return 0.0
@@ -171,7 +171,7 @@ def alone_on_white(pixels: Pixels, inside: Inside) -> Pixels:
         ValueError: the mask is empty or of another size than the pixels.
     """
     _check(pixels, inside)
-    rows, columns = _box(inside)
+    rows, columns = product_box(inside)
     mask = inside[rows, columns]
     height, width = mask.shape
     side = max(height, width) + 2 * round(MARGIN * max(height, width))
@@ -191,7 +191,8 @@ def _blurred(colors: Colors, inside: Inside) -> Colors:
     return blurred
 
 
-def _box(inside: Inside) -> tuple[slice, slice]:
+def product_box(inside: Inside) -> tuple[slice, slice]:
+    """Rows and columns of a mask that is not empty."""
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 

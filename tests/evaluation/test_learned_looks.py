@@ -94,3 +94,19 @@ def test_each_picture_is_held_against_the_remembered_colours(photos, masker):
     ball, crate, nothing = color_differences(products_alone(pictures, masker), palette)
     assert ball < 5
     assert min(crate, nothing) > 30
+
+
+def test_of_a_mask_that_is_not_believed_only_the_box_counts(masker, monkeypatch):
+    picture = photo_of("ball")
+    pieces = np.zeros(picture.shape[:2], np.uint8)
+    pieces[40:60, 50:60] = pieces[100:120, 100:130] = 255
+    monkeypatch.setattr(masker, "_saliency", lambda pixels: pieces)
+    ((_, inside),) = products_alone([picture], masker)
+    assert inside[40:120, 50:130].all()
+    assert inside.sum() == 80 * 80
+    whole = np.zeros_like(pieces)
+    whole[40:120, 50:130] = 255
+    whole[40:60, 50:60] = 0
+    monkeypatch.setattr(masker, "_saliency", lambda pixels: whole)
+    ((_, inside),) = products_alone([picture], masker)
+    np.testing.assert_array_equal(inside, whole > 0)
