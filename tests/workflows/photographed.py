@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from catalog_pipeline.catalog import local
-from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
-from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.evaluation.palettes import palette_of
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
@@ -23,7 +20,6 @@ from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.workflows.home import open_home
 from tests.builders import make_adapter_version, make_concept, promote
 from tests.evaluation.drawn import BACKGROUNDS, photo_of
-from tests.tiny_model import fill_slot, open_tiny_engine
 from tests.workflows.painted_night import ColourEncoder
 
 SIDE = 192
@@ -60,6 +56,13 @@ def photograph(settings: Settings, sku: str, count: int = 2, side: int = SIDE) -
 
 def know(settings: Settings, skus: Sequence[str]) -> None:
     """Promote a version in which every SKU has a slot and a token of random contents."""
+    # Imported here: diffusers costs seconds, and most tests that share this file open no model.
+    import torch
+
+    from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
+    from catalog_pipeline.diffusion.text import placeholder_tokens
+    from tests.tiny_model import fill_slot, open_tiny_engine
+
     engine = open_tiny_engine(Path(settings.base_model.base_model))
     store = open_home(settings).adapters("default")
     concepts, parts = [], {}
