@@ -137,8 +137,9 @@ class PictureScorer:
     ) -> Judgement:
         """The judgement of a picture that starts from photos: each product against its own.
 
-        In an exact picture these crops decide what is found: its products are the photos'
-        own pixels, and the judge knows them from afar alone.
+        A product that is not its photo's is not found. In an exact picture these crops
+        decide alone: its products are the photos' own pixels, and the judge knows them from
+        afar.
         """
         if job.mode == "learned":
             return judgement
@@ -146,13 +147,15 @@ class PictureScorer:
         if judgement.verdict == "unscored":
             return Judgement("unscored", scores)
         complaints = crop_complaints(job.skus, scores, self._quality)
+        lost = {line.partition(":")[0] for line in complaints}
+        if job.mode != "exact":
+            lost |= {sku for sku in job.skus if scores.get(f"found/{sku}", 0.0) <= 0}
+        scores |= {f"found/{sku}": float(sku not in lost) for sku in job.skus}
+        scores["reflection"] = 1 - len(lost) / len(job.skus)
         if job.mode == "exact":
-            lost = {line.partition(":")[0] for line in complaints}
-            scores |= {f"found/{sku}": float(sku not in lost) for sku in job.skus}
-            scores["reflection"] = 1 - len(lost) / len(job.skus)
-            passed = not complaints and scores.get("blank", 0.0) == 0
+            passed = not lost and scores.get("blank", 0.0) == 0
         else:
-            passed = judgement.verdict == "passed" and not complaints
+            passed = not lost and judgement.verdict == "passed"
         return Judgement("passed" if passed else "failed", scores)
 
     def score(

@@ -14,7 +14,6 @@ from catalog_pipeline.evaluation import matting, text_reading
 from catalog_pipeline.records import Anchor, Photo, RenderJob
 from catalog_pipeline.settings import CatalogSettings, GenerationSettings, Settings
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.night import anchor_cutouts
 from catalog_pipeline.workflows.night.anchor_cutouts import (
@@ -158,8 +157,7 @@ def test_a_picture_whose_photo_has_gone_is_learned_and_its_neighbours_are_not(
     assert staged[alone.job_id].mode == "learned"
     assert "exact" in {row.mode for row in staged.values()}
     read_back = {row.image_id: row for row in studio.home.archive.staged(DAY)}
-    if "mode" in MANIFEST_SCHEMA.names:
-        assert read_back == staged
+    assert read_back == staged
     publish_manifest(studio.home, DAY)
     studio.painted()
     assert studio.render().rendered == 0

@@ -15,7 +15,6 @@ from catalog_pipeline.evaluation import text_reading
 from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.records import ArchiveRow, NightPlan, Pixels, Region, RenderReport
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.picture_gate import attempt_job
@@ -26,7 +25,6 @@ from tests.workflows.painted_night import ColourEncoder, ColourJudge, ColourVerd
 from tests.workflows.photographed import cut_out, files_of, rows_staged
 
 DAY = date(2026, 1, 31)
-MODES_ARE_STORED = "mode" in MANIFEST_SCHEMA.names
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -136,7 +134,6 @@ def test_a_product_without_a_usable_photo_is_learned_and_the_row_says_why(exact:
     assert note.startswith("3 picture(s) are learned, without photos in them: tent: none of")
 
 
-@pytest.mark.skipif(not MODES_ARE_STORED, reason="manifests have no column for the mode yet")
 def test_the_manifest_says_the_same(exact: Night) -> None:
     held = {row.image_id: row for row in open_home(exact.settings).archive.quarantine.read_day(DAY)}
     assert exact.manifest() | held == exact.rows
