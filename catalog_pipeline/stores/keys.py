@@ -29,6 +29,11 @@ def image_key(sha256: str) -> str:
     return f"{IMAGE_PREFIX}{sha256}.png"
 
 
+def anchors_key(sku: str) -> str:
+    """What is known of the photos of ``sku``: figures, names and hashes."""
+    return f"catalog/anchors/{check_segment(sku, 'SKU')}.json"
+
+
 def manifest_key(day: date) -> str:
     """The published manifest of ``day``."""
     return f"{MANIFEST_PREFIX}{day.isoformat()}/part-0.parquet"

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.stores.keys import days_of
+from catalog_pipeline.stores.keys import anchors_key, days_of
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import (
     PLANS_PREFIX,
@@ -57,11 +57,11 @@ def retire_concepts(
     longer names.
 
     For each: the index row forgets what it was learned from, so that photos that come
-    back are learned anew; its checkpoints go; a version without its concept and memory is
-    published and becomes the head by compare-and-swap, under the collection's lease and
-    fence; the plans of tonight and later nights are made without it. Earlier versions,
-    their parts and the pictures stay. Idempotent; a SKU that cannot be retired is yielded
-    with its reason, and the others go on.
+    back are learned anew; its checkpoints and what is known of its photos go; a version
+    without its concept and memory is published and becomes the head by compare-and-swap,
+    under the collection's lease and fence; the plans of tonight and later nights are made
+    without it. Earlier versions, their parts and the pictures stay. Idempotent; a SKU that
+    cannot be retired is yielded with its reason, and the others go on.
 
     A SKU in ``skus`` that the index does not know as retired is looked for in the
     catalog; when its folder is gone the index says so first.
@@ -155,6 +155,7 @@ class _Retirement:
         self.home.index.update(lambda rows: [_forgotten(r) if r == row else r for r in rows])
         if not self._is_retired(row.sku):
             return RetireOutcome(row.sku, reason="its photos came back")
+        self.home.objects.delete(anchors_key(row.sku))
         done: list[str] = []
         version = ""
         for name in self.home.collections():

@@ -19,6 +19,7 @@ from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.photo_set import list_one, load_card
 from catalog_pipeline.errors import CatalogPipelineError, ObjectNotFoundError
 from catalog_pipeline.records import JudgedPhoto, PhotoSet, ProductPhotos, Sku
+from catalog_pipeline.stores.keys import anchors_key
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import product_masker
@@ -26,7 +27,6 @@ from catalog_pipeline.workflows.models import product_masker
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
 
-ANCHORS_PREFIX = "catalog/anchors/"
 JUDGE_VERSION = 1
 """Raised whenever photos are judged otherwise, or more is kept of them."""
 
@@ -52,7 +52,7 @@ class PhotoBook:
     def _read(self, sku: str) -> ProductPhotos | None:
         """What was judged before, unless the folder or the judge is another by now."""
         try:
-            content = json.loads(self._home.objects.read(_key(sku)).data)
+            content = json.loads(self._home.objects.read(anchors_key(sku)).data)
             stamp = content.pop("judge"), content.pop("content_hash")
             found = _PRODUCT_PHOTOS.validate_python(content)
         except ObjectNotFoundError:
@@ -76,7 +76,7 @@ class PhotoBook:
         if self._keep:
             stamp = {"judge": JUDGE_VERSION, "content_hash": photo_set.content_hash}
             data = json.dumps({**asdict(product), **stamp}, sort_keys=True, ensure_ascii=False)
-            self._home.objects.put(_key(sku), data.encode())
+            self._home.objects.put(anchors_key(sku), data.encode())
         return product
 
     def _why_unread(self, card: Sku) -> str:
@@ -125,7 +125,3 @@ def _why_none(judged: list[JudgedPhoto]) -> str:
         f"none of its {len(judged)} photos shows it alone, whole and sharp: {shown(example)} "
         f"{reason} ({count} so{others})"
     )
-
-
-def _key(sku: str) -> str:
-    return f"{ANCHORS_PREFIX}{sku}.json"

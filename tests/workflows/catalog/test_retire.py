@@ -17,6 +17,7 @@ from catalog_pipeline.errors import CatalogError, ConflictError, EmptyListingErr
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.keys import anchors_key
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.catalog.retire import RetireOutcome, retire_concepts
 from catalog_pipeline.workflows.home import Home
@@ -78,11 +79,14 @@ def test_a_vanished_product_leaves_head_checkpoints_and_plans(studio: Studio) ->
     store = home.adapters("default")
     before = store.current()
     assert before is not None
+    for sku in SKUS:
+        home.objects.put(anchors_key(sku), b"{}")
     assert retire(studio) == []
     vanish(studio, "mug")
     refresh_index(studio.home)
     (outcome,) = retire(studio)
     assert (outcome.sku, outcome.reason) == ("mug", "")
+    assert home.objects.list("catalog/anchors/") == sorted(map(anchors_key, ("mug-2", "00123")))
     after = store.current()
     assert after is not None
     assert outcome.version == after.version
