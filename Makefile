@@ -162,7 +162,7 @@ ifdef QUICK
 	$(BENCH_FIDELITY) report --home build/fidelity-quick --out build/fidelity-quick/report
 else
 	$(if $(LEARNED),,$(BENCH_FIDELITY) learn --data $(DATA))
-	$(BENCH_FIDELITY) run $(ON_LEARNED)
+	$(BENCH_FIDELITY) run --data $(DATA) $(ON_LEARNED)
 	$(BENCH_FIDELITY) report $(ON_LEARNED)
 endif
 

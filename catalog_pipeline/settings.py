@@ -289,7 +289,7 @@ class QualitySettings(_Strict):
         0.6, ge=0, le=1, description="share of a placed product that no other one hides"
     )
     min_crop_likeness: float = Field(
-        0.4, ge=-1, le=1, description="cosine of a placed product to its photo, both on white"
+        0.55, ge=-1, le=1, description="cosine of a placed product to its photo, both on white"
     )
     max_delta_e: float = Field(
         10.0, ge=0, description="CIEDE2000 of a placed product, median pixel, to its photo"

@@ -54,11 +54,12 @@ def command_line() -> argparse.ArgumentParser:
     common.add_argument("--home", type=Path, default=BUILD / "fidelity")
     common.add_argument("--learned", type=Path, help="a learned home (default: HOME/home)")
     common.add_argument("--quick", action="store_true", help="studio only, few scenes")
-    common.add_argument("--suite", nargs="+", choices=(*SUITES, "speed"))
+    common.add_argument("--suite", nargs="+", choices=(*SUITES, "labels", "speed"))
     commands = parser.add_subparsers(dest="command", required=True)
     learner = commands.add_parser("learn", parents=[common], help="learn the 32 products")
     learner.add_argument("--data", type=Path, required=True, help="photos/ and household_catalog/")
-    commands.add_parser("run", parents=[common], help="paint and measure")
+    runner = commands.add_parser("run", parents=[common], help="paint and measure")
+    runner.add_argument("--data", type=Path, help="for the suite of labels")
     commands.add_parser("blind", parents=[common], help="write the pairs to judge by eye")
     add_report_options(commands.add_parser("report", parents=[common], help="write the tables"))
     return parser
@@ -97,9 +98,12 @@ def run(options: argparse.Namespace) -> None:
     from tests.benchmarks.fidelity.cells import Bench
 
     bench = Bench(options.home.resolve(), learned_settings(options))
-    for suite in options.suite or (*SUITES, "speed"):
+    for suite in options.suite or (*SUITES, "labels", "speed"):
         if suite == "speed":
             bench.measure_speed(rounds=1 if options.quick else 5)
+        elif suite == "labels":
+            if options.data is not None:
+                bench.measure_labels(options.data)
         else:
             bench.run_suite(suite, 2 if options.quick else None)
 

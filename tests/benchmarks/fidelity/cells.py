@@ -20,6 +20,7 @@ from catalog_pipeline.evaluation.matting import cut_out_product
 from catalog_pipeline.evaluation.product_crops import alone_on_white
 from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
 from catalog_pipeline.evaluation.text_reading import open_text_reader
+from catalog_pipeline.generation.draws import Slot
 from catalog_pipeline.records import Features, Photo, memory_part
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import decode_memory
@@ -28,9 +29,17 @@ from catalog_pipeline.workflows.models import open_sampler, product_masker
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.crop_scores import CropScorer
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
+from tests.benchmarks.fidelity.labels import labelled_products
 from tests.benchmarks.fidelity.measure import Measures
 from tests.benchmarks.fidelity.paint import BareSampler, Painter
-from tests.benchmarks.fidelity.scenes import COUNTS, SEEDS, Scene, draw_scenes
+from tests.benchmarks.fidelity.scenes import (
+    COUNTS,
+    LAYOUT_NAMES,
+    SEEDS,
+    Scene,
+    draw_scenes,
+    make_job,
+)
 from tests.benchmarks.harness.cells import json_bytes, read_json
 
 SPEED_MODES = ("learned", "anchored", "exact")
@@ -95,6 +104,27 @@ class Bench:
                     if turn:
                         seconds.setdefault(f"{suite} {mode}", []).append(took)
         (self._out / "speed.json").write_bytes(json_bytes(seconds))
+
+    def measure_labels(self, data: Path) -> None:
+        """Of products with a readable label, learned or not: what an exact picture says."""
+        reader = open_text_reader()
+        assert reader is not None
+        settings = self._settings.generation
+        rows = []
+        for turn, product in enumerate(labelled_products(data, reader, self._settings.catalog)):
+            scene = settings.scenes[turn % len(settings.scenes)]
+            slot = Slot((product.concept.sku,), scene, LAYOUT_NAMES[1], turn, "singles")
+            concepts = {product.concept.sku: product.concept}
+            photos = {product.concept.sku: product.photos}
+            job = make_job(slot, concepts, photos, settings, f"label|{turn}")
+            cutouts = {product.photos.photos[0].sha256: product.cutout}
+            (picture,) = self._painter.bare.render([job], concepts, cutouts=cutouts)
+            scores = self._measures.scorer.score(job, picture, cutouts)
+            error = scores.get(f"text_error/{product.concept.sku}")
+            if error is not None:
+                rows.append({"sku": product.concept.sku, "scene": scene.name, "error": error})
+                log.info("%s on %s: %.3f", product.concept.sku, scene.name, error)
+        (self._out / "labels.json").write_bytes(json_bytes(rows))
 
     def _scenes(self, suite: str, count: int, seed: int) -> list[Scene]:
         generation = self._settings.generation

@@ -24,7 +24,10 @@ VARIANTS = ("plain", "learned", *(f"anchored {s}" for s in STRENGTHS), "exact", 
 
 
 class BareSampler(SceneSampler):
-    """Reads class nouns in place of what was learned."""
+    """Reads class nouns in place of what was learned, and so takes any product."""
+
+    def _load(self, sku: str, concepts: Mapping[str, Concept]) -> None:
+        """Nothing: no slot is used."""
 
     def _regional_prompt(self, job: RenderJob, concepts: Mapping[str, Concept]) -> RegionalPrompt:
         plain = {sku: replace(c, placeholder_tokens=()) for sku, c in concepts.items()}
@@ -35,7 +38,7 @@ class Painter:
     """Paints scenes of one size and number of products, in batches."""
 
     def __init__(self, sampler: SceneSampler, bare: BareSampler) -> None:
-        self._sampler, self._bare = sampler, bare
+        self._sampler, self.bare = sampler, bare
         self._engine = sampler._engine
 
     def paint(
@@ -58,7 +61,7 @@ class Painter:
             asked = [
                 replace(job, mode=mode, strength=float(strength or job.strength)) for job in jobs
             ]
-            sampler = self._bare if kind == "bare" else self._sampler
+            sampler = self.bare if kind == "bare" else self._sampler
             placed = [place_in(s, j, cutouts) for s, j in zip(scenes, asked, strict=True)]
             latents = engine.encode_images([scene.start for scene in placed])
             start = Start(latents, asked[0].strength)

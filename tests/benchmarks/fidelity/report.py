@@ -33,6 +33,7 @@ SHOWN = ("plain", "learned", "anchored 0.6", "exact")
 SHEET_BYTES = 900_000
 SHOWN_SCENES = {"singles": 12, "pairs": 5, "triples": 3, "five": 2}
 _CELL_PX = 224
+MAX_TEXT_ERROR = 0.05
 _STUDIO = {product.sku for product in SAMPLE_PRODUCTS}
 
 
@@ -62,6 +63,7 @@ def write_report(home: Path, out: Path, products: Path, note: str = "") -> None:
         "scenes": {suite: sum(s["suite"] == suite for s in scenes) for suite in SUITES},
         "one_scene": _one_scene(scenes),
         "speed": _speed(read_json(home / "speed.json")),
+        "labels": _labels(read_json(home / "labels.json")),
         "without": read_json(home / "without.json"),
         "by_product": _by_product(scenes),
         "blind": read_judgement(),
@@ -159,6 +161,19 @@ def _speed(seconds: Mapping[str, Sequence[float]] | None) -> dict[str, dict[str,
         if mode == "learned":
             table[suite]["seconds"] = float(np.median(row))
     return table
+
+
+def _labels(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, float | int] | None:
+    """Character errors of labels in exact pictures, above their photos' own readings."""
+    if not rows:
+        return None
+    errors = [row["error"] for row in rows]
+    return {
+        "products": len(errors),
+        "mean": float(np.mean(errors)),
+        "median": float(np.median(errors)),
+        "right": float(np.mean([error <= MAX_TEXT_ERROR for error in errors])),
+    }
 
 
 def _by_product(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:

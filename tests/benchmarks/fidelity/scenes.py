@@ -55,17 +55,20 @@ def draw_scenes(
         skus, deck = tuple(deck[:size]), deck[size:]
         template = settings.scenes[(turn + seed) % len(settings.scenes)]
         slot = Slot(skus, template, LAYOUT_NAMES[size], seed, "singles")
-        scenes.append(Scene(suite, seed, _job(slot, concepts, photos, settings, f"{seed}|{turn}")))
+        scenes.append(
+            Scene(suite, seed, make_job(slot, concepts, photos, settings, f"{seed}|{turn}"))
+        )
     return scenes
 
 
-def _job(
+def make_job(
     slot: Slot,
     concepts: Mapping[str, Concept],
     photos: Mapping[str, ProductPhotos],
     settings: GenerationSettings,
     draw: str,
 ) -> RenderJob:
+    """The exact scene of ``slot``, with its photos."""
     named: Sequence[Concept] = [concepts[sku] for sku in slot.skus]
     fifths = tuple((i / 5, 0.0, (i + 1) / 5, 1.0) for i in range(5))
     # The settings hold boxes of two and three; a scene of five is of the benchmark alone.
