@@ -153,6 +153,7 @@ class JudgedPhoto:
         aspect: width of the product's cut-out over its height.
         height_px: of the cut-out, in the photo at the catalog's working size.
         light: mean CIE L*, a*, b* of the photo outside the product: the light it was taken in.
+        seen: where in the photo it is.
     """
 
     key: str
@@ -161,6 +162,7 @@ class JudgedPhoto:
     aspect: float = 1.0
     height_px: int = 0
     light: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    seen: Region | None = None
 
     @property
     def usable(self) -> bool:
@@ -371,12 +373,17 @@ class AttentionControl:
 
 @dataclass(frozen=True)
 class Anchor:
-    """The photo from which a product of a picture comes, and the box that it fills there."""
+    """The photo from which a product of a picture comes, and the box that it fills there.
+
+    ``seen`` is where it was seen in the photo; it changes no picture, only how soon it is
+    found again.
+    """
 
     sku: str
     key: str
     sha256: str
     box: Region
+    seen: Region | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from catalog_pipeline.evaluation.foreign_colours import (
 from catalog_pipeline.evaluation.matting import Inside, Looks, box_of, look_again
 from catalog_pipeline.evaluation.palettes import OPAQUE
 from catalog_pipeline.evaluation.product_mask import ProductMasker, judged
-from catalog_pipeline.records import JudgedPhoto, Photo, Pixels, names_photo
+from catalog_pipeline.records import JudgedPhoto, Photo, Pixels, Region, names_photo
 
 MIN_AGREEMENT = 0.95
 """Of four looks at a photo, the smallest intersection over union with their middle."""
@@ -173,13 +173,16 @@ def _odd(one: _Seen, good: Sequence[_Seen], seen: Sequence[_Seen]) -> str:
 def _judged(one: _Seen, reason: str) -> JudgedPhoto:
     if not one.inside.any():
         return JudgedPhoto(one.photo.key, one.photo.sha256, reason)
-    height, width = (part.stop - part.start for part in box_of(one.inside, 0))
+    rows, columns = box_of(one.inside, 0)
+    high, wide = one.inside.shape
+    seen = Region(columns.start / wide, rows.start / high, columns.stop / wide, rows.stop / high)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
     outside = one.photo.pixels[~binary_dilation(one.inside, iterations=3)]
     light = (0.0, 0.0, 0.0)
     if len(outside) and one.photo.mask is None:
         lightness, red, yellow = (float(v) for v in rgb2lab(outside[None]).mean(axis=(0, 1)))
         light = (lightness, red, yellow)
-    return JudgedPhoto(one.photo.key, one.photo.sha256, reason, width / height, height, light)
+    return JudgedPhoto(one.photo.key, one.photo.sha256, reason, width / height, height, light, seen)
 
 
 def _cut(inside: Inside) -> float:

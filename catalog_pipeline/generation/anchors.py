@@ -106,6 +106,6 @@ def _stand(
     ]
     boxes = fit_boxes(heights, aspects, job.regions, picture_aspect=job.width / job.height)
     return tuple(
-        Anchor(product.sku, photo.key, photo.sha256, box)
+        Anchor(product.sku, photo.key, photo.sha256, box, photo.seen)
         for product, photo, box in zip(products, chosen, boxes, strict=True)
     )

@@ -5,7 +5,7 @@ import pytest
 
 from catalog_pipeline.evaluation.matting import cut_out_product, look_again
 from catalog_pipeline.evaluation.product_mask import ProductMasker
-from catalog_pipeline.records import Photo
+from catalog_pipeline.records import Photo, Region
 
 
 def ball_on(background: tuple[int, int, int]) -> Photo:
@@ -57,6 +57,22 @@ def test_looks_at_a_drawn_product_agree(masker) -> None:
     looks = look_again(ball_on((40, 160, 60)), masker)
     assert looks.agreement > 0.9
     assert looks.mask.shape == (160, 160)
+
+
+def test_a_product_seen_before_is_cut_out_as_before_with_half_the_looks(masker) -> None:
+    photo, looks = ball_on((40, 160, 60)), 0
+
+    class Counted(ProductMasker):
+        def _saliency(self, pixels: np.ndarray) -> np.ndarray:
+            nonlocal looks
+            looks += 1
+            return masker._saliency(pixels)
+
+    first = cut_out_product(photo, masker).rgba
+    again = cut_out_product(photo, Counted(), seen=Region(0.31, 0.31, 0.69, 0.69)).rgba
+    assert looks == 2
+    assert np.abs(np.subtract(first.shape, again.shape)).max() <= 2
+    assert (again[..., 3] >= 128).sum() == pytest.approx((first[..., 3] >= 128).sum(), rel=0.02)
 
 
 def test_what_one_look_alone_sees_is_no_product() -> None:

@@ -71,7 +71,7 @@ class CutoutBook:
         except (CatalogError, RefusedPhotoError) as error:
             raise PhotoGoneError(f"{shown(anchor.key)} cannot be read ({error})") from error
         photo = Photo(anchor.key, anchor.sha256, decoded.pixels, decoded.mask)
-        self._resident[anchor.sha256] = cut_out_product(photo, product_masker())
+        self._resident[anchor.sha256] = cut_out_product(photo, product_masker(), seen=anchor.seen)
         return self._resident[anchor.sha256]
 
 

@@ -181,7 +181,16 @@ def _decode_job(content: Mapping[str, Any]) -> RenderJob:
 
 
 def _decode_anchors(content: Sequence[Mapping[str, Any]]) -> tuple[Anchor, ...]:
-    return tuple(Anchor(**{**anchor, "box": Region(**anchor["box"])}) for anchor in content)
+    return tuple(
+        Anchor(
+            **{
+                **anchor,
+                "box": Region(**anchor["box"]),
+                "seen": Region(**anchor["seen"]) if anchor["seen"] else None,
+            }
+        )
+        for anchor in content
+    )
 
 
 def read_stored(home: Home, key: str) -> StoredObject | None:

@@ -27,7 +27,7 @@ from catalog_pipeline.workflows.models import product_masker
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
 
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 """Raised whenever photos are judged otherwise, or more is kept of them."""
 
 _PRODUCT_PHOTOS = TypeAdapter(ProductPhotos)

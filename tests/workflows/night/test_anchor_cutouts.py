@@ -86,7 +86,7 @@ def test_a_photo_is_read_and_cut_out_once_and_only_where_it_stands(
 
     def noted(photo: Photo, masker: object) -> object:
         cut.append(photo.key)
-        return true_cut(photo, masker)  # type: ignore[arg-type]
+        return true_cut(photo, masker, **seen)  # type: ignore[arg-type]
 
     monkeypatch.setattr(matting, "cut_out_product", noted)
     jobs = jobs_of(studio)
@@ -207,10 +207,10 @@ def test_a_photo_that_cannot_be_cut_out_costs_its_picture_alone(
 ) -> None:
     true_cut = matting.cut_out_product
 
-    def stumbles(photo: Photo, masker: object) -> object:
+    def stumbles(photo: Photo, masker: object, **seen: object) -> object:
         if photo.key.startswith("ball"):
             raise MemoryError("no room for the Laplacian")
-        return true_cut(photo, masker)  # type: ignore[arg-type]
+        return true_cut(photo, masker, **seen)  # type: ignore[arg-type]
 
     monkeypatch.setattr(matting, "cut_out_product", stumbles)
     report = studio.render()
