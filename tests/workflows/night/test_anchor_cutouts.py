@@ -84,7 +84,7 @@ def test_a_photo_is_read_and_cut_out_once_and_only_where_it_stands(
     cut: list[str] = []
     true_cut = matting.cut_out_product
 
-    def noted(photo: Photo, masker: object) -> object:
+    def noted(photo: Photo, masker: object, **seen: object) -> object:
         cut.append(photo.key)
         return true_cut(photo, masker, **seen)  # type: ignore[arg-type]
 
