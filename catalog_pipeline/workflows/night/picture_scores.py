@@ -138,8 +138,8 @@ class PictureScorer:
         """The judgement of a picture that starts from photos: each product against its own.
 
         A product that is not its photo's is not found. In an exact picture these crops
-        decide alone: its products are the photos' own pixels, and the judge knows them from
-        afar.
+        decide what is found: its products are the photos' own pixels, and the judge knows
+        them from afar. He says whether something else stands there, too.
         """
         if job.mode == "learned":
             return judgement
@@ -153,7 +153,8 @@ class PictureScorer:
         scores |= {f"found/{sku}": float(sku not in lost) for sku in job.skus}
         scores["reflection"] = 1 - len(lost) / len(job.skus)
         if job.mode == "exact":
-            passed = not lost and scores.get("blank", 0.0) == 0
+            amiss = scores.get("blank", 0.0) > 0 or scores.get("count_error", 0.0) > 0
+            passed = not lost and not amiss
         else:
             passed = not lost and judgement.verdict == "passed"
         return Judgement("passed" if passed else "failed", scores)

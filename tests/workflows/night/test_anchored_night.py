@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from catalog_pipeline.records import ArchiveRow, NightPlan, Pixels, Region, Rend
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.night.picture_gate import attempt_job
+from catalog_pipeline.workflows.night.picture_gate import attempt_job, why_failed
 from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.night.render_night import render_night
@@ -229,3 +230,33 @@ def test_an_anchored_picture_that_passes_is_of_the_models_own_pixels(
         assert set(row.photos) == set(row.boxes) == {sku}
         assert row.boxes[sku][2] <= 16
         assert f"delta_e/{sku}" in row.scores
+
+
+@dataclass(frozen=True)
+class OneTooMany(ColourVerdict):
+    def to_scores(self) -> dict[str, float]:
+        return {**super().to_scores(), "count_error": 1.0}
+
+
+class CountingJudge(EasyJudge):
+    """Sees every product, and something else beside it."""
+
+    def judge(
+        self, pictures: Sequence[Pixels], named: Sequence[Sequence[tuple[str, Region]]]
+    ) -> list[ColourVerdict]:
+        return [OneTooMany(verdict.found) for verdict in super().judge(pictures, named)]
+
+
+def test_something_else_in_an_exact_picture_holds_it_back(
+    photographed_line: Settings, tmp_path: Path
+) -> None:
+    settings = over(
+        photographed_line,
+        tmp_path,
+        policies={"singles_per_sku": 1, "pairs": 0},
+        quality={"attempts": 1},
+    )
+    night = Night(settings, open_judge=lambda *known: CountingJudge())
+    row = night.row("ball")
+    assert (row.mode, row.verdict, row.scores["found/ball"]) == ("exact", "failed", 1.0)
+    assert why_failed(row) == "1 thing too many"
