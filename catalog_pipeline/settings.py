@@ -485,7 +485,7 @@ class AnchoringSettings(_Strict):
     strength: float = Field(
         0.6, gt=0, le=1, description="share of the denoising that redraws the placed photos"
     )
-    backdrop_steps: int = Field(8, ge=1, le=1000, description="of the empty scene")
+    backdrop_steps: int = Field(6, ge=1, le=1000, description="of the empty scene")
     output_scale: int = Field(
         4, ge=1, le=16, description="the picture's size over width and height, products sharp"
     )

@@ -23,7 +23,7 @@ _CONTACT_DEPTH, _CAST_DEPTH = 0.02, 0.075
 """Reach of both above and below the line of contact, over the product's height."""
 _AIR = 0.25
 """Height above the ground, over that of the product, from which a part casts no shadow."""
-LIGHT_RANGE, CAST_RANGE = (0.88, 1.12), (0.96, 1.04)
+LIGHT_RANGE, CAST_RANGE = (0.92, 1.08), (0.97, 1.03)
 """Most that the light of a scene changes the photo's own pixels: within it a print keeps its
 colours."""
 SHADE_RANGE = (0.7, 1.0)

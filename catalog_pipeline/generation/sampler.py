@@ -131,7 +131,8 @@ class SceneSampler:
         start = engine.encode_images([scene.start for scene in placed])
         redraw = Start(start, jobs[0].strength)
         drawn = engine.decode(self._sample(jobs, concepts, plan, control, strength, redraw))
-        given = engine.decode(start)
+        # Only an exact picture asks what light is, and what the autoencoder's own doing.
+        given = engine.decode(start) if jobs[0].mode == "exact" else drawn
         return [partial(p.finish, d, g) for p, d, g in zip(placed, drawn, given, strict=True)]
 
     def _sample(

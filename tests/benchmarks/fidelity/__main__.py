@@ -18,6 +18,7 @@ from pathlib import Path
 
 from catalog_pipeline.settings import Settings, load_settings
 from catalog_pipeline.workflows.home import open_home
+from tests.benchmarks.fidelity.paint import VARIANTS
 from tests.benchmarks.fidelity.scenes import SUITES
 from tests.benchmarks.harness.home import (
     BUILD,
@@ -60,6 +61,7 @@ def command_line() -> argparse.ArgumentParser:
     learner.add_argument("--data", type=Path, required=True, help="photos/ and household_catalog/")
     runner = commands.add_parser("run", parents=[common], help="paint and measure")
     runner.add_argument("--data", type=Path, help="for the suite of labels")
+    runner.add_argument("--anew", nargs="+", choices=VARIANTS, help="repaint these alone")
     commands.add_parser("blind", parents=[common], help="write the pairs to judge by eye")
     add_report_options(commands.add_parser("report", parents=[common], help="write the tables"))
     return parser
@@ -104,6 +106,8 @@ def run(options: argparse.Namespace) -> None:
         elif suite == "labels":
             if options.data is not None:
                 bench.measure_labels(options.data)
+        elif options.anew:
+            bench.repaint(suite, options.anew)
         else:
             bench.run_suite(suite, 2 if options.quick else None)
 

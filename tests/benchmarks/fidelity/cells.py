@@ -31,7 +31,7 @@ from catalog_pipeline.workflows.night.crop_scores import CropScorer
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
 from tests.benchmarks.fidelity.labels import labelled_products
 from tests.benchmarks.fidelity.measure import Measures
-from tests.benchmarks.fidelity.paint import BareSampler, Painter
+from tests.benchmarks.fidelity.paint import VARIANTS, BareSampler, Painter
 from tests.benchmarks.fidelity.scenes import (
     COUNTS,
     LAYOUT_NAMES,
@@ -76,7 +76,7 @@ class Bench:
             for start in range(0, len(scenes), 4):
                 missing = [s for s in scenes[start : start + 4] if not self._file(s).exists()]
                 if missing:
-                    self._paint(missing)
+                    self._paint(missing, VARIANTS)
                     log.info("%s seed %d: %d of %d", suite, seed, start + 4, len(scenes))
         without = {sku: p.reason for sku, p in self._photos.items() if not p.photos}
         (self._out / "without.json").write_bytes(json_bytes(without))
@@ -124,27 +124,38 @@ class Bench:
             if error is not None:
                 rows.append({"sku": product.concept.sku, "scene": scene.name, "error": error})
                 log.info("%s on %s: %.3f", product.concept.sku, scene.name, error)
-        (self._out / "labels.json").write_bytes(json_bytes(rows))
+                (self._out / "labels.json").write_bytes(json_bytes(rows))
 
     def _scenes(self, suite: str, count: int, seed: int) -> list[Scene]:
         generation = self._settings.generation
         return draw_scenes(suite, count, seed, self._concepts, self._photos, generation)
 
-    def _paint(self, scenes: Sequence[Scene]) -> None:
+    def repaint(self, suite: str, variants: Sequence[str]) -> None:
+        """Paint and measure some variants anew, where the others are there."""
+        for seed in SEEDS:
+            scenes = [s for s in self._scenes(suite, COUNTS[suite], seed) if self._file(s).exists()]
+            for start in range(0, len(scenes), 4):
+                self._paint(scenes[start : start + 4], variants)
+                log.info("%s seed %d: %d of %d anew", suite, seed, start + 4, len(scenes))
+
+    def _paint(self, scenes: Sequence[Scene], variants: Sequence[str]) -> None:
         jobs = [scene.job for scene in scenes]
         cutouts = self._cutouts.of(jobs)
-        for scene, row in zip(
-            scenes, self._painter.paint(jobs, self._concepts, cutouts), strict=True
-        ):
+        painted = self._painter.paint(jobs, self._concepts, cutouts, variants)
+        for scene, row in zip(scenes, painted, strict=True):
             folder = self._out / "pictures" / scene.name
             folder.mkdir(parents=True, exist_ok=True)
             for name, picture in row.items():
                 (folder / f"{name}.png").write_bytes(encode_png(picture))
+            known = read_json(self._file(scene)) or {"variants": {}}
             figures: dict[str, Any] = {
                 "suite": scene.suite,
                 "seed": scene.seed,
                 "skus": list(scene.job.skus),
-                "variants": self._measures.of_scene(scene.job, row, cutouts),
+                "variants": {
+                    **known["variants"],
+                    **self._measures.of_scene(scene.job, row, cutouts),
+                },
                 "ceilings": {sku: self._ceiling(sku) for sku in scene.job.skus},
             }
             self._file(scene).parent.mkdir(parents=True, exist_ok=True)

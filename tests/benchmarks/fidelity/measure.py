@@ -15,9 +15,12 @@ from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.evaluation.reflection.appearance import find_products
 from catalog_pipeline.evaluation.reflection.score import ReflectionJudge
 from catalog_pipeline.generation.anchored import Cutouts, place_anchors
-from catalog_pipeline.generation.compositing import Layer, enlarge, to_floats
-from catalog_pipeline.records import Features, Pixels, RenderJob
+from catalog_pipeline.generation.compositing import Layer, enlarge, to_floats, visible
+from catalog_pipeline.records import Anchor, Features, Pixels, RenderJob
 from catalog_pipeline.workflows.night.crop_scores import CropScorer
+
+WHOLE = 0.98
+"""Opacity from which a pixel is the product's alone."""
 
 
 @dataclass
@@ -54,6 +57,11 @@ class Measures:
             return figures
         height, width = picture.shape[:2]
         layers = place_anchors(job, cutouts, width, height)
+        figures["placed_likeness"] = {
+            anchor.sku: self._likeness_to_others(anchor, alone_on_white(picture, shown >= WHOLE))
+            for anchor, shown in zip(job.anchors, visible(layers), strict=True)
+            if (shown >= WHOLE).any()
+        }
         asked = replace(job, mode="exact" if name in ("plain", "exact") else "anchored")
         scores = self.scorer.score(asked, picture, cutouts)
         for kind in ("visible", "delta_e", "text_error", "halo", "crop_likeness"):
@@ -68,14 +76,19 @@ class Measures:
         products = find_products(picture, job.regions, self.masker)
         likeness = {}
         for index, (sku, found) in enumerate(zip(job.skus, products, strict=True)):
-            own = job.anchors[index].sha256 if job.anchors else ""
-            others = [row for sha, row in self.crops[sku].items() if sha != own]
-            if found.empty or not others:
+            if found.empty:
                 likeness[sku] = 0.0
                 continue
-            feature = self.encoder.encode([alone_on_white(picture, found.inside)])[0]
-            likeness[sku] = float((np.stack(others) @ feature).mean())
+            crop = alone_on_white(picture, found.inside)
+            likeness[sku] = self._likeness_to_others(job.anchors[index], crop)
         return likeness
+
+    def _likeness_to_others(self, anchor: Anchor, crop: Pixels) -> float:
+        """Mean cosine to the photos' crops but the anchor's own; 0 where there is no other."""
+        others = [row for sha, row in self.crops[anchor.sku].items() if sha != anchor.sha256]
+        if not others:
+            return 0.0
+        return float((np.stack(others) @ self.encoder.encode([crop])[0]).mean())
 
 
 def one_scene(picture: np.ndarray, scene: np.ndarray, layers: Sequence[Layer]) -> dict[str, float]:

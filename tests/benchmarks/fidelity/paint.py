@@ -42,18 +42,24 @@ class Painter:
         self._engine = sampler._engine
 
     def paint(
-        self, jobs: Sequence[RenderJob], concepts: Mapping[str, Concept], cutouts: Cutouts
+        self,
+        jobs: Sequence[RenderJob],
+        concepts: Mapping[str, Concept],
+        cutouts: Cutouts,
+        variants: Sequence[str] = VARIANTS,
     ) -> list[dict[str, Pixels]]:
-        """``{variant: picture}`` of each job; jobs share a batch."""
+        """``{variant: picture}`` of each job, and its ``empty`` scene; jobs share a batch."""
         engine, (plan, control) = self._engine, _shared_plan(jobs)
-        learned = [replace(job, mode="learned") for job in jobs]
-        painted = [{"learned": p} for p in self._sampler.render(learned, concepts)]
+        painted: list[dict[str, Pixels]] = [{} for _ in jobs]
+        if "learned" in variants:
+            learned = [replace(job, mode="learned") for job in jobs]
+            painted = [{"learned": p} for p in self._sampler.render(learned, concepts)]
         prompts = [RegionalPrompt((empty_scene(job.scene),), (None,)) for job in jobs]
         backdrop_plan = replace(plan, steps=jobs[0].backdrop_steps)
         scenes = engine.decode(engine.sample(prompts, [job.seed for job in jobs], backdrop_plan))
         for row, job, scene in zip(painted, jobs, scenes, strict=True):
             row["empty"], row["plain"] = scene, plain_cutout(job, scene, cutouts)
-        for variant in VARIANTS:
+        for variant in variants:
             kind, _, strength = variant.partition(" ")
             if kind not in ("anchored", "exact", "bare"):
                 continue
