@@ -318,9 +318,10 @@ def preview(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Render products alone in every mode, beside a photo: learned, anchored, exact.
+    """Render products in every mode, beside a photo.
 
-    Writes reports/preview.png under the home, and no picture of any night.
+    Learned, anchored, exact; each product alone. Writes reports/preview.png under the home,
+    and no picture of any night.
     """
     from catalog_pipeline.workflows.night.preview_products import preview_products
 

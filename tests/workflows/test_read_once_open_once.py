@@ -22,7 +22,7 @@ from tests.workflows.tiny_catalog import GENERATION, LEARNING
 
 SKUS = ("mug", "cup")
 PHOTOS = 3
-NIGHT = "2026-01-31"
+NIGHT, NEXT_NIGHT = "2026-01-31", "2026-02-01"
 
 
 class Bucket:
@@ -131,6 +131,10 @@ def test_a_command_opens_one_home_and_reads_each_photo_once(bucket: Bucket) -> N
     assert (bucket.homes, bucket.clients) == (1, {"photos": 1, "objects": 1})
     assert bucket.reads() == bucket.of(SKUS[0])
     assert bucket.decoded == PHOTOS
+    # The first night looks at the photos for its scenes, and keeps what it found out.
     bucket.run("generate", "--day", NIGHT)
+    assert (bucket.homes, bucket.clients) == (1, {"photos": 1, "objects": 1})
+    assert bucket.reads() == bucket.of(SKUS[0])
+    bucket.run("generate", "--day", NEXT_NIGHT)
     assert (bucket.homes, bucket.clients) == (1, {"objects": 1})
     assert bucket.reads() == {}

@@ -54,6 +54,8 @@ class Painter:
         if "learned" in variants:
             learned = [replace(job, mode="learned") for job in jobs]
             painted = [{"learned": p} for p in self._sampler.render(learned, concepts)]
+        for sku in {sku for job in jobs for sku in job.skus}:
+            self._sampler._load(sku, concepts)
         prompts = [RegionalPrompt((empty_scene(job.scene),), (None,)) for job in jobs]
         backdrop_plan = replace(plan, steps=jobs[0].backdrop_steps)
         scenes = engine.decode(engine.sample(prompts, [job.seed for job in jobs], backdrop_plan))
