@@ -17,6 +17,7 @@ from catalog_pipeline.records import ArchiveRow, Pixels
 _THUMBNAIL_PX = 96
 _ANCHOR_PX = 144
 _FIDELITY = "fidelity/"
+_CROP = "crop_likeness/"
 _FOUND = "found/"
 
 
@@ -114,8 +115,7 @@ def _card(
 ) -> dict[str, Any]:
     row = image.row
     looks = [
-        _look(shown[sku], row.scores.get(_FIDELITY + sku))
-        | {"anchor": anchors.get(row.photos.get(sku, ""))}
+        _look(shown[sku], row.scores) | {"anchor": anchors.get(row.photos.get(sku, ""))}
         for sku in row.skus
     ]
     shares = [look["share"] for look in looks if look["share"] is not None]
@@ -172,11 +172,21 @@ def _judged(row: ArchiveRow) -> str:
     return f"{found} of {len(row.skus)} found, {tried}"
 
 
-def _look(product: Mapping[str, Any], fidelity: float | None) -> dict[str, Any]:
+def _look(product: Mapping[str, Any], scores: Mapping[str, float]) -> dict[str, Any]:
+    """A product of a picture; ``share`` is to the photo in it, or to what the photos reach.
+
+    A whole region says little of a small product, so where a crop was held against its
+    photo, that counts.
+    """
+    crop, fidelity = (scores.get(name + product["sku"]) for name in (_CROP, _FIDELITY))
     ceiling = product["ceiling"]
-    known = fidelity is not None and ceiling is not None and ceiling > 0
-    share = fidelity_share(fidelity, ceiling) if known else None  # type: ignore[arg-type]
-    return {"product": product, "fidelity": fidelity, "share": share}
+    look = {"product": product, "fidelity": fidelity, "share": None, "says": ""}
+    if crop is not None:
+        return look | {"share": crop, "says": f"likeness {crop:.3f} to the photo in the picture"}
+    if fidelity is None or ceiling is None or ceiling <= 0:
+        return look
+    says = f"fidelity {fidelity:.3f}, photos among themselves {ceiling:.3f}"
+    return look | {"share": fidelity_share(fidelity, ceiling), "says": says}
 
 
 def _details(row: ArchiveRow) -> list[tuple[str, str]]:

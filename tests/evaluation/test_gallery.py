@@ -67,6 +67,14 @@ def test_every_picture_has_its_prompt_products_scores_and_id():
     assert buttons == ["00123", "ball"]
 
 
+def test_a_product_from_a_photo_is_as_alike_as_its_crop_however_small_it_stands():
+    scores = {"fidelity/ball": 0.05, "crop_likeness/ball": 0.98, "crop_likeness/00123": 0.75}
+    html = page(row("aa11", "ball", "00123", mode="exact", scores=scores))
+    assert Collector(html).of("article")[0]["data-share"] == "0.75000"
+    assert "98 %" in html
+    assert "likeness 0.750 to the photo in the picture" in html
+
+
 def test_nothing_is_fetched_from_elsewhere():
     parsed = Collector(page(row("aa11", "ball")))
     sources = [img["src"] for img in parsed.of("img") if "src" in img]
