@@ -20,11 +20,11 @@ from catalog_pipeline.workflows.night.gallery import write_gallery
 
 QUERY = (
     "select sku, count(*) as images, count(*) filter (len(skus) > 1) as shared, "
-    "round(avg(scores['fidelity/' || sku]), 3) as fidelity "
+    "round(avg(scores['delta_e/' || sku]), 1) as delta_e "
     "from (select *, unnest(skus) as sku from '{glob}' where not superseded) "
     "group by sku order by sku"
 )
-"""Pictures and mean similarity to the photos, by product."""
+"""Pictures and mean colour difference to the photos (CIEDE2000), by product."""
 
 _SHEET_CELL_PX = 240
 _SHEET_PHOTOS = 2
