@@ -124,7 +124,8 @@ def cut_out_product(photo: Photo, masker: ProductMasker, *, seen: Region | None 
         np.rint(np.clip(part[tight], 0, 1) * 255).astype(np.uint8)
         for part in (np.dstack([colors, alpha]), room)
     )
-    return Cutout(rgba, behind)
+    # A cut-out file is laid on white: what its product stood in is not known.
+    return Cutout(rgba, behind if own is None else None)
 
 
 def _matte(image: npt.NDArray[np.float64], inside: Inside) -> Any:

@@ -17,8 +17,11 @@ def ball_on(background: tuple[int, int, int]) -> Photo:
 
 
 def test_a_cut_out_is_the_product_with_a_soft_edge_and_no_colour_of_its_floor(masker) -> None:
-    cutout = cut_out_product(ball_on((40, 160, 60)), masker).rgba
+    found = cut_out_product(ball_on((40, 160, 60)), masker)
+    cutout, room = found.rgba, found.room
     height, width, _ = cutout.shape
+    assert room is not None
+    assert np.abs(room[0, 0].astype(int) - (40, 160, 60)).max() <= 3
     assert abs(height - 60) <= 6
     assert abs(width - 60) <= 6
     opacity = cutout[..., 3] / 255
@@ -39,7 +42,9 @@ def test_the_alpha_of_a_file_stays_and_its_colours_are_cleaned(masker) -> None:
     rows, columns = np.mgrid[:160, :160]
     distance = np.hypot(rows - 79.5, columns - 79.5)
     mask = np.rint(np.clip(30.5 - distance, 0, 1) * 255).astype(np.uint8)
-    cutout = cut_out_product(Photo(photo.key, photo.sha256, photo.pixels, mask), masker).rgba
+    found = cut_out_product(Photo(photo.key, photo.sha256, photo.pixels, mask), masker)
+    assert found.room is None
+    cutout = found.rgba
     inside = mask.any(axis=1), mask.any(axis=0)
     np.testing.assert_allclose(cutout[..., 3], mask[inside[0]][:, inside[1]], atol=1)
     edge = cutout[(cutout[..., 3] > 50) & (cutout[..., 3] < 200)]

@@ -117,7 +117,7 @@ def test_each_product_of_an_exact_picture_has_its_figures(exact: Night) -> None:
             assert scores[f"visible/{sku}"] == pytest.approx(1, abs=0.02)
             assert 0 < scores[f"delta_e/{sku}"] < 6
             assert scores[f"crop_likeness/{sku}"] > 0.9
-            assert scores[f"halo/{sku}"] >= 0
+            assert f"halo/{sku}" not in scores  # what lay behind a cut-out file is not known
             assert scores[f"found/{sku}"] == scores[f"found_first/{sku}"] == 1
             assert f"fidelity/{sku}" in scores
         assert scores["reflection"] == 1
