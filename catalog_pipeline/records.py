@@ -153,7 +153,7 @@ class JudgedPhoto:
         aspect: width of the product's cut-out over its height.
         height_px: of the cut-out, in the photo at the catalog's working size.
         light: mean CIE L*, a*, b* of the photo outside the product: the light it was taken in.
-        seen: where in the photo it is.
+        seen: the box of the product in the photo, in fractions of it.
     """
 
     key: str
@@ -375,8 +375,7 @@ class AttentionControl:
 class Anchor:
     """The photo from which a product of a picture comes, and the box that it fills there.
 
-    ``seen`` is where it was seen in the photo; it changes no picture, only how soon it is
-    found again.
+    ``seen`` is where the product was seen in the photo, so that half of the looks find it again.
     """
 
     sku: str

@@ -76,18 +76,22 @@ def look_again(photo: Photo, masker: ProductMasker) -> Looks:
 
 
 def look_closely(photo: Photo, masker: ProductMasker, seen: Region) -> MaskPixels:
-    """The product where it was ``seen`` before: the two looks close by alone.
+    """The product where it was ``seen`` before: the two looks close by alone, ``(height, width)``.
 
     On photos whose four looks agree this is their middle: intersection over union .989 and
     more on 29 photos, where one look alone goes down to .956.
     """
     if photo.mask is not None:
         return photo.mask
-    box = _around(seen, photo.pixels.shape, _ZOOM_MARGIN)
+    height, width, _ = photo.pixels.shape
+    before = np.zeros((height, width), dtype=bool)
+    rows = slice(round(seen.top * height), round(seen.bottom * height))
+    before[rows, round(seen.left * width) : round(seen.right * width)] = True
+    box = box_of(before, _ZOOM_MARGIN)
     close = photo.pixels[box]
     looks = np.stack([masker.mask(close).mask, _mirrored(masker, close)])
     mean = looks.mean(axis=0).astype(np.uint8)
-    mask = np.zeros(photo.pixels.shape[:2], np.uint8)
+    mask = np.zeros((height, width), np.uint8)
     mask[box] = np.where(binary_dilation(_largest(mean >= OPAQUE), iterations=3), mean, 0)
     return mask
 
@@ -164,19 +168,6 @@ def box_of(inside: Inside, margin: float) -> tuple[slice, slice]:
         spare = round(margin * (found[-1] + 1 - found[0])) + (2 if margin else 0)
         box.append(slice(max(0, int(found[0]) - spare), min(size, int(found[-1]) + 1 + spare)))
     return box[0], box[1]
-
-
-def _around(seen: Region, shape: tuple[int, ...], margin: float) -> tuple[slice, slice]:
-    """Rows and columns of ``seen``, wider by ``margin`` of its sides within the photo."""
-    sides = ((seen.top, seen.bottom, shape[0]), (seen.left, seen.right, shape[1]))
-    rows, columns = (
-        slice(
-            max(0, round((start - margin * (stop - start)) * size) - 2),
-            min(size, round((stop + margin * (stop - start)) * size) + 2),
-        )
-        for start, stop, size in sides
-    )
-    return rows, columns
 
 
 def _mirrored(masker: ProductMasker, pixels: Pixels) -> MaskPixels:

@@ -32,8 +32,8 @@ RIM_PX = 4
 LIGHTNESS_WEIGHT = 0.5
 """Of L* against a* and b*: round things darken towards their edge, a shadow falls on it."""
 MAX_HALO = 3.0
-"""Most :func:`halo` of a clean edge. Of exact cut-outs 95 % lie below 1.7, with a contact shadow
-below 2.2; with 3 px of a photographed room left 95 % above 3.4, the median at 10."""
+"""Most :func:`halo` of a clean edge. Of 101 exact cut-outs 95 % lie below .5, with a contact shadow
+below .7; with 3 px of a photographed room left 95 % above 4.2, the median at 8."""
 
 
 def color_difference(picture: Pixels, reference: Pixels, inside: Inside) -> float:

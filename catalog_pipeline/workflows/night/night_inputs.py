@@ -26,6 +26,9 @@ from catalog_pipeline.workflows.serving import read_heads, serving_collections
 ASSUMED_SECONDS_PER_IMAGE = 3.0
 """Speed a ``max_minutes`` budget starts from before any night was measured."""
 
+REPORTS_READ = 60
+"""Nights that a mode's speed is looked for in: of a mode that is rare, few would tell."""
+
 REPORTS_PREFIX = "reports/render/"
 
 
@@ -115,7 +118,8 @@ def measured_seconds_per_image(
 ) -> float | None:
     """The mean of ``jobs``, each at what the latest night of its mode, size and steps measured.
 
-    A mode that no such night had counts as assumed; ``None`` where that is so of all.
+    A mode that none of the latest :data:`REPORTS_READ` nights had counts as assumed;
+    ``None`` where that is so of all.
 
     Raises:
         IntegrityError: a rendering report is damaged.
@@ -123,7 +127,7 @@ def measured_seconds_per_image(
     like = {"steps": settings.steps, "width": settings.width, "height": settings.height}
     wanted = Counter(job.mode for job in jobs)
     measured: dict[str, float] = {}
-    for key in reversed(home.objects.list(REPORTS_PREFIX)):
+    for key in reversed(home.objects.list(REPORTS_PREFIX)[-REPORTS_READ:]):
         if wanted.keys() <= measured.keys():
             break
         try:

@@ -184,19 +184,20 @@ class EasyJudge:
         return [ColourVerdict({sku: True for sku, _ in regions}) for regions in named]
 
 
+def night_of_singles(
+    line: Settings, tmp_path: Path, judge: EasyJudge, *, mode: str = "anchored", **quality: float
+) -> Night:
+    singles = {"singles_per_sku": 1, "pairs": 0}
+    settings = over(line, tmp_path, mode=mode, policies=singles, quality=quality)
+    return Night(settings, open_judge=lambda *known: judge)
+
+
 def test_an_anchored_picture_that_the_crops_refuse_ends_as_an_exact_one(
     photographed_line: Settings, tmp_path: Path
 ) -> None:
     """What an untrained model redraws has no colours of the photos."""
-    settings = over(
-        photographed_line,
-        tmp_path,
-        mode="anchored",
-        policies={"singles_per_sku": 1, "pairs": 0},
-        quality={"attempts": 3},
-    )
-    night = Night(settings, open_judge=lambda *known: EasyJudge())
-    quality = settings.generation.quality
+    night = night_of_singles(photographed_line, tmp_path, EasyJudge(), attempts=3)
+    quality = night.settings.generation.quality
     for sku in ("ball", "crate"):
         row = night.row(sku)
         (job,) = (job for job in night.plan.jobs if job.job_id == row.job_id)
@@ -215,14 +216,8 @@ def test_an_anchored_picture_that_the_crops_refuse_ends_as_an_exact_one(
 def test_an_anchored_picture_that_passes_is_of_the_models_own_pixels(
     photographed_line: Settings, tmp_path: Path
 ) -> None:
-    settings = over(
-        photographed_line,
-        tmp_path,
-        mode="anchored",
-        policies={"singles_per_sku": 1, "pairs": 0},
-        quality={"max_delta_e": 99.0, "min_crop_likeness": -1.0},
-    )
-    night = Night(settings, open_judge=lambda *known: EasyJudge())
+    open_bounds = {"max_delta_e": 99.0, "min_crop_likeness": -1.0}
+    night = night_of_singles(photographed_line, tmp_path, EasyJudge(), **open_bounds)
     for sku in ("ball", "crate"):
         row = night.row(sku)
         assert (row.mode, row.attempts, row.verdict) == ("anchored", 1, "passed")
@@ -250,13 +245,8 @@ class CountingJudge(EasyJudge):
 def test_something_else_in_an_exact_picture_holds_it_back(
     photographed_line: Settings, tmp_path: Path
 ) -> None:
-    settings = over(
-        photographed_line,
-        tmp_path,
-        policies={"singles_per_sku": 1, "pairs": 0},
-        quality={"attempts": 1},
-    )
-    night = Night(settings, open_judge=lambda *known: CountingJudge())
+    judge = CountingJudge()
+    night = night_of_singles(photographed_line, tmp_path, judge, mode="exact", attempts=1)
     row = night.row("ball")
     assert (row.mode, row.verdict, row.scores["found/ball"]) == ("exact", "failed", 1.0)
     assert why_failed(row) == "1 thing too many"

@@ -29,6 +29,7 @@ from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,
+    REPORTS_READ,
     measured_seconds_per_image,
 )
 from catalog_pipeline.workflows.night.plan_night import (
@@ -180,6 +181,10 @@ def test_each_mode_counts_at_its_own_measured_speed(studio: Studio) -> None:
     objects.put(report_key(DAY), json.dumps({**like, "seconds_per_image": "fast"}).encode())
     with pytest.raises(IntegrityError, match="not a rendering report"):
         seconds_of("learned")
+    for later in range(REPORTS_READ):  # a year of reports is not read for a rare mode
+        key = report_key(DAY + timedelta(days=later))
+        objects.put(key, json.dumps({**like, "steps": 999}).encode())
+    assert seconds_of("exact") is None
 
 
 def test_an_altered_plan_is_refused(studio: Studio) -> None:
