@@ -102,6 +102,12 @@ class S3Settings(_Strict):
     region: NotBlank | None = None
 
 
+TimestepDensity = Literal["uniform", "logit_normal", "mode"]
+"""How often a step of training draws each part of the noise schedule."""
+LossWeighting = Literal["none", "sigma_sqrt", "cosmap"]
+"""How much the loss counts at each noise level of flow matching."""
+
+
 class BaseModelSettings(_Strict):
     """``base_model.yaml``: which diffusion model is the frozen base."""
 
@@ -114,6 +120,9 @@ class BaseModelSettings(_Strict):
     )
     device: NotBlank = "auto"
     threads: int = Field(0, ge=0, le=4096, description="CPU threads of torch; 0 = every core")
+    side_px: int | None = Field(
+        None, ge=16, le=4096, description="side of training views; null = the base's own"
+    )
 
 
 class CatalogSettings(_Strict):
@@ -189,6 +198,8 @@ class LearningSettings(_Strict):
     weight_decay: float = Field(1e-3, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     latent_views: int = Field(24, ge=1, description="cached augmented latents a photo")
+    timestep_density: TimestepDensity = "uniform"
+    loss_weighting: LossWeighting = "none"
     checkpoint_every: int = Field(50, ge=1)
     adapter: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()
@@ -514,7 +525,7 @@ class GenerationSettings(_Strict):
     seed: Seed = 0
     steps: int = Field(14, ge=1, le=1000)
     guidance: float = Field(3.0, ge=1.0, le=1000)
-    sampler: Literal["dpmsolver++", "ddim"] = "dpmsolver++"
+    sampler: Literal["dpmsolver++", "ddim", "euler"] = "dpmsolver++"
     width: int = Field(128, ge=16, le=16384, multiple_of=8)
     height: int = Field(128, ge=16, le=16384, multiple_of=8)
     widening: float = Field(

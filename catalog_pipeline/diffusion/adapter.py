@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
-from catalog_pipeline.diffusion.routed_linear import RoutedLinear, slot_key
+from catalog_pipeline.diffusion.routed_linear import RoutedLinear, Rows, slot_key
 from catalog_pipeline.records import SHARED
 from catalog_pipeline.settings import AdapterSettings
 
@@ -81,7 +81,7 @@ class ConceptAdapter:
         for name, rows in base.delta_layers(settings).items():
             linear = base.denoiser.get_submodule(name)
             assert isinstance(linear, nn.Linear)
-            self.layers[name] = RoutedLinear(linear, self, on_text=rows == "text")
+            self.layers[name] = RoutedLinear(linear, self, rows)
             base.denoiser.set_submodule(name, self.layers[name])
         if not self._trained:
             raise ValueError(
@@ -250,27 +250,28 @@ class ConceptAdapter:
         for layer in self.layers.values():
             layer.forget_packed()
 
-    def slots_of_rows(self, *, on_text: bool) -> Sequence[tuple[str | None, ...]] | None:
+    def slots_of_rows(self, rows: Rows) -> Sequence[tuple[str | None, ...]] | None:
         """The slots of each row that a layer sees: of an image's regions, or of one text."""
         if self.route is None:
             return None
-        if on_text:
+        if rows == "text":
             return [(slot,) for row in self.route.slots for slot in row]
         return self.route.slots
 
     def mask_at(
-        self, positions: int, dtype: torch.dtype, regions: tuple[int, ...], rank: int
+        self, rows: Rows, positions: int, dtype: torch.dtype, regions: tuple[int, ...], rank: int
     ) -> Tensor | None:
-        """The route's masks at a layer of ``positions`` pixels, each repeated for its factors.
+        """The route's masks at a layer of ``positions``, each repeated for its factors.
 
         Returns:
             ``(batch, positions, len(regions) * rank)``; ``None`` for a route without masks.
         """
         if self.route is None or self.route.masks is None:
             return None
-        key = (self.route_serial, positions, dtype, regions, rank)
+        key = (self.route_serial, rows, positions, dtype, regions, rank)
         if key not in self._masks:
-            masks = self._base.position_masks(self.route.masks, positions)[:, list(regions)]
+            masks = self._base.position_masks(self.route.masks, positions, rows)
+            masks = masks[:, list(regions)]
             self._masks[key] = masks.to(dtype).transpose(1, 2).repeat_interleave(rank, 2)
         return self._masks[key]
 

@@ -50,7 +50,8 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        return find_family(folder).open(folder, hash_model_folder(folder), device, dtype)
+        family, content_hash = find_family(folder), hash_model_folder(folder)
+        return family.open(folder, content_hash, device, dtype, settings.side_px)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _refused(folder, f"{error}; copy the base model again") from error
 
@@ -100,8 +101,9 @@ def find_family(folder: Path) -> type[BaseModel]:
             cannot be read, or one that this family does not know.
     """
     index = folder / "model_index.json"
-    if index.is_file():
-        found = str(_read_json(folder, index).get("_class_name"))
+    model_index = _read_json(folder, index) if index.is_file() else {}
+    if model_index:
+        found = str(model_index.get("_class_name"))
         if found not in FAMILIES:
             raise _unsupported(folder, f"model_index.json says {found}")
         family = FAMILIES[found]
@@ -115,7 +117,8 @@ def find_family(folder: Path) -> type[BaseModel]:
             f"it lacks {', '.join(missing)}; expected a diffusers folder with the sub-folders "
             f"{', '.join(family.part_classes)} ({family.title}); copy the base model again",
         )
-    misfit = family.find_misfit({part: _config(folder, part) for part in family.part_classes})
+    configs = {part: _config(folder, part) for part in family.part_classes}
+    misfit = family.find_misfit({**configs, "model_index": model_index})
     if misfit is not None:
         raise _unsupported(folder, misfit)
     return family

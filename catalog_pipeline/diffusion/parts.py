@@ -2,7 +2,8 @@
 
 Tensors: ``slot/<layer>.<tensor>`` as the parametrisation has them (of ``low_rank``:
 ``down (rank, in)`` and ``up (out, rank)``) and ``token/<index> (width,)``. A concept of a
-shared slot holds token rows only; the slot itself is the part ``shared``.
+shared slot holds token rows only; the slot itself is the part ``shared``. A base that learns
+no rows has none.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def slot_part(
 
 
 def token_part(engine: DiffusionEngine, tokens: Sequence[str]) -> dict[str, Tensor]:
-    """The ``token/...`` tensors of registered placeholder tokens."""
-    rows = [engine.text.table.parameter_of(token) for token in tokens]
+    """The ``token/...`` tensors of the learned rows of registered placeholder tokens."""
+    rows = engine.text.parameters_of(tokens)
     return {f"{_TOKEN}{index}": row.detach().float().cpu() for index, row in enumerate(rows)}
 
 
@@ -70,6 +71,7 @@ def install_part(
     tensors = stored_slot(data)
     if tensors and slot is not None:
         engine.adapter.load_slot(slot, tensors)
-    for token, row in zip(tokens, stored_tokens(data, len(tokens)), strict=True):
-        engine.text.load({token: row})
-        engine.text.table.parameter_of(token).requires_grad_(False)
+    rows = stored_tokens(data, engine.text.rows_of(len(tokens)))
+    engine.text.load(dict(zip(tokens, rows, strict=False)))
+    for row in engine.text.parameters_of(tokens):
+        row.requires_grad_(False)

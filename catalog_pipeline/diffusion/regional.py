@@ -39,23 +39,30 @@ class RegionalContext:
     """The texts and masks that the processors of one denoiser read during a forward pass.
 
     ``encoder_hidden_states`` is ``(batch, regions, tokens, width)``, ``masks``
-    ``(batch, regions, height, width)``; both ``None`` outside :meth:`reading`.
-    ``observer`` is called at every cross-attention, where there is one.
+    ``(batch, regions, height, width)``, ``valid`` ``(batch, regions, tokens)``, false at
+    padding that nobody may read; all ``None`` outside :meth:`reading`.
+    ``observer`` is called at every attention to text, where there is one.
     """
 
     def __init__(self) -> None:
         self.encoder_hidden_states: Tensor | None = None
         self.masks: Tensor | None = None
+        self.valid: Tensor | None = None
         self.observer: AttentionObserver | None = None
+        self.kept: dict[Any, Tensor] = {}
+        """What layers share during one pass."""
 
     @contextmanager
-    def reading(self, encoder_hidden_states: Tensor, masks: Tensor | None) -> Iterator[None]:
+    def reading(
+        self, encoder_hidden_states: Tensor, masks: Tensor | None, valid: Tensor | None = None
+    ) -> Iterator[None]:
         """Use these for the forward passes inside the block."""
-        self.encoder_hidden_states, self.masks = encoder_hidden_states, masks
+        self.encoder_hidden_states, self.masks, self.valid = encoder_hidden_states, masks, valid
         try:
             yield
         finally:
-            self.encoder_hidden_states = self.masks = None
+            self.encoder_hidden_states = self.masks = self.valid = None
+            self.kept.clear()
 
 
 class RegionalAttnProcessor:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+Rows = Literal["image", "text", "texts", "joint"]
+"""What a row of a layer's input is.
+
+``image``: an image's positions. ``text``: the text of one region, ``batch * regions`` rows.
+``texts``: those of all regions one behind the other. ``joint``: ``texts``, then ``image``.
+"""
 
 
 class RouteOwner(Protocol):
@@ -23,7 +30,7 @@ class RouteOwner(Protocol):
         """Strength of all deltas."""
         ...
 
-    def slots_of_rows(self, *, on_text: bool) -> Sequence[tuple[str | None, ...]] | None:
+    def slots_of_rows(self, rows: Rows) -> Sequence[tuple[str | None, ...]] | None:
         """The slots of each row of a layer's input; ``None`` without a route."""
         ...
 
@@ -36,7 +43,7 @@ class RouteOwner(Protocol):
         ...
 
     def mask_at(
-        self, positions: int, dtype: torch.dtype, regions: tuple[int, ...], rank: int
+        self, rows: Rows, positions: int, dtype: torch.dtype, regions: tuple[int, ...], rank: int
     ) -> Tensor | None:
         """``(batch, positions, regions * rank)``; ``None`` where a route has no masks."""
         ...
@@ -45,14 +52,14 @@ class RouteOwner(Protocol):
 class RoutedLinear(nn.Module):
     """A frozen linear layer with the deltas of every slot.
 
-    ``on_text`` layers (cross-attention keys and values) see text rows, one a
-    region; the others see pixels and blend the regions' deltas by mask.
+    A row of a "text" layer (cross-attention keys and values) is the text of one region; a
+    row of the others is an image, at whose positions the regions' deltas are blended by mask.
     """
 
-    def __init__(self, base: nn.Linear, owner: RouteOwner, *, on_text: bool) -> None:
+    def __init__(self, base: nn.Linear, owner: RouteOwner, rows: Rows) -> None:
         super().__init__()
         self.base = base
-        self.on_text = on_text
+        self.rows = rows
         self.slots = nn.ModuleDict()  # slot -> ParameterDict of the parametrisation's tensors
         self._owner = [owner]  # in a list: not a submodule of its own child
         self._packed: dict[int, _Packed | None] = {}  # by the serial of the route
@@ -68,10 +75,9 @@ class RoutedLinear(nn.Module):
             out: Tensor = self.base(hidden_states)
             return out
         mask = None
-        if not self.on_text:
-            mask = self._owner[0].mask_at(
-                hidden_states.shape[1], hidden_states.dtype, packed.regions, packed.rank
-            )
+        if self.rows != "text":
+            positions, dtype = hidden_states.shape[1], hidden_states.dtype
+            mask = self._owner[0].mask_at(self.rows, positions, dtype, packed.regions, packed.rank)
         product = _ProductWithDelta.apply(  # type: ignore[no-untyped-call]
             hidden_states, self.base.weight, self.base.bias, packed.down, packed.up, mask
         )
@@ -81,7 +87,7 @@ class RoutedLinear(nn.Module):
     def _pack(self, dtype: torch.dtype) -> _Packed | None:
         """The factors of the route, laid side by side; ``None`` where every row is the base's."""
         owner = self._owner[0]
-        groups = owner.slots_of_rows(on_text=self.on_text)
+        groups = owner.slots_of_rows(self.rows)
         if groups is None:
             return None
         serial = owner.route_serial

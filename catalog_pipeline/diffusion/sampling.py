@@ -1,10 +1,4 @@
-"""Batched latent sampling with classifier-free guidance, routes and regional prompts.
-
-With ``e`` the denoiser's prediction, ``c`` the prompts, ``n`` the negative ones and ``w`` the
-guidance scale (arXiv:2207.12598)::
-
-    model_pred = e(z, n) + w (e(z, c) - e(z, n))
-"""
+"""Batched latent sampling with classifier-free guidance, routes and regional prompts."""
 
 from __future__ import annotations
 
@@ -217,7 +211,7 @@ class DiffusionEngine:
                 self.base.regions.observer = None
             if negative is not None:
                 unconditional, conditional = model_pred.chunk(2)
-                model_pred = unconditional + plan.guidance * (conditional - unconditional)
+                model_pred = self.base.guide(unconditional, conditional, plan.guidance)
             latents = scheduler.step(model_pred, timestep, latents, return_dict=False)[0]
         return latents
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,16 +76,75 @@ def _key(token_id: int) -> str:
     return f"token_{token_id}"
 
 
-class TextConditioner:
-    """Prompts -> encoder hidden states of a CLIP text encoder, with placeholders understood.
+class TextConditioner(ABC):
+    """Prompts -> ``encoder_hidden_states``; one conditioner a base model.
 
-    Owns the hooks on the text encoders; one conditioner a base model. Of several encoders
+    A prompt names a product by its placeholder tokens. Whether these are new rows of the
+    text encoder's table that are learned, or stand for words, says the family.
+    """
+
+    prompts: PromptTokenizer
+
+    @property
+    def length(self) -> int:
+        """Positions of every encoded prompt, padding counted."""
+        return self.prompts.length
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """``encoder_hidden_states`` (batch, tokens, width), differentiable in learned rows.
+
+        Raises:
+            PromptError: a prompt that would be cut, or that names an unknown placeholder.
+        """
+
+    @abstractmethod
+    def positions(self, prompt: str, phrase: str) -> tuple[int, ...]:
+        """Where the tokens of ``phrase`` first stand among the positions of ``prompt``.
+
+        Raises:
+            ValueError: the prompt does not hold the phrase.
+            PromptError: the prompt would be cut.
+        """
+
+    def start(self, tokens: Sequence[str], noun: str, generator: torch.Generator) -> None:
+        """Register ``tokens`` of a product that is to be learned, where ``noun`` stands."""
+        del tokens, noun, generator
+
+    def parameters_of(self, tokens: Sequence[str]) -> list[nn.Parameter]:
+        """The learned row ``(width,)`` of each of ``tokens``; none where they stand for words."""
+        del tokens
+        return []
+
+    def rows_of(self, count: int) -> int:
+        """How many rows a product of ``count`` tokens has."""
+        del count
+        return 0
+
+    def load(self, tokens: Mapping[str, Tensor]) -> None:
+        """Register every ``token -> vector (width,)``.
+
+        Raises:
+            ValueError: a vector of another width, as of another base.
+        """
+        if tokens:
+            raise ValueError(f"{', '.join(tokens)} have rows, and this base learns none")
+
+
+class PlaceholderConditioner(TextConditioner):
+    """Placeholder tokens are rows of the tables of CLIP text encoders.
+
+    Owns the hooks on the text encoders. Of several encoders
     that read the same ids, a token's row holds a vector for each, in their order. A family
     that encodes otherwise overrides what differs.
     """
 
-    def __init__(self, tokenizer: Any, *text_encoders: Any) -> None:
+    def __init__(
+        self, tokenizer: Any, *text_encoders: Any, pad_ids: Sequence[int] | None = None
+    ) -> None:
+        """``pad_ids`` are what each encoder reads behind a prompt; default the tokenizer's."""
         self.tokenizer = tokenizer
+        self._pad_ids = tuple(pad_ids or [tokenizer.pad_token_id] * len(text_encoders))
         self.prompts = PromptTokenizer(
             tokenizer, *(e.config.max_position_embeddings for e in text_encoders)
         )
@@ -106,10 +166,20 @@ class TextConditioner:
         """Where placeholder tokens are registered, and where their rows are."""
         return self._tables[0]
 
-    @property
-    def length(self) -> int:
-        """Tokens of every encoded prompt, padding counted."""
-        return self.prompts.length
+    def start(self, tokens: Sequence[str], noun: str, generator: torch.Generator) -> None:
+        """All tokens but the first start slightly apart from ``noun``, else they stay twins."""
+        start = self.initial_vector(noun)
+        for index, token in enumerate(tokens):
+            noise = torch.randn(start.shape, generator=generator).to(start.device)
+            self.table.add(token, start + (0.02 * noise if index else 0 * noise))
+
+    def parameters_of(self, tokens: Sequence[str]) -> list[nn.Parameter]:
+        """The row of each token."""
+        return [self.table.parameter_of(token) for token in tokens]
+
+    def rows_of(self, count: int) -> int:
+        """One a token."""
+        return count
 
     def initial_vector(self, words: str) -> Tensor:
         """Mean base embedding of ``words``, ``(width,)``: where a new token starts."""
@@ -117,35 +187,35 @@ class TextConditioner:
         return torch.cat([table.base.weight[ids].mean(0) for table in self._tables])
 
     def load(self, tokens: Mapping[str, Tensor]) -> None:
-        """Register every ``token -> vector (width,)``.
-
-        Raises:
-            ValueError: a vector of another width, as of another base.
-        """
+        """Every vector holds one for each encoder."""
         width = sum(table.base.embedding_dim for table in self._tables)
         for token, vector in tokens.items():
             if vector.shape != (width,):
                 raise ValueError(f"{token} has shape {tuple(vector.shape)}, expected ({width},)")
             self.table.add(token, vector.to(self.table.base.weight.device))
 
-    def input_ids(self, prompts: Sequence[str]) -> Tensor:
+    def encode_each(self, prompts: Sequence[str]) -> list[Any]:
+        """What each text encoder gives, its hidden states among it."""
+        return [
+            encoder(self.input_ids(prompts, pad), output_hidden_states=True)
+            for encoder, pad in zip(self._text_encoders, self._pad_ids, strict=True)
+        ]
+
+    def input_ids(self, prompts: Sequence[str], pad_id: int | None = None) -> Tensor:
         """``(batch, max_length)`` ids: start, words and placeholders, padding as the base pads.
 
         Raises:
             PromptError: a prompt that would be cut, or that names an unknown placeholder.
         """
         tokenizer = self.tokenizer
+        pad_id = self._pad_ids[0] if pad_id is None else pad_id
         rows = []
         for prompt in prompts:
             ids = [self._id_of(token, prompt) for token in self.prompts.tokens(prompt)]
             ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
             if len(ids) > self.length:
-                raise PromptError(
-                    f"the prompt {shorten_prompt(prompt)} has {len(ids)} tokens, and the base's "
-                    f"text encoder reads {self.length}; shorten what it is made of: class_noun in "
-                    "the product's card, the scene's text, or negative_prompt"
-                )
-            rows.append(ids + [tokenizer.pad_token_id] * (self.length - len(ids)))
+                raise too_long(prompt, len(ids), self.length)
+            rows.append(ids + [pad_id] * (self.length - len(ids)))
         return torch.tensor(rows, device=self.table.base.weight.device)
 
     def _id_of(self, token: str | int, prompt: str) -> int:
@@ -160,28 +230,37 @@ class TextConditioner:
             ) from error
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """``encoder_hidden_states`` (batch, tokens, width), differentiable in the placeholders."""
+        """The last hidden state of the one encoder."""
         encoder_hidden_states = self._text_encoders[0](self.input_ids(prompts))[0]
         assert isinstance(encoder_hidden_states, Tensor)
         return encoder_hidden_states
 
     def positions(self, prompt: str, phrase: str) -> tuple[int, ...]:
-        """Where the tokens of ``phrase`` first stand in ``prompt``; start token counted.
-
-        Raises:
-            ValueError: the prompt does not hold the phrase.
-            PromptError: the prompt would be cut.
-        """
+        """The start token counts."""
         row = self.input_ids([prompt])[0].tolist()
         wanted = self.input_ids([phrase])[0].tolist()
         wanted = wanted[1 : wanted.index(self.tokenizer.eos_token_id)]
         for start in range(1, len(row) - len(wanted) + 1):
             if row[start : start + len(wanted)] == wanted:
                 return tuple(range(start, start + len(wanted)))
-        raise ValueError(
-            f"the prompt {shorten_prompt(prompt)} does not hold '{phrase}'; expected it as "
-            "written, since attention is read where it stands"
-        )
+        raise not_held(prompt, phrase)
+
+
+def too_long(prompt: str, tokens: int, length: int) -> PromptError:
+    """Of a prompt of which the text encoder would not read the end."""
+    return PromptError(
+        f"the prompt {shorten_prompt(prompt)} has {tokens} tokens, and the base's text encoder "
+        f"reads {length}; shorten what it is made of: class_noun in the product's card, the "
+        "scene's text, or negative_prompt"
+    )
+
+
+def not_held(prompt: str, phrase: str) -> ValueError:
+    """Of a prompt in which a product's words are to be found."""
+    return ValueError(
+        f"the prompt {shorten_prompt(prompt)} does not hold '{phrase}'; expected it as written, "
+        "since attention is read where it stands"
+    )
 
 
 def add_tokens(tokenizer: Any, text_encoder: Any, rows: Mapping[str, Tensor]) -> None:

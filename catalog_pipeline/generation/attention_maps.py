@@ -58,7 +58,7 @@ def select_tokens(
         for index, concept in enumerate(named):
             prompt = texts[index] if len(texts) > 1 else texts[0]
             places = text.positions(prompt, concept.phrase)
-            nouns = len(text.positions(concept.noun, concept.noun))
+            nouns = len(text.positions(f"a {concept.noun}", concept.noun))
             groups = (places[:-nouns] or places, places[-nouns:])
             for group, tokens in enumerate(groups):
                 weights[image, index, group, list(tokens)] = 1.0 / len(tokens)

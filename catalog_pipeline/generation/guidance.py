@@ -34,6 +34,7 @@ class GuidedBatch:
         selection: ``(batch, concepts, groups, tokens)`` of ``select_tokens``.
         steps: denoising steps of the plan.
         latent_height, latent_width: of the latents.
+        max_pixels: attention layers above it are not read.
         classifier_free_guidance: whether predictions hold the negative prompts, first.
         first_step: where the guided steps begin; the selection is of the texts from there on.
     """
@@ -42,6 +43,7 @@ class GuidedBatch:
     steps: int
     latent_height: int
     latent_width: int
+    max_pixels: int
     classifier_free_guidance: bool = True
     first_step: int = 0
 
@@ -50,15 +52,6 @@ class GuidedBatch:
         guided = round(share * self.steps)
         done = index - self.first_step
         return done / guided if 0 <= done < guided else None
-
-    @property
-    def max_pixels(self) -> int:
-        """Attention layers above it are not read: half the latents' side, 16 x 16 of 32 x 32.
-
-        Fine maps follow edges, coarse ones follow objects. Attend-and-Excite reads 16 x 16
-        of 64 x 64 latents, a quarter of the side; there this takes 32 x 32 in as well.
-        """
-        return (self.latent_height * self.latent_width) // 4
 
 
 def make_control(

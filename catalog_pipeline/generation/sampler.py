@@ -168,12 +168,14 @@ class SceneSampler:
     ) -> GuidedBatch:
         """Where the words of the products ``shown`` stand in the prompts of ``batch``."""
         named = [[name_concept(concept) for concept in row] for row in shown]
-        factor = self._engine.base.vae_scale_factor
+        base = self._engine.base
+        height, width = (side // base.vae_scale_factor for side in (plan.height, plan.width))
         return GuidedBatch(
             select_tokens(self._engine.text, [item.prompts for item in batch], named),
             steps=plan.steps,
-            latent_height=plan.height // factor,
-            latent_width=plan.width // factor,
+            latent_height=height,
+            latent_width=width,
+            max_pixels=base.map_positions(height, width),
             classifier_free_guidance=plan.guidance > 1.0,
             first_step=silent_steps(control, plan.steps),
         )

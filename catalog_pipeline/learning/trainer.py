@@ -69,14 +69,8 @@ class ConceptTrainer:
         if task.exemplars is not None:
             adapter.copy_slot(task.bank_slot, TEACHER_SLOT)
         for subject in task.subjects:
-            self._install_tokens(subject, generator)
-
-    def _install_tokens(self, subject: Subject, generator: torch.Generator) -> None:
-        start = self._engine.text.initial_vector(subject.concept.class_noun)
-        for index, token in enumerate(subject.concept.placeholder_tokens):
-            # All tokens but the first start slightly apart, else they would stay twins.
-            noise = torch.randn(start.shape, generator=generator).to(start.device)
-            self._engine.text.table.add(token, start + (0.02 * noise if index else 0 * noise))
+            concept = subject.concept
+            self._engine.text.start(concept.placeholder_tokens, concept.class_noun, generator)
 
 
 class _TaskRun:
@@ -91,11 +85,10 @@ class _TaskRun:
         self._adapter_parameters = [
             parameter for slot in task.slots for parameter in engine.adapter.parameters_of(slot)
         ]
-        table = engine.text.table
         self._token_parameters = [
-            table.parameter_of(token)
+            row
             for subject in task.subjects
-            for token in subject.concept.placeholder_tokens
+            for row in engine.text.parameters_of(subject.concept.placeholder_tokens)
         ]
         for parameter in self._parameters:
             parameter.requires_grad_(True)

@@ -60,7 +60,8 @@ class TrainingStep:
         target = base.target(latents, noise, timesteps)
         encoder_hidden_states, masks, route = self.instance_prompts(subject, pool, views)
         model_pred = engine.predict(noisy_latents, timesteps, encoder_hidden_states, masks, route)
-        terms = {"concept": noise_loss(model_pred, target, pool.weights[views])}
+        loss = noise_loss(model_pred, target, pool.weights[views])
+        terms = {"concept": self._weigh(loss, timesteps)}
         context = StepContext(engine, noisy_latents, timesteps, model_pred, generator)
 
         # Pictures of the bare base: the same on what it rendered, L_PR of Eqs. (3) and (4).
@@ -74,7 +75,7 @@ class TrainingStep:
             model_pred = engine.predict(
                 noisy_latents, timesteps, encoder_hidden_states, None, route
             )
-            terms["prior"] = noise_loss(model_pred, target)
+            terms["prior"] = self._weigh(noise_loss(model_pred, target), timesteps)
 
         # Remembered concepts: the same on exemplars, first term of Eq. (4), and
         # w_l ||teacher_pred - model_pred||^2, Eq. (6).
@@ -89,7 +90,7 @@ class TrainingStep:
                 noisy_latents, timesteps, encoder_hidden_states, None, route
             )
             if losses.replay_weight:
-                terms["replay"] = noise_loss(model_pred, target)
+                terms["replay"] = self._weigh(noise_loss(model_pred, target), timesteps)
             if losses.distillation_weight:
                 teacher = whole_image([TEACHER_SLOT] * len(rows))
                 with torch.no_grad():
@@ -116,7 +117,7 @@ class TrainingStep:
         model_pred = self._engine.predict(
             noisy_latents, timesteps, encoder_hidden_states, masks, route
         )
-        return noise_loss(model_pred, target, pool.weights[views])
+        return self._weigh(noise_loss(model_pred, target, pool.weights[views]), timesteps)
 
     @torch.no_grad()
     def heldout_loss(self, subject: Subject, pool: TrainingPool) -> float:
@@ -134,8 +135,13 @@ class TrainingStep:
     def draw(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise like ``latents`` and timesteps ``(batch,)``, both drawn on the CPU."""
         noise = torch.randn(latents.shape, generator=generator)
-        timesteps = self._engine.base.draw_timesteps(len(latents), generator)
+        density = self._settings.timestep_density
+        timesteps = self._engine.base.draw_timesteps(len(latents), generator, density)
         return noise.to(latents.device), timesteps.to(latents.device)
+
+    def _weigh(self, loss: Tensor, timesteps: Tensor) -> Tensor:
+        """``loss`` ``(batch,)`` times its weight at ``timesteps``."""
+        return loss * self._engine.base.loss_weights(timesteps, self._settings.loss_weighting)
 
     def instance_prompts(
         self, subject: Subject, pool: TrainingPool, views: Tensor

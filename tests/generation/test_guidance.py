@@ -54,7 +54,7 @@ def guided_batch(
     engine: DiffusionEngine, batch: list[RegionalPrompt], plan: SamplingPlan = PLAN
 ) -> GuidedBatch:
     tokens = select_tokens(engine.text, [b.prompts for b in batch], [NAMED] * len(batch))
-    return GuidedBatch(tokens, plan.steps, 4, 4, classifier_free_guidance=plan.guidance > 1)
+    return GuidedBatch(tokens, plan.steps, 4, 4, 4, classifier_free_guidance=plan.guidance > 1)
 
 
 def sample(engine, control: AttentionControl, seeds=(1, 2), *, regional=True, plan=PLAN, **kw):
@@ -126,7 +126,7 @@ def test_pictures_below_the_threshold_stay_as_they_are(engine):
 
 
 def test_nothing_is_guided_before_the_first_step_with_slots(engine):
-    batch = GuidedBatch(torch.zeros(1, 2, 2, 77), 10, 4, 4, first_step=2)
+    batch = GuidedBatch(torch.zeros(1, 2, 2, 77), 10, 4, 4, 4, first_step=2)
     assert [batch.progress(i, 0.4) for i in range(8)] == [
         None,
         None,

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import ModelMixin
@@ -24,11 +24,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from catalog_pipeline.diffusion.regional import RegionalContext, resize_masks
+from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.text import TextConditioner
-from catalog_pipeline.settings import AdapterSettings
-
-Rows = Literal["image", "text"]
-"""What a row of a layer's input is: an image, or the text of one region."""
+from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.settings import AdapterSettings, LossWeighting, TimestepDensity
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +39,8 @@ class BaseModel(ABC):
         content_hash: SHA-256 over the names and bytes of the model's files: it changes
             when any weight or config changes, wherever the folder lies.
         dtype: of the denoiser and the VAE.
+        side_px: the side of training views and of pictures that are compared; ``None``
+            for the one that the denoiser was trained at.
         regions: what the attention processors read during a forward pass.
     """
 
@@ -47,6 +48,7 @@ class BaseModel(ABC):
     content_hash: str
     device: torch.device
     dtype: torch.dtype
+    side_px: int | None = None
     regions: RegionalContext = field(default_factory=RegionalContext)
 
     # --- the folder ----------------------------------------------------------
@@ -60,6 +62,8 @@ class BaseModel(ABC):
     half_parts: ClassVar[tuple[str, ...]]
     """Parts that compute in ``dtype``. The others stay fp32, as a text encoder does through
     which the gradient of new tokens runs."""
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    """Of the weights of ``half_parts``."""
     denoiser_part: ClassVar[str]
     """The part that takes deltas; also the prefix of its layers in a LoRA file."""
     solvers: ClassVar[Mapping[str, Any]]
@@ -67,23 +71,34 @@ class BaseModel(ABC):
 
     @classmethod
     def find_misfit(cls, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """Why a folder with these ``config.json`` (by part) is not of this family, if so."""
+        """Why a folder with these ``config.json`` (by part) is not of this family, if so.
+
+        ``configs["model_index"]`` is ``model_index.json``, empty where a folder has none.
+        """
         del configs
         return None
 
     @classmethod
     def open(
-        cls, folder: Path, content_hash: str, device: torch.device, dtype: torch.dtype
+        cls,
+        folder: Path,
+        content_hash: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        side_px: int | None = None,
     ) -> Self:
         """Open every part from local safetensors files, frozen."""
-        parts = {name: _open_part(kind, folder / name) for name, kind in cls.part_classes.items()}
-        for part in parts.values():
+        parts = {}
+        for name, kind in cls.part_classes.items():
+            half = name in cls.half_parts
+            part = _open_part(kind, folder / name, dtype if half else torch.float32)
             if isinstance(part, nn.Module):
-                part.requires_grad_(False).eval().to(device)
-        for name in cls.half_parts:
-            # torch's own method: diffusers' wrapper warns about a list that is empty here.
-            nn.Module.to(parts[name], dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(parts, content_hash, device, dtype)
+                part.requires_grad_(False).eval()
+                # torch's own method: diffusers' wrapper warns about a list that is empty here.
+                layout = {"memory_format": cls.memory_format} if half else {}
+                nn.Module.to(part, device, **layout)  # type: ignore[call-overload]
+            parts[name] = part
+        return cls(parts, content_hash, device, dtype, side_px)
 
     @property
     def denoiser(self) -> Any:
@@ -109,8 +124,13 @@ class BaseModel(ABC):
 
     @property
     @abstractmethod
-    def sample_size_px(self) -> int:
+    def trained_side_px(self) -> int:
         """The side in pixels that the denoiser was trained at."""
+
+    @property
+    def sample_size_px(self) -> int:
+        """The side in pixels of training views and of pictures that are compared."""
+        return self.side_px or self.trained_side_px
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:
@@ -124,7 +144,7 @@ class BaseModel(ABC):
 
     @abstractmethod
     def text_conditioner(self) -> TextConditioner:
-        """Installs placeholder tokens in the text encoders; one a base model."""
+        """How prompts are encoded, placeholder tokens among them; one a base model."""
 
     # --- the denoiser --------------------------------------------------------
 
@@ -157,9 +177,18 @@ class BaseModel(ABC):
             masks: ``(batch, regions, H, W)``, 1 together at each pixel; ``None`` for one region.
         """
 
-    def position_masks(self, masks: Tensor, positions: int) -> Tensor:
-        """``(batch, regions, h, w)`` -> ``(batch, regions, positions)`` at an "image" layer."""
+    def position_masks(self, masks: Tensor, positions: int, rows: Rows) -> Tensor:
+        """``(batch, regions, h, w)`` -> ``(batch, regions, positions)`` at a layer of ``rows``."""
+        assert rows == "image"
         return resize_masks(masks, positions)
+
+    def map_positions(self, latent_height: int, latent_width: int) -> int:
+        """Attention layers of more positions than this show an observer edges, not objects.
+
+        Half the latents' side, 16 x 16 of 32 x 32. Attend-and-Excite (arXiv:2301.13826) reads
+        16 x 16 of 64 x 64 latents, a quarter of the side; there this takes 32 x 32 in as well.
+        """
+        return (latent_height * latent_width) // 4
 
     @property
     @abstractmethod
@@ -168,14 +197,17 @@ class BaseModel(ABC):
 
     # --- training ------------------------------------------------------------
 
-    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """``(count,)`` timesteps of training, drawn on the CPU: uniform and stratified.
+    def draw_timesteps(
+        self, count: int, generator: torch.Generator, density: TimestepDensity = "uniform"
+    ) -> Tensor:
+        """``(count,)`` timesteps of training, drawn on the CPU: stratified, of ``density``.
 
-        One from each of ``count`` equal parts of the schedule, in random order: every batch
-        covers high and low noise levels, so its loss varies less than with
+        One from each of ``count`` equally likely parts of the schedule, in random order: every
+        batch covers high and low noise levels, so its loss varies less than with
         independent draws (compare section I.1 of arXiv:2107.00630).
         """
         shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        shares = shares_of_density(shares, density)
         return self.timesteps_at(shares[torch.randperm(count, generator=generator)])
 
     def timesteps_at(self, shares: Tensor) -> Tensor:
@@ -191,7 +223,24 @@ class BaseModel(ABC):
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What :meth:`predict` should give for :meth:`add_noise` of the same arguments."""
 
+    def loss_weights(self, timesteps: Tensor, weighting: LossWeighting) -> Tensor:
+        """``(batch,)`` factors of the loss at ``timesteps`` ``(batch,)``.
+
+        Raises:
+            ConfigurationError: this family has no such weighting.
+        """
+        if weighting != "none":
+            raise ConfigurationError(
+                f"learning.yaml: loss_weighting is {weighting}, which is of flow matching; "
+                f"expected none with {self.title}"
+            )
+        return torch.ones_like(timesteps, dtype=torch.float32)
+
     # --- sampling ------------------------------------------------------------
+
+    def guide(self, unconditional: Tensor, conditional: Tensor, guidance: float) -> Tensor:
+        """Classifier-free guidance, arXiv:2207.12598: ``e(n) + w (e(c) - e(n))``."""
+        return unconditional + guidance * (conditional - unconditional)
 
     def make_scheduler(self, sampler: str, steps: int, height_px: int, width_px: int) -> Any:
         """The solver ``sampler`` with its timesteps set.
@@ -200,39 +249,44 @@ class BaseModel(ABC):
             ValueError: this family has no such solver.
         """
         del height_px, width_px  # of use to families whose noise depends on the size
-        if sampler not in self.solvers:
-            raise ValueError(
-                f"unknown sampler {sampler!r}; {self.title} has {', '.join(sorted(self.solvers))}"
-            )
+        self._check_sampler(sampler)
         scheduler = self.solvers[sampler].from_config(self.scheduler_config)
         scheduler.set_timesteps(steps)
         return scheduler
 
+    def _check_sampler(self, sampler: str) -> None:
+        if sampler not in self.solvers:
+            raise ValueError(
+                f"unknown sampler {sampler!r}; {self.title} has {', '.join(sorted(self.solvers))}"
+            )
+
     # --- export --------------------------------------------------------------
 
-    @abstractmethod
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """What ``load_textual_inversion`` reads for ``token``; ``rows`` is ``(tokens, width)``."""
+        raise ValueError(f"{self.title} learns no rows for {token}, got {len(rows)}")
 
     def inversion_code(self, file: str, token: str) -> str:
         """The line of Python that loads ``file`` with ``token`` into ``pipe``."""
         del token  # of use where one file serves several text encoders
         return f'pipe.load_textual_inversion("{file}")'
 
-    @abstractmethod
     def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
         """Add ``token -> row (width,)`` to vocabularies and token tables, in place.
 
         Raises:
-            ValueError: a token is in a vocabulary already.
+            ValueError: a token is in a vocabulary already, or this family learns no rows.
         """
+        if rows:
+            raise ValueError(f"{self.title} learns no rows, got those of {', '.join(rows)}")
 
     def save_pipeline(self, scheduler: Any, folder: Path) -> None:
         """Write a folder for ``from_pretrained`` of the first of :attr:`pipelines`."""
         import diffusers
 
         for name in self.half_parts:
-            nn.Module.to(self.parts[name], memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            if isinstance(self.parts[name], nn.Module):
+                nn.Module.to(self.parts[name], memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         pipeline = getattr(diffusers, self.pipelines[0])
         pipeline(**{**self.parts, "scheduler": scheduler}, **self.pipeline_options).save_pretrained(
             folder, safe_serialization=True
@@ -242,11 +296,26 @@ class BaseModel(ABC):
     """Further arguments of the pipeline class."""
 
 
-def _open_part(kind: Any, folder: Path) -> Any:
+def shares_of_density(shares: Tensor, density: TimestepDensity) -> Tensor:
+    """``shares`` in [0, 1], uniform -> shares of the schedule of ``density``, order kept.
+
+    Those of Stable Diffusion 3, section 3.1 of arXiv:2403.03206, with mean 0, deviation 1 and
+    scale 1.29, written as inverse distribution functions::
+
+        logit_normal:  sigmoid(Phi^-1(u))
+        mode:          u + 1.29 (u - sin^2(pi u / 2))
+    """
+    if density == "logit_normal":
+        return torch.special.ndtri(shares.double()).sigmoid().float()
+    if density == "mode":
+        return shares + 1.29 * (shares - torch.sin(torch.pi * shares / 2) ** 2)
+    return shares
+
+
+def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    options: dict[str, Any] = {}
     if issubclass(kind, ModelMixin):
-        options = {"torch_dtype": torch.float32, "use_safetensors": True}
+        options = {"torch_dtype": dtype, "use_safetensors": True}
     elif issubclass(kind, PreTrainedModel):
-        options = {"dtype": torch.float32, "use_safetensors": True}
-    else:
-        options = {}
+        options = {"dtype": dtype, "use_safetensors": True}
     return kind.from_pretrained(folder, local_files_only=True, **options)

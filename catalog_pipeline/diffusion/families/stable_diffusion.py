@@ -10,7 +10,8 @@ normal noise)::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -24,9 +25,10 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from catalog_pipeline.diffusion.families.family import BaseModel, Rows
+from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.regional import install_regional_attention
-from catalog_pipeline.diffusion.text import TextConditioner, add_tokens
+from catalog_pipeline.diffusion.routed_linear import Rows
+from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner, add_tokens
 from catalog_pipeline.settings import AdapterSettings
 
 _LAYER_KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
@@ -45,7 +47,10 @@ class StableDiffusion(BaseModel):
     """UNet and VAE compute in ``dtype`` and channels-last, the text encoder in fp32."""
 
     title = "Stable Diffusion 1.x and 2.x"
-    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+    )
     pipeline_options: ClassVar[Mapping[str, Any]] = {
         "safety_checker": None,
         "feature_extractor": None,
@@ -64,6 +69,9 @@ class StableDiffusion(BaseModel):
         "dpmsolver++": DPMSolverMultistepScheduler,
         "ddim": DDIMScheduler,
     }
+
+    added_embedding: ClassVar[str | None] = None
+    """``addition_embed_type`` of the UNet."""
 
     @property
     def unet(self) -> Any:
@@ -98,8 +106,11 @@ class StableDiffusion(BaseModel):
                 f"{other}, not one from text to image"
             )
         added = unet.get("addition_embed_type") or unet.get("class_embed_type")
-        if added is not None:
-            return f"its UNet reads an embedding {added!r} besides the text, as SDXL's does"
+        if added != cls.added_embedding:
+            return (
+                f"its UNet reads the embedding {added!r} besides the text, and one of {cls.title} "
+                f"reads {cls.added_embedding!r}"
+            )
         prediction_type = configs["scheduler"].get("prediction_type", "epsilon")
         if prediction_type not in ("epsilon", "v_prediction"):
             return (
@@ -119,24 +130,39 @@ class StableDiffusion(BaseModel):
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
-    def sample_size_px(self) -> int:
+    def trained_side_px(self) -> int:
         """``sample_size`` of the UNet in pixels."""
         return int(self.unet.config.sample_size) * self.vae_scale_factor
 
     def encode(self, pixels: Tensor) -> Tensor:
         """The mean of the VAE's posterior, times its scaling factor."""
-        pixels = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return self.vae.encode(pixels).latent_dist.mean.float() * self.vae.config.scaling_factor
+        with self._vae_in_range():
+            pixels = pixels.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
+            mean = self.vae.encode(pixels).latent_dist.mean.float()
+        return mean * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """``(batch, channels, h, w)`` -> ``(batch, 3, height, width)``."""
-        scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
-        scaled = scaled.contiguous(memory_format=torch.channels_last)
-        return self.vae.decode(scaled, return_dict=False)[0].float()
+        with self._vae_in_range():
+            scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+            return self.vae.decode(scaled, return_dict=False)[0].float()
+
+    @contextmanager
+    def _vae_in_range(self) -> Iterator[None]:
+        """The VAE in fp32 inside the block where it is one that overflows fp16."""
+        overflows = self.vae.dtype == torch.float16 and self.vae.config.force_upcast
+        if overflows:
+            nn.Module.to(self.vae, torch.float32)
+        try:
+            yield
+        finally:
+            if overflows:
+                nn.Module.to(self.vae, torch.float16)
 
     def text_conditioner(self) -> TextConditioner:
         """Over the one text encoder."""
-        return TextConditioner(self.tokenizer, self.text_encoder)
+        return PlaceholderConditioner(self.tokenizer, self.text_encoder)
 
     def delta_layers(self, settings: AdapterSettings) -> dict[str, Rows]:
         """Projections of the attentions and, if asked for, of the feed-forward behind them."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from catalog_pipeline.diffusion.text import PlaceholderConditioner
+from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.methods.method import LearningContext
 from catalog_pipeline.learning.methods.own_slots import OwnSlots
 from catalog_pipeline.records import Concept
@@ -64,15 +66,24 @@ class Cidm(OwnSlots):
         self.engine.adapter.compose(merged, self.weights(prompt))
         return merged
 
+    @property
+    def _text(self) -> PlaceholderConditioner:
+        text = self.engine.text
+        if not isinstance(text, PlaceholderConditioner):
+            raise LearningError(
+                f"cidm weighs concepts by their token rows, and {self.engine.base.title} learns "
+                "none; choose another method"
+            )
+        return text
+
     def _rows(self, concept: Concept) -> Tensor:
         """Unit rows of the placeholders, ``(placeholders, width)``."""
-        table = self.engine.text.table
-        rows = torch.stack([table.parameter_of(token) for token in concept.placeholder_tokens])
+        rows = torch.stack(self._text.parameters_of(concept.placeholder_tokens))
         return normalize(rows.float(), dim=1)
 
     def _words(self, prompt: str) -> Tensor:
         """Unit input embeddings ``(words + 1, width)``: from the first word to the end mark."""
-        text = self.engine.text
+        text = self._text
         ids = text.input_ids([prompt])
         end = ids[0].tolist().index(text.tokenizer.eos_token_id)
         return normalize(text.table(ids)[0, 1 : end + 1].float(), dim=1)

@@ -214,8 +214,10 @@ class _LearningRun:
         return known.photos_hash == photos_hash(photo_set) and known.config_hash == self._config()
 
     def _config(self) -> str:
-        base = base_model_hash(self.home.settings.base_model)
-        return concept_config_hash(self.home.settings.learning, base, ENCODER)
+        settings = self.home.settings
+        base, side = base_model_hash(settings.base_model), settings.base_model.side_px
+        base = base if side is None else f"{base} at {side} px"
+        return concept_config_hash(settings.learning, base, ENCODER)
 
     def _draft(self, parent: AdapterVersion | None, photo_set: PhotoSet) -> Concept:
         tokens = self.home.settings.learning.adapter.tokens_per_concept

@@ -177,7 +177,11 @@ def _read(
     try:
         slot = slots[skus[0]] or stored_slot(read_named_part(store, version, SHARED))
         factors = layer_factors(slot, base.denoiser)
-        rows = {c.sku: stored_tokens(parts[c.sku], len(c.placeholder_tokens)) for c in concepts}
+        tokens = base.text_conditioner()
+        rows = {
+            c.sku: stored_tokens(parts[c.sku], tokens.rows_of(len(c.placeholder_tokens)))
+            for c in concepts
+        }
     except ValueError as error:
         raise StoreError(f"version {version.version} cannot be exported: {error}") from error
     return _Learned(version, concepts, base, name, factors, rows)

@@ -1,12 +1,13 @@
-"""A further family is one file and one line: Stable Diffusion XL, and it with flow matching.
+"""A further family is one class and one line: Stable Diffusion XL with flow matching.
 
-The families are written here, registered for the test alone, and taken from a folder to
-the files that plain diffusers reads. Nothing else knows of them.
+The family is written here, registered for the test alone, and taken from a folder to
+the files that plain diffusers reads. Nothing else knows of it. Stable Diffusion XL itself goes
+the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,19 +15,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     StableDiffusionXLPipeline,
 )
-from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from torch import Tensor
 
 from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.families import FAMILIES
-from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
+from catalog_pipeline.diffusion.families.stable_diffusion_xl import StableDiffusionXL
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
-from catalog_pipeline.diffusion.text import TextConditioner, add_tokens, placeholder_tokens
+from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.models import open_engine
@@ -41,69 +40,6 @@ WIDTHS = (16, 24)
 """Of the two text encoders."""
 
 
-class TwoEncoders(TextConditioner):
-    """The last layer but one of both encoders side by side; a last row holds the pooled text."""
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        ids = self.input_ids(prompts)
-        first, second = (e(ids, output_hidden_states=True) for e in self._text_encoders)
-        texts = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
-        pooled = second.text_embeds
-        row = nn.functional.pad(pooled, (0, texts.shape[-1] - pooled.shape[-1]))
-        return torch.cat([texts, row[:, None]], 1)
-
-
-class StableDiffusionXL(StableDiffusion):
-    title = "Stable Diffusion XL"
-    pipelines = ("StableDiffusionXLPipeline",)
-    pipeline_options: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
-    part_classes: ClassVar[Mapping[str, type]] = {
-        **StableDiffusion.part_classes,
-        "text_encoder_2": CLIPTextModelWithProjection,
-        "tokenizer_2": CLIPTokenizer,
-    }
-    solvers: ClassVar[Mapping[str, Any]] = {"dpmsolver++": EulerDiscreteScheduler}
-
-    @classmethod
-    def find_misfit(cls, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
-        added = configs["unet"].get("addition_embed_type")
-        return None if added == "text_time" else f"its UNet reads {added}"
-
-    def text_conditioner(self) -> TextConditioner:
-        return TwoEncoders(self.tokenizer, self.text_encoder, self.parts["text_encoder_2"])
-
-    def predict(
-        self,
-        noisy_latents: Tensor,
-        timesteps: Tensor,
-        encoder_hidden_states: Tensor,
-        masks: Tensor | None,
-    ) -> Tensor:
-        texts = encoder_hidden_states[:, :, :-1]
-        pooled = encoder_hidden_states[
-            :, 0, -1, : self.parts["text_encoder_2"].config.projection_dim
-        ]
-        height, width = (side * self.vae_scale_factor for side in noisy_latents.shape[-2:])
-        time_ids = torch.tensor([[height, width, 0, 0, height, width]] * len(texts))
-        with self.regions.reading(texts, masks):
-            return self.unet(
-                noisy_latents,
-                timesteps,
-                texts[:, 0],
-                added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
-                return_dict=False,
-            )[0]
-
-    def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
-        first, second = rows.split(WIDTHS, 1)
-        return {"clip_l": first.contiguous(), "clip_g": second.contiguous()}
-
-    def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
-        for end, columns in (("", slice(WIDTHS[0])), ("_2", slice(WIDTHS[0], None))):
-            parts = self.parts[f"tokenizer{end}"], self.parts[f"text_encoder{end}"]
-            add_tokens(*parts, {token: row[columns] for token, row in rows.items()})
-
-
 class FlowMatchingXL(StableDiffusionXL):
     """``noisy_latents = (1 - sigma) z + sigma eps``, ``target = eps - z``, ``t = 1000 sigma``."""
 
@@ -114,8 +50,8 @@ class FlowMatchingXL(StableDiffusionXL):
     }
     solvers: ClassVar[Mapping[str, Any]] = {"dpmsolver++": FlowMatchEulerDiscreteScheduler}
 
-    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(count, generator=generator).sigmoid() * 1000  # logit-normal
+    def timesteps_at(self, shares: Tensor) -> Tensor:
+        return shares * 1000
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         sigma = (timesteps / 1000)[:, None, None, None]
@@ -200,9 +136,8 @@ def theirs(pipeline: StableDiffusionXLPipeline, prompt: str, noise: Tensor, guid
 
 
 def test_sdxl_from_the_folder_to_the_files_of_diffusers(
-    settings: Settings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(FAMILIES, "StableDiffusionXLPipeline", StableDiffusionXL)
     engine = open_engine(settings)
     noise = engine.initial_noise([7], PLAN)
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32)
@@ -232,8 +167,7 @@ def test_sdxl_from_the_folder_to_the_files_of_diffusers(
     }
 
 
-def test_sdxl_is_routed_by_region(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FAMILIES, "StableDiffusionXLPipeline", StableDiffusionXL)
+def test_sdxl_is_routed_by_region(settings: Settings) -> None:
     engine = open_engine(settings)
     train(engine)
     data = encode_part(slot_part(engine, "mug") | token_part(engine, TOKENS))

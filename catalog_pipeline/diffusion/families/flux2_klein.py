@@ -1,0 +1,253 @@
+"""FLUX.2-klein: a transformer of double and single blocks on the hidden states of Qwen3.
+
+Latents are those of the VAE in patches of 2 x 2, ``(batch, 128, h, w)`` of 16 pixels each, normed
+by the running mean and variance of its batch norm: what the pipeline packs into a sequence.
+A product is a word that means nothing and its slot (:mod:`..language_model_text`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor, nn
+from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
+
+from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
+from catalog_pipeline.diffusion.joint_attention import (
+    join_streams,
+    joint_attend,
+    split_heads,
+)
+from catalog_pipeline.diffusion.language_model_text import LanguageModelConditioner
+from catalog_pipeline.diffusion.prompts import qwen3_prompts
+from catalog_pipeline.diffusion.regional import RegionalContext
+from catalog_pipeline.diffusion.routed_linear import Rows
+from catalog_pipeline.diffusion.text import TextConditioner
+from catalog_pipeline.settings import AdapterSettings
+
+_SINGLE = {"attn.to_qkv_mlp_proj": ("to_q", "to_k", "to_v"), "attn.to_out": ("to_out.0",)}
+"""Layers of a single block, and the targets any of which asks for them."""
+
+
+class Flux2Klein(JointTransformer):
+    """The undistilled klein, ``FLUX.2-klein-base``."""
+
+    title = "FLUX.2-klein"
+    pipelines = ("Flux2KleinPipeline",)
+    part_classes: ClassVar[Mapping[str, type]] = {
+        "transformer": Flux2Transformer2DModel,
+        "vae": AutoencoderKLFlux2,
+        "text_encoder": Qwen3ForCausalLM,
+        "tokenizer": Qwen2Tokenizer,
+        "scheduler": FlowMatchEulerDiscreteScheduler,
+    }
+    half_parts = ("transformer", "vae", "text_encoder")
+    feed_forwards: ClassVar[Mapping[str, Rows]] = {
+        "ff.linear_in": "image",
+        "ff.linear_out": "image",
+        "ff_context.linear_in": "texts",
+        "ff_context.linear_out": "texts",
+    }
+
+    @classmethod
+    def find_misfit(cls, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """A distilled model, which takes no guidance, or another FLUX.2."""
+        if configs["model_index"].get("is_distilled"):
+            return (
+                "model_index.json says is_distilled, which learns badly and takes no guidance; "
+                "expected the base checkpoint, FLUX.2-klein-base"
+            )
+        if configs["transformer"].get("guidance_embeds", True):
+            return "its transformer reads the guidance (guidance_embeds), as FLUX.2-dev's does"
+        return None
+
+    @property
+    def latent_channels(self) -> int:
+        """Those of a patch, 128."""
+        return int(self.transformer.config.in_channels)
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Two for every level of the VAE but the first, and two of a patch: 16."""
+        return int(2 ** len(self.vae.config.block_out_channels))
+
+    @property
+    def trained_side_px(self) -> int:
+        """1,024; no configuration says it."""
+        return 64 * self.vae_scale_factor
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The posterior's mean in patches, ``(x - running_mean) / sqrt(running_var + eps)``."""
+        latents = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.mode().float()
+        patches = nn.functional.pixel_unshuffle(latents, 2)
+        mean, deviation = self._latent_statistics
+        return (patches - mean) / deviation
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """``(batch, channels, h, w)`` -> ``(batch, 3, height, width)``."""
+        mean, deviation = self._latent_statistics
+        latents = nn.functional.pixel_shuffle(latents.float() * deviation + mean, 2)
+        return self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0].float()
+
+    @property
+    def _latent_statistics(self) -> tuple[Tensor, Tensor]:
+        norm, eps = self.vae.bn, self.vae.config.batch_norm_eps
+        mean, variance = norm.running_mean.float(), norm.running_var.float()
+        return mean[:, None, None], (variance + eps).sqrt()[:, None, None]
+
+    def text_conditioner(self) -> TextConditioner:
+        """Over three layers of Qwen3."""
+        return _Qwen3Conditioner(qwen3_prompts(self.parts["tokenizer"]), self.parts["text_encoder"])
+
+    def delta_layers(self, settings: AdapterSettings) -> dict[str, Rows]:
+        """Also the fused layers of the single blocks, which read text and image together."""
+        layers = super().delta_layers(settings)
+        for number in range(len(self.transformer.single_transformer_blocks)):
+            for path, targets in _SINGLE.items():
+                if set(targets) & set(settings.targets):
+                    layers[f"single_transformer_blocks.{number}.{path}"] = "joint"
+        return layers
+
+    def install_attention(self, settings: AdapterSettings) -> None:
+        """Both kinds of blocks by region."""
+        del settings
+        for block in self.transformer.transformer_blocks:
+            block.attn.set_processor(_DoubleProcessor(self.regions))
+        for block in self.transformer.single_transformer_blocks:
+            block.attn.set_processor(_SingleProcessor(self.regions))
+
+    def predict(
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        encoder_hidden_states: Tensor,
+        masks: Tensor | None,
+    ) -> Tensor:
+        """One pass; the texts of all regions stand one behind the other, at the same places."""
+        height, width = noisy_latents.shape[-2:]
+        regions, tokens = encoder_hidden_states.shape[1:3]
+        device = noisy_latents.device
+        with self.regions.reading(encoder_hidden_states, masks):
+            model_pred = self.transformer(
+                hidden_states=noisy_latents.flatten(2).mT.to(
+                    self.dtype
+                ),  # (batch, h * w, channels)
+                encoder_hidden_states=encoder_hidden_states.flatten(1, 2).to(self.dtype),
+                timestep=timesteps.to(self.dtype) / 1000,
+                img_ids=_places(1, height, width, 1).to(device),
+                txt_ids=_places(1, 1, 1, tokens).repeat(regions, 1).to(device),
+                return_dict=False,
+            )[0]
+        return model_pred.float().mT.unflatten(2, (height, width))
+
+    @property
+    def probe_end(self) -> nn.Module:
+        """The single blocks: in the double ones text and image are told apart."""
+        first = self.transformer.single_transformer_blocks[0]
+        assert isinstance(first, nn.Module)
+        return first
+
+    def schedule_shift(self, steps: int, height_px: int, width_px: int) -> float:
+        """Fitted by the makers for 10 and 200 steps; ``compute_empirical_mu`` of the pipeline."""
+        positions = self.image_positions(height_px, width_px)
+        many = 0.00016927 * positions + 0.45666666
+        if positions > 4300:
+            return float(many)
+        few = 8.73809524e-05 * positions + 1.89833333
+        slope = (many - few) / 190
+        return float(many + slope * (steps - 200))
+
+
+def _places(*sizes: int) -> Tensor:
+    """``(positions, 4)``: frame, row, column and word of each."""
+    return torch.cartesian_prod(*(torch.arange(size) for size in sizes))
+
+
+class _Qwen3Conditioner(LanguageModelConditioner):
+    """Hidden states a quarter, a half and three quarters up the layers, side by side.
+
+    Of the 36 layers of Qwen3-4B these are 9, 18 and 27. Padding is read too, as in training.
+    """
+
+    def _encode(self, prompt: str) -> Tensor:
+        input_ids, attention_mask = self.tokenize(
+            prompt, padding="max_length", max_length=self.length
+        )
+        # Without the head, whose logits nobody reads.
+        states = self.text_encoder.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            use_cache=False,
+        ).hidden_states
+        layers = self.text_encoder.config.num_hidden_layers
+        return torch.cat([states[layers * part // 4][0] for part in (1, 2, 3)], -1)
+
+
+class _DoubleProcessor:
+    """A diffusers attention processor for blocks with a stream of text and one of the image."""
+
+    def __init__(self, context: RegionalContext) -> None:
+        self._context = context
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``(batch, pixels, width)`` and ``(batch, regions * tokens, width)`` -> the same."""
+        del attention_mask
+        query, key, value, text_query, text_key, text_value = join_streams(
+            attn, hidden_states, encoder_hidden_states, attn.head_dim
+        )
+        out = joint_attend(
+            _rotate(torch.cat([text_query, query], 1), image_rotary_emb),
+            _rotate(torch.cat([text_key, key], 1), image_rotary_emb),
+            torch.cat([text_value, value], 1),
+            self._context,
+        )
+        texts = encoder_hidden_states.shape[1]
+        image = attn.to_out[1](attn.to_out[0](out[:, texts:]))
+        return image, attn.to_add_out(out[:, :texts])
+
+
+class _SingleProcessor:
+    """A diffusers attention processor for blocks with one stream and fused layers."""
+
+    def __init__(self, context: RegionalContext) -> None:
+        self._context = context
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """``(batch, regions * tokens + pixels, width)`` -> the same."""
+        del attention_mask
+        width = attn.inner_dim
+        query, key, value, feed_forward = attn.to_qkv_mlp_proj(hidden_states).split(
+            [width, width, width, attn.mlp_hidden_dim * attn.mlp_mult_factor], -1
+        )
+        query, key, value = (split_heads(x, attn.head_dim) for x in (query, key, value))
+        out = joint_attend(
+            _rotate(attn.norm_q(query), image_rotary_emb),
+            _rotate(attn.norm_k(key), image_rotary_emb),
+            value,
+            self._context,
+        )
+        return attn.to_out(torch.cat([out, attn.mlp_act_fn(feed_forward)], -1))
+
+
+def _rotate(x: Tensor, angles: Any) -> Tensor:
+    rotated = x if angles is None else apply_rotary_emb(x, angles, sequence_dim=1)
+    assert isinstance(rotated, Tensor)
+    return rotated

@@ -1,0 +1,122 @@
+"""Stable Diffusion XL: two CLIP text encoders, a pooled text, and the size of the picture.
+
+The UNet is that of Stable Diffusion with wider texts, so regions, attention control and the
+training of placeholder rows carry over. Besides the texts it reads, added to the time
+(section 2.2 of arXiv:2307.01952), the pooled text of the second encoder and six numbers:
+original size, crop and target size. These are the picture's own size and no crop, as the
+pipeline has them. Of several regions the mean of the pooled texts is read, since it acts on the
+whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import EulerDiscreteScheduler
+from torch import Tensor, nn
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
+from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner, add_tokens
+
+
+class StableDiffusionXL(StableDiffusion):
+    """UNet and VAE compute in ``dtype``, the text encoders in fp32."""
+
+    title = "Stable Diffusion XL"
+    pipelines = ("StableDiffusionXLPipeline",)
+    pipeline_options: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
+    part_classes: ClassVar[Mapping[str, type]] = {
+        **StableDiffusion.part_classes,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "tokenizer_2": CLIPTokenizer,
+    }
+    solvers: ClassVar[Mapping[str, Any]] = {
+        **StableDiffusion.solvers,
+        "euler": EulerDiscreteScheduler,
+    }
+    added_embedding: ClassVar[str | None] = "text_time"
+
+    @classmethod
+    def find_misfit(cls, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """As of Stable Diffusion; also a VAE whose latents have a mean of their own."""
+        if configs["vae"].get("latents_mean") is not None:
+            return "its VAE shifts latents by latents_mean, as Playground's does"
+        return super().find_misfit(configs)
+
+    def text_conditioner(self) -> TextConditioner:
+        """Over both text encoders."""
+        return _TwoEncoders(
+            self.tokenizer,
+            self.text_encoder,
+            self.parts["text_encoder_2"],
+            pad_ids=(self.tokenizer.pad_token_id, self.parts["tokenizer_2"].pad_token_id),
+        )
+
+    def added_conditions(self, texts: Tensor, height_px: int, width_px: int) -> dict[str, Tensor]:
+        """``text_embeds`` (batch, width) of the rows behind ``texts``, ``time_ids`` (batch, 6)."""
+        width = self.parts["text_encoder_2"].config.projection_dim
+        pooled = texts[:, :, -1, :width].mean(1)
+        size = [height_px, width_px]
+        time_ids = torch.tensor([[*size, 0, 0, *size]] * len(texts), device=texts.device)
+        return {"text_embeds": pooled.to(self.dtype), "time_ids": time_ids.to(self.dtype)}
+
+    def predict(
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        encoder_hidden_states: Tensor,
+        masks: Tensor | None,
+    ) -> Tensor:
+        """One pass of the UNet; the last row of each text is its pooled one."""
+        height, width = (side * self.vae_scale_factor for side in noisy_latents.shape[-2:])
+        texts = encoder_hidden_states[:, :, :-1]
+        with self.regions.reading(texts, masks):
+            model_pred = self.unet(
+                noisy_latents.to(self.dtype).contiguous(memory_format=self.memory_format),
+                timesteps,
+                texts[:, 0].to(self.dtype),
+                added_cond_kwargs=self.added_conditions(encoder_hidden_states, height, width),
+                return_dict=False,
+            )[0]
+        return model_pred.float()
+
+    def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
+        """``clip_l`` and ``clip_g``, the rows of each encoder, as ComfyUI and others name them."""
+        del token
+        first, second = rows.split(self._widths, 1)
+        return {"clip_l": first.contiguous(), "clip_g": second.contiguous()}
+
+    def inversion_code(self, file: str, token: str) -> str:
+        """One call a text encoder."""
+        lines = ["from safetensors.torch import load_file", f'rows = load_file("{file}")']
+        for key, end in (("clip_l", ""), ("clip_g", "_2")):
+            parts = f"tokenizer=pipe.tokenizer{end}, text_encoder=pipe.text_encoder{end}"
+            lines.append(f'pipe.load_textual_inversion(rows["{key}"], token="{token}", {parts})')
+        return "\n    ".join(lines)
+
+    def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
+        """To both tokenizers and text encoders, each with its columns."""
+        first = self._widths[0]
+        for end, columns in (("", slice(first)), ("_2", slice(first, None))):
+            parts = self.parts[f"tokenizer{end}"], self.parts[f"text_encoder{end}"]
+            add_tokens(*parts, {token: row[columns] for token, row in rows.items()})
+
+    @property
+    def _widths(self) -> list[int]:
+        encoders = (self.text_encoder, self.parts["text_encoder_2"])
+        return [int(encoder.config.hidden_size) for encoder in encoders]
+
+
+class _TwoEncoders(PlaceholderConditioner):
+    """The last layer but one of both encoders side by side; a last row holds the pooled text."""
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """``(batch, tokens + 1, width)``."""
+        outputs = self.encode_each(prompts)
+        texts = torch.cat([output.hidden_states[-2] for output in outputs], -1)
+        pooled = outputs[1].text_embeds
+        row = nn.functional.pad(pooled, (0, texts.shape[-1] - pooled.shape[-1]))
+        return torch.cat([texts, row[:, None]], 1)
