@@ -20,6 +20,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     UNet2DConditionModel,
 )
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ class StableDiffusion(BaseModel):
     solvers: ClassVar[Mapping[str, Any]] = {
         "dpmsolver++": DPMSolverMultistepScheduler,
         "ddim": DDIMScheduler,
+        "euler": EulerDiscreteScheduler,
     }
 
     added_embedding: ClassVar[str | None] = None

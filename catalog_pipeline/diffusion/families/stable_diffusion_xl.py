@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers import EulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -32,10 +31,6 @@ class StableDiffusionXL(StableDiffusion):
         **StableDiffusion.part_classes,
         "text_encoder_2": CLIPTextModelWithProjection,
         "tokenizer_2": CLIPTokenizer,
-    }
-    solvers: ClassVar[Mapping[str, Any]] = {
-        **StableDiffusion.solvers,
-        "euler": EulerDiscreteScheduler,
     }
     added_embedding: ClassVar[str | None] = "text_time"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import UniPCMultistepScheduler
 
 from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
@@ -60,10 +60,10 @@ def test_timesteps_are_drawn_from_the_whole_schedule_and_stand_at_shares_of_it(b
 def test_a_solver_is_a_line_of_the_table_and_one_of_the_settings(bases, monkeypatch):
     (choices,) = [GenerationSettings.model_fields["sampler"].annotation]
     assert set(choices.__args__) == set(StableDiffusion.solvers)
-    solvers = {**StableDiffusion.solvers, "euler": EulerDiscreteScheduler}
+    solvers = {**StableDiffusion.solvers, "unipc": UniPCMultistepScheduler}
     monkeypatch.setattr(StableDiffusion, "solvers", solvers)
     engine = DiffusionEngine(bases["epsilon"], AdapterSettings(rank=2))
-    plan = SamplingPlan(3, 2.0, 16, 16, "euler")
+    plan = SamplingPlan(3, 2.0, 16, 16, "unipc")
     latents = engine.sample([RegionalPrompt(("a mug",), (None,))], [1], plan)
     assert latents.isfinite().all()
 

@@ -1,0 +1,134 @@
+"""Every family through the whole line: tiny folders of its real classes, random weights.
+
+What is learned means nothing; that each command does its work, and says the same after a
+kill as without one, is what is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from catalog_pipeline.cli import app
+from catalog_pipeline.settings import load_settings
+from tests.tiny_families import write_tiny_klein, write_tiny_qwen_image
+from tests.tiny_model import write_tiny_xl
+from tests.workflows.tiny_catalog import LEARNING, elsewhere, write_photos
+
+NIGHT = "2026-01-31"
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "xl": write_tiny_xl,
+    "klein": write_tiny_klein,
+    "qwen": write_tiny_qwen_image,
+}
+SIDE_PX = 32
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """``--config`` and ``--home`` of a line over one family with two products."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model = FAMILIES[request.param](folder / "model")
+    config = folder / "settings"
+    config.mkdir()
+    rooms = {
+        "base_model": {
+            "base_model": str(model),
+            "dtype": "float32",
+            "threads": 1,
+            "side_px": SIDE_PX,
+        },
+        "catalogs": {"root": "products", "settle_seconds": 0},
+        "learning": {**LEARNING, "steps": 4, "gate_images": 1},
+        "generation": {
+            "policies": {"singles_per_sku": 1, "pairs": 1},
+            "steps": 2,
+            "width": SIDE_PX,
+            "height": SIDE_PX,
+            "quality": {"gate": False},
+        },
+    }
+    for room, content in rooms.items():
+        (config / f"{room}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    options = ["--config", str(config), "--home", str(folder / "home")]
+    settings = settings_of(options)
+    for seed, sku in enumerate(("mug", "pot")):
+        write_photos(settings, sku, seed)
+    return options
+
+
+def settings_of(options: list[str]):
+    return load_settings(Path(options[1]), home=Path(options[3]))
+
+
+def succeed(options: list[str], *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_doctor_finds_nothing_wrong(options: list[str]) -> None:
+    assert "base model: " in succeed(options, "doctor")
+
+
+def test_two_products_are_learned_and_shown_together(options: list[str]) -> None:
+    succeed(options, "index")
+    assert "2 learned, 0 unchanged, 0 failed" in succeed(options, "learn")
+    assert "nothing to learn" in succeed(options, "learn")
+    assert "rendered 3, already there 0, failed 0" in succeed(options, "generate", "--day", NIGHT)
+    rows = pq.read_table(Path(options[3]) / "manifest" / f"dt={NIGHT}").to_pylist()
+    assert sorted(len(row["skus"]) for row in rows) == [1, 1, 2]
+    assert {row["height"] for row in rows} == {SIDE_PX}
+    assert "rendered 0, already there 3" in succeed(options, "generate", "--day", NIGHT)
+    succeed(options, "verify")
+
+
+def test_a_product_is_exported(options: list[str], tmp_path: Path) -> None:
+    for form in ("lora", "pipeline"):
+        out = tmp_path / form
+        succeed(options, "export", "mug", "--out", str(out), "--format", form)
+        assert "a photo of a" in (out / "README.txt").read_text("utf-8")
+
+
+def test_rollback_goes_back(options: list[str]) -> None:
+    versions = re.findall(r"\b[0-9a-f]{12}\b", succeed(options, "versions"))
+    succeed(options, "rollback", versions[-1])
+    state = json.loads(succeed(options, "status", "--json"))
+    assert state["collections"]["default"]["version"].startswith(versions[-1])
+
+
+def test_killed_learning_resumes_to_the_same_version(options: list[str], tmp_path: Path) -> None:
+    settings = settings_of(options)
+    heads = []
+    for name in ("undisturbed", "killed"):
+        twin = elsewhere(settings, tmp_path / name)
+        twin.home.mkdir()
+        saved = tmp_path / f"{name}.json"
+        saved.write_text(twin.model_dump_json(), encoding="utf-8")
+        call = "learn_all(s)" if name == "undisturbed" else f"learn_until_killed({str(saved)!r}, 7)"
+        code = (
+            "from tests.workflows.tiny_catalog import *\n"
+            f"s = Settings.model_validate_json(Path({str(saved)!r}).read_text())\n"
+            "refresh_index(open_home(s))\n" + call
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if name == "killed":
+            assert run.returncode == -signal.SIGKILL, run.stderr
+            run = subprocess.run(
+                [sys.executable, "-c", code.replace(call, "learn_all(s)")],
+                capture_output=True,
+                text=True,
+            )
+        assert run.returncode == 0, run.stderr
+        heads.append(json.loads((twin.home / "collections/default/HEAD.json").read_text()))
+    assert heads[0]["version"] == heads[1]["version"]
