@@ -189,6 +189,7 @@ class LearningSettings(_Strict):
     weight_decay: float = Field(1e-3, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     latent_views: int = Field(24, ge=1, description="cached augmented latents a photo")
+    aspect_buckets: bool = Field(False, description="framed views as oblong as their photos")
     checkpoint_every: int = Field(50, ge=1)
     adapter: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()

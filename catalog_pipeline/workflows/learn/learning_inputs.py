@@ -93,6 +93,10 @@ class StoredCollection:
         return RememberedConcept(concept, entry.prompts, entry.features)
 
 
+_LATER = ("aspect_buckets",)
+"""Settings of learning that came after the first published versions."""
+
+
 def draft_concept(
     parent: AdapterVersion | None, card: Sku, tokens: int, photos: str, config: str
 ) -> Concept:
@@ -114,8 +118,15 @@ def draft_concept(
 
 
 def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str) -> str:
-    """Changes when anything changes that the learned weights depend on, the photos apart."""
+    """Changes when anything changes that the learned weights depend on, the photos apart.
+
+    A setting of ``_LATER`` counts where it is not its default, so that what was learned by a
+    version without it is not learned anew.
+    """
     ours = settings.model_dump(mode="json")
+    for name in _LATER:
+        if ours[name] == LearningSettings.model_fields[name].default:
+            del ours[name]
     # The gate judges weights; a second try is made of the same inputs as the first.
     ours = {name: value for name, value in ours.items() if not name.startswith("gate_")}
     return canonical_sha256({"learning": ours, "base": base_hash, "encoder": encoder})
