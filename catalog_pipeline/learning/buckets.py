@@ -35,7 +35,8 @@ def aspect_buckets(side_px: int, step_px: int) -> tuple[Size, ...]:
     for longer in range(step * (side_px // step + 1), int(side_px * _MAX_ASPECT) + 1, step):
         shorter = step * round(side_px**2 / longer / step)
         area_share = longer * shorter / side_px**2
-        if longer <= _MAX_ASPECT * shorter and abs(area_share - 1) <= _AREA_TOLERANCE:
+        oblong = shorter < longer <= _MAX_ASPECT * shorter
+        if oblong and abs(area_share - 1) <= _AREA_TOLERANCE:
             buckets += [(longer, shorter), (shorter, longer)]
     return tuple(buckets)
 

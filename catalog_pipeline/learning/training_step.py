@@ -108,7 +108,7 @@ class TrainingStep:
     def loss_of_views(
         self, subject: Subject, views: SizedViews, rows: Tensor, noise: Tensor, timesteps: Tensor
     ) -> Tensor:
-        """The concept's term ``(batch,)`` on ``rows`` of ``views``, with this noise and timesteps."""
+        """The concept's term ``(batch,)`` on ``rows`` of ``views``, noised like this."""
         base, latents = self._engine.base, views.latents[rows]
         noisy_latents = base.add_noise(latents, noise, timesteps)
         target = base.target(latents, noise, timesteps)
