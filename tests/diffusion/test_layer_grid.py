@@ -43,7 +43,7 @@ def test_masks_keep_their_sum_and_their_place() -> None:
         assert torch.equal(flat[0, 0].unflatten(0, (rows, columns))[: rows // 2].min(), flat.max())
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 33), (33, 64), (15, 9), (20, 17), (13, 31)])
+@pytest.mark.parametrize(("height", "width"), [(64, 33), (33, 64), (15, 9), (20, 13), (24, 17)])
 def test_a_unet_of_four_levels_reads_regions_at_odd_sizes(height: int, width: int) -> None:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
