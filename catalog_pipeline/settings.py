@@ -200,6 +200,7 @@ class LearningSettings(_Strict):
     latent_views: int = Field(24, ge=1, description="cached augmented latents a photo")
     timestep_density: TimestepDensity = "uniform"
     loss_weighting: LossWeighting = "none"
+    aspect_buckets: bool = Field(False, description="framed views as oblong as their photos")
     checkpoint_every: int = Field(50, ge=1)
     adapter: AdapterSettings = AdapterSettings()
     losses: LossSettings = LossSettings()

@@ -206,7 +206,22 @@ def install_regional_attention(
 
 def resize_masks(masks: Tensor, positions: int) -> Tensor:
     """``(batch, regions, h, w)`` -> ``(batch, regions, positions)``, area-averaged."""
-    height, width = masks.shape[-2:]
-    rows = round(math.sqrt(positions * height / width))
-    resized = nn.functional.interpolate(masks, (rows, positions // rows), mode="area")
-    return resized.flatten(2)
+    grid = layer_grid(positions, *masks.shape[-2:])
+    return nn.functional.interpolate(masks, grid, mode="area").flatten(2)
+
+
+def layer_grid(positions: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of a layer of ``positions``, of a picture that is ``height`` x ``width``.
+
+    A level of a denoiser has half the rows and columns of the one before, rounded up, as a
+    convolution of stride 2 leaves them: 64 x 33, 32 x 17, 16 x 9, 8 x 5. ``height`` and
+    ``width`` are of any of them, or of a finer raster by a power of two; from another
+    raster only the ratio of the sides is taken.
+    """
+    rows, columns = height, width
+    while rows * columns > positions:
+        rows, columns = (rows + 1) // 2, (columns + 1) // 2
+    if rows * columns != positions:
+        rows = round(math.sqrt(positions * height / width))
+        columns = positions // rows
+    return rows, columns

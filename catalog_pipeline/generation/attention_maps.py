@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from catalog_pipeline.diffusion.regional import resize_masks
+from catalog_pipeline.diffusion.regional import layer_grid
 from catalog_pipeline.diffusion.text import TextConditioner
 
 ATTRIBUTE, NOUN = 0, 1
@@ -97,10 +97,10 @@ class MapRecorder:
         before, layers = self._sums.get(maps.shape[-1], (torch.zeros_like(maps), 0))
         self._sums[maps.shape[-1]] = (before + maps, layers + 1)
 
-    def maps(self, aspect: float = 1.0) -> Tensor:
+    def maps(self, height: int = 1, width: int = 1) -> Tensor:
         """``(batch, concepts, groups, h, w)``, in [0, 1]: the mean over resolutions, at the finest.
 
-        ``aspect`` is height / width of the picture.
+        ``height`` and ``width`` are of the latents.
 
         Raises:
             ValueError: no layer was seen.
@@ -112,14 +112,13 @@ class MapRecorder:
                 "or none"
             )
         finest = max(self._sums)
-        rows = round((finest * aspect) ** 0.5)
+        grid = layer_grid(finest, height, width)
         total: Tensor | float = 0.0
         for pixels, (summed, layers) in self._sums.items():
-            height = round((pixels * aspect) ** 0.5)
-            maps = (summed / layers).unflatten(-1, (height, pixels // height))
+            maps = (summed / layers).unflatten(-1, layer_grid(pixels, height, width))
             if pixels != finest:
                 flat = nn.functional.interpolate(
-                    maps.flatten(1, 2), (rows, finest // rows), mode="bilinear", align_corners=False
+                    maps.flatten(1, 2), grid, mode="bilinear", align_corners=False
                 )
                 maps = flat.unflatten(1, maps.shape[1:3])
             total = total + maps / len(self._sums)
@@ -155,4 +154,4 @@ def found_regions(maps: Tensor, sharpness: float = 10.0) -> Tensor:
 
 def fit_masks(masks: Tensor, height: int, width: int) -> Tensor:
     """``(batch, regions, H, W)`` -> ``(batch, regions, height, width)``, area-averaged."""
-    return resize_masks(masks, height * width).unflatten(-1, (height, width))
+    return nn.functional.interpolate(masks, (height, width), mode="area")

@@ -133,7 +133,7 @@ class AttentionGuide:
         with torch.enable_grad():
             latents = latents.detach().requires_grad_(True)
             engine.probe(latents, timestep, conditioning, recorder)
-            maps = recorder.maps(self._batch.latent_height / self._batch.latent_width)
+            maps = recorder.maps(self._batch.latent_height, self._batch.latent_width)
             loss = self._loss(maps, conditioning.masks)
             (gradient,) = torch.autograd.grad((loss * _LOSS_SCALE).sum(), latents)
         return loss.detach(), gradient

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -53,6 +54,7 @@ def plan_night(
     elsewhere: Collection[str] = (),
     fits: Fits = lambda concepts, scene: True,
     find_photos: FindPhotos | None = None,
+    size_step_px: int = 1,
 ) -> NightPlan:
     """Plan one night of one collection.
 
@@ -71,6 +73,7 @@ def plan_night(
         elsewhere: what other collections know of the lists, ``policies.list_items``.
         fits: whether the base reads the prompts of these products in this scene whole.
         find_photos: what is known of a product's photos; default all scenes are learned.
+        size_step_px: what the sides of the base's pictures are multiples of.
 
     Returns:
         Jobs in the order in which they are to be rendered, most important first;
@@ -96,7 +99,7 @@ def plan_night(
     jobs = []
     for slot in slots:
         named = tuple(by_sku[sku] for sku in slot.skus)
-        job = draft_job(slot, named, settings, day, collection, adapter_version, draw)
+        job = draft_job(slot, named, settings, day, collection, adapter_version, draw, size_step_px)
         if find_photos is not None:
             job = anchor_job(job, slot, named, settings, find_photos, draw)
         jobs.append(replace(job, job_id=identify_job(job, named, concept_hashes or {})))
@@ -120,6 +123,7 @@ def draft_job(
     collection: str,
     adapter_version: str,
     draw: str,
+    size_step_px: int = 1,
 ) -> RenderJob:
     """The job of one picture of ``concepts``, in the order of the slot: learned, without an id."""
     return RenderJob(
@@ -135,7 +139,7 @@ def draft_job(
         sampler=settings.sampler,
         steps=settings.steps,
         guidance=settings.guidance,
-        width=choose_width(settings, len(slot.skus)),
+        width=choose_width(settings, len(slot.skus), size_step_px),
         height=settings.height,
         negative_prompt=_negative_prompt(slot, settings),
         collection=collection,
@@ -217,9 +221,13 @@ def choose_control(settings: AttentionSettings, products: int) -> AttentionContr
     return AttentionControl(**settings.model_dump()) if products > 1 else AttentionControl()
 
 
-def choose_width(settings: GenerationSettings, products: int) -> int:
-    """Pixels, a multiple of 8: each product stands in nearly the room that it was learned in."""
-    return 8 * round(settings.width * (1 + settings.widening * (products - 1)) / 8)
+def choose_width(settings: GenerationSettings, products: int, size_step_px: int = 1) -> int:
+    """Pixels, a multiple of 8 and of the base's step.
+
+    Each product stands in nearly the room that it was learned in.
+    """
+    step = math.lcm(8, size_step_px)
+    return step * round(settings.width * (1 + settings.widening * (products - 1)) / step)
 
 
 def identify_job(

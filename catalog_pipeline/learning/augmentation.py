@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from catalog_pipeline.learning.buckets import Size, nearest_bucket
 from catalog_pipeline.records import Cutout, Photo, Pixels
 
 Weights = npt.NDArray[np.float32]
@@ -46,10 +47,10 @@ class View:
     """One training picture.
 
     Attributes:
-        pixels: ``(side, side, 3)``.
+        pixels: ``(height, width, 3)``.
         instance_prompt: holds ``{concept}`` where the product's identifier goes.
-        weight: ``(side, side)`` loss weight of each pixel.
-        region: ``(side, side)`` in [0, 1]; where the concept's slot acts.
+        weight: ``(height, width)`` loss weight of each pixel.
+        region: ``(height, width)`` in [0, 1]; where the concept's slot acts.
         backdrop_prompt: what the rest of the picture reads, or ``None`` when
             the region is the whole image.
     """
@@ -81,20 +82,21 @@ def mask_box(mask: npt.NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def framed_photo(photo: Photo, side_px: int, rng: np.random.Generator) -> View:
-    """A random square crop that keeps the product inside, whole where the photo allows it."""
+def framed_photo(photo: Photo, size: Size, rng: np.random.Generator) -> View:
+    """A random crop, as oblong as ``size``, with the product inside where the photo allows it."""
     height, width = photo.pixels.shape[:2]
-    shorter = min(height, width)
+    tallest = max(1, min(height, width * size[1] // size[0]))
     box = mask_box(photo.mask) if photo.mask is not None else None
     left, top, right, bottom = box or (0, 0, width, height)
-    needed = min(shorter, int(1.08 * max(right - left, bottom - top)))
-    size = int(rng.integers(max(needed, int(0.6 * shorter)), shorter + 1))
-    x = _place(left, right, width, size, rng)
-    y = _place(top, bottom, height, size, rng)
-    pixels = _resize(photo.pixels[y : y + size, x : x + size], side_px)
-    weight = np.ones((side_px, side_px), np.float32)
+    needed = min(tallest, int(1.08 * max((right - left) * size[1] / size[0], bottom - top)))
+    tall = int(rng.integers(max(needed, int(0.6 * tallest)), tallest + 1))
+    wide = max(1, tall * size[0] // size[1])
+    x = _place(left, right, width, wide, rng)
+    y = _place(top, bottom, height, tall, rng)
+    pixels = _resize(photo.pixels[y : y + tall, x : x + wide], size)
+    weight = np.ones(pixels.shape[:2], np.float32)
     if box is not None and photo.mask is not None:
-        inside = _resize(photo.mask[y : y + size, x : x + size], side_px) / np.float32(255)
+        inside = _resize(photo.mask[y : y + tall, x : x + wide], size) / np.float32(255)
         weight = _BACKGROUND_WEIGHT + (1 - _BACKGROUND_WEIGHT) * inside.astype(np.float32)
     return View(pixels, str(rng.choice(PHOTO_TEMPLATES)), weight, np.ones_like(weight), None)
 
@@ -169,9 +171,8 @@ def paste(
     return np.asarray(shown), np.asarray(layer)[..., 3].astype(np.float32) / np.float32(255)
 
 
-def _resize(pixels: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
-    image = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+def _resize(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def make_views(
@@ -181,19 +182,25 @@ def make_views(
     side_px: int,
     views_per_photo: int,
     rng: np.random.Generator,
+    buckets: Sequence[Size] = (),
 ) -> list[View]:
     """``views_per_photo`` views of every photo: two fifths framed, the rest in new scenes.
 
     A photo without a usable mask gives framed views only, and none where at least two
     others have one: it would teach the surroundings, or the hand, as much as the product.
+
+    New scenes are squares of ``side_px``, as their backdrops are. Framed views are of the one
+    of ``buckets`` that is nearest to their photo's shape, and squares where there are none.
     """
     views: list[View] = []
     masked = [photo for photo in photos if photo.mask is not None]
     for photo in masked if len(masked) >= _ENOUGH_MASKS else photos:
+        height, width = photo.pixels.shape[:2]
+        size = nearest_bucket(width, height, buckets or [(side_px, side_px)])
         cutout = cut_out(photo) if backdrops else None
         for index in range(views_per_photo):
             if cutout is None or index % 5 < 2:
-                views.append(framed_photo(photo, side_px, rng))
+                views.append(framed_photo(photo, size, rng))
                 continue
             backdrop = backdrops[int(rng.integers(len(backdrops)))]
             place = placed_cutout if index % 5 < 4 else half_scene

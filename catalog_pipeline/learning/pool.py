@@ -12,12 +12,13 @@ from torch import Tensor
 
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.augmentation import Backdrop, View, make_views
+from catalog_pipeline.learning.buckets import aspect_buckets
 from catalog_pipeline.records import Photo
 
 
 @dataclass(frozen=True)
-class TrainingPool:
-    """Encoded views; the first axis is the view.
+class SizedViews:
+    """Encoded views of one size; the first axis is the view.
 
     Attributes:
         latents: ``(views, channels, h, w)``, scaled.
@@ -35,14 +36,44 @@ class TrainingPool:
     whole: Tensor
     split: Tensor
 
-    def group(self, step: int, every: int = 5) -> Tensor:
-        """Indices that step may draw from: every fifth step trains on split views, if any.
+    def __len__(self) -> int:
+        return len(self.instance_prompts)
 
-        Steps do not mix the two, since a single region costs less than two.
+
+@dataclass(frozen=True)
+class TrainingPool:
+    """The encoded views of a subject: one stack a size, each with at least one view."""
+
+    sizes: tuple[SizedViews, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sizes))
+
+    def group(
+        self, step: int, generator: torch.Generator, every: int = 5
+    ) -> tuple[SizedViews, Tensor]:
+        """Views of one size, and the indices of those that step may draw from.
+
+        Every fifth step trains on split views, if any. Steps do not mix the two, since a
+        single region costs less than two; and none mixes sizes, since a batch is one tensor.
+        Of several sizes one is drawn, as often as it has views; of one, nothing is drawn.
         """
-        if len(self.split) and (step % every == every - 1 or not len(self.whole)):
-            return self.split
-        return self.whole
+        split = [(views, views.split) for views in self.sizes if len(views.split)]
+        whole = [(views, views.whole) for views in self.sizes if len(views.whole)]
+        groups = split if split and (step % every == every - 1 or not whole) else whole
+        if len(groups) == 1:
+            return groups[0]
+        counts = torch.tensor([len(rows) for _, rows in groups])
+        drawn = torch.randint(int(counts.sum()), (1,), generator=generator)
+        return groups[int(torch.searchsorted(counts.cumsum(0), drawn, right=True))]
+
+    def view(self, index: int) -> tuple[SizedViews, Tensor]:
+        """View ``index`` of all, size after size: its stack, and its place there ``(1,)``."""
+        for views in self.sizes:
+            if index < len(views):
+                return views, torch.tensor([index])
+            index -= len(views)
+        raise IndexError(f"a pool of {len(self)} views has no view {index + len(self)}")
 
 
 def training_pool(
@@ -51,25 +82,39 @@ def training_pool(
     backdrops: Sequence[Backdrop],
     seed: int,
     views_per_photo: int,
+    *,
+    oblong: bool = False,
 ) -> TrainingPool:
-    """The encoded views of ``photos``; the same arguments give the same pool."""
+    """The encoded views of ``photos``; the same arguments give the same pool.
+
+    With ``oblong`` framed views have the shapes of their photos (:mod:`.buckets`).
+    """
+    side, step = engine.base.sample_size_px, engine.base.size_step_px
     views = make_views(
         photos,
         backdrops,
-        side_px=engine.base.sample_size_px,
+        side_px=side,
         views_per_photo=views_per_photo,
         rng=np.random.default_rng(seed),
+        buckets=aspect_buckets(side, step) if oblong else (),
     )
     return encode_views(engine, views)
 
 
 def encode_views(engine: DiffusionEngine, views: Sequence[View]) -> TrainingPool:
     """Run the VAE over ``views`` once and bring their masks to latent size."""
+    alike: dict[tuple[int, ...], list[View]] = {}
+    for view in views:
+        alike.setdefault(view.pixels.shape, []).append(view)
+    return TrainingPool(tuple(_encode_alike(engine, same) for same in alike.values()))
+
+
+def _encode_alike(engine: DiffusionEngine, views: Sequence[View]) -> SizedViews:
     latents = engine.encode_images([view.pixels for view in views])
     size = (int(latents.shape[2]), int(latents.shape[3]))
     split = [i for i, view in enumerate(views) if view.backdrop_prompt is not None]
     whole = [i for i, view in enumerate(views) if view.backdrop_prompt is None]
-    return TrainingPool(
+    return SizedViews(
         latents=latents,
         weights=_shrink([view.weight for view in views], size).to(latents.device),
         regions=_shrink([view.region for view in views], size).to(latents.device),
@@ -81,5 +126,5 @@ def encode_views(engine: DiffusionEngine, views: Sequence[View]) -> TrainingPool
 
 
 def _shrink(planes: Sequence[npt.NDArray[np.float32]], size: tuple[int, int]) -> Tensor:
-    stacked = torch.from_numpy(np.stack(planes))[:, None]  # (views, 1, side, side)
+    stacked = torch.from_numpy(np.stack(planes))[:, None]  # (views, 1, height, width)
     return torch.nn.functional.interpolate(stacked, size, mode="area")

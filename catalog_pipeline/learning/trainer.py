@@ -169,8 +169,14 @@ class _TaskRun:
             self.step, self.curve = found
 
     def _make_pool(self, subject: Subject, seed: int, views_per_photo: int) -> TrainingPool:
-        backdrops = self._task.backdrops
-        return training_pool(self._engine, subject.photos, backdrops, seed, views_per_photo)
+        return training_pool(
+            self._engine,
+            subject.photos,
+            self._task.backdrops,
+            seed,
+            views_per_photo,
+            oblong=self._settings.aspect_buckets,
+        )
 
     def _make_heldout(self) -> list[TrainingPool]:
         """Views of another seed: same photos, other crops, places and scenes."""

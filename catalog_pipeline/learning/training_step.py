@@ -16,7 +16,7 @@ from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.distillation import ElasticWeights
 from catalog_pipeline.learning.objective import distillation_loss, noise_loss, total_loss
-from catalog_pipeline.learning.pool import TrainingPool
+from catalog_pipeline.learning.pool import SizedViews, TrainingPool
 from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.settings import LearningSettings
@@ -52,15 +52,15 @@ class TrainingStep:
         subject, pool = task.subjects[index], self._pools[index]
 
         # The new photos: ||target - model_pred||^2, L_SD of Eq. (3).
-        group = pool.group(turn)
-        views = group[torch.randint(len(group), (settings.batch_size,), generator=generator)]
-        latents = pool.latents[views]  # (batch, channels, h, w)
+        views, group = pool.group(turn, generator)
+        rows = group[torch.randint(len(group), (settings.batch_size,), generator=generator)]
+        latents = views.latents[rows]  # (batch, channels, h, w)
         noise, timesteps = self.draw(latents, generator)
         noisy_latents = base.add_noise(latents, noise, timesteps)
         target = base.target(latents, noise, timesteps)
-        encoder_hidden_states, masks, route = self.instance_prompts(subject, pool, views)
+        encoder_hidden_states, masks, route = self.instance_prompts(subject, views, rows)
         model_pred = engine.predict(noisy_latents, timesteps, encoder_hidden_states, masks, route)
-        loss = noise_loss(model_pred, target, pool.weights[views])
+        loss = noise_loss(model_pred, target, views.weights[rows])
         terms = {"concept": self._weigh(loss, timesteps)}
         context = StepContext(engine, noisy_latents, timesteps, model_pred, generator)
 
@@ -107,17 +107,17 @@ class TrainingStep:
         return total_loss(terms, losses), terms
 
     def loss_of_views(
-        self, subject: Subject, pool: TrainingPool, views: Tensor, noise: Tensor, timesteps: Tensor
+        self, subject: Subject, views: SizedViews, rows: Tensor, noise: Tensor, timesteps: Tensor
     ) -> Tensor:
-        """The concept's term ``(batch,)`` on ``views`` with this noise and these timesteps."""
-        base, latents = self._engine.base, pool.latents[views]
+        """The concept's term ``(batch,)`` on ``rows`` of ``views``, noised like this."""
+        base, latents = self._engine.base, views.latents[rows]
         noisy_latents = base.add_noise(latents, noise, timesteps)
         target = base.target(latents, noise, timesteps)
-        encoder_hidden_states, masks, route = self.instance_prompts(subject, pool, views)
+        encoder_hidden_states, masks, route = self.instance_prompts(subject, views, rows)
         model_pred = self._engine.predict(
             noisy_latents, timesteps, encoder_hidden_states, masks, route
         )
-        return self._weigh(noise_loss(model_pred, target, pool.weights[views]), timesteps)
+        return self._weigh(noise_loss(model_pred, target, views.weights[rows]), timesteps)
 
     @torch.no_grad()
     def heldout_loss(self, subject: Subject, pool: TrainingPool) -> float:
@@ -125,12 +125,17 @@ class TrainingStep:
 
         Noise and timesteps are fixed, so that two values differ by the weights alone.
         """
-        latents = pool.latents[pool.whole]
-        noise, _ = self.draw(latents, torch.Generator().manual_seed(0))
-        # The middles of equal parts of the schedule, so that every noise level is covered.
-        shares = (torch.arange(len(latents)) + 0.5) / len(latents)
-        timesteps = self._engine.base.timesteps_at(shares).to(latents.device)
-        return float(self.loss_of_views(subject, pool, pool.whole, noise, timesteps).mean())
+        generator, losses = torch.Generator().manual_seed(0), []
+        for views in pool.sizes:
+            if not len(views.whole):
+                continue
+            latents = views.latents[views.whole]
+            noise, _ = self.draw(latents, generator)
+            # The middles of equal parts of the schedule, so that every noise level is covered.
+            shares = (torch.arange(len(latents)) + 0.5) / len(latents)
+            timesteps = self._engine.base.timesteps_at(shares).to(latents.device)
+            losses.append(self.loss_of_views(subject, views, views.whole, noise, timesteps))
+        return float(torch.cat(losses).mean())
 
     def draw(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise like ``latents`` and timesteps ``(batch,)``, both drawn on the CPU."""
@@ -144,23 +149,23 @@ class TrainingStep:
         return loss * self._engine.base.loss_weights(timesteps, self._settings.loss_weighting)
 
     def instance_prompts(
-        self, subject: Subject, pool: TrainingPool, views: Tensor
+        self, subject: Subject, views: SizedViews, rows: Tensor
     ) -> tuple[Tensor, Tensor | None, Route]:
-        """What ``views`` (all whole, or all split) say of ``subject``, and where its slot acts.
+        """What ``rows`` (all whole, or all split) say of ``subject``, and where its slot acts.
 
         Returns:
             ``encoder_hidden_states`` ``(batch, regions, tokens, width)``, masks
             ``(batch, regions, h, w)`` or ``None``, and the route.
         """
         name = subject.concept.identifier
-        prompts = [pool.instance_prompts[i].format(concept=name) for i in views.tolist()]
+        prompts = [views.instance_prompts[i].format(concept=name) for i in rows.tolist()]
         product = self._engine.text.encode(prompts)
-        backdrops = [pool.backdrop_prompts[i] for i in views.tolist()]
+        backdrops = [views.backdrop_prompts[i] for i in rows.tolist()]
         if backdrops[0] is None:
-            return product[:, None], None, whole_image([subject.route] * len(views))
+            return product[:, None], None, whole_image([subject.route] * len(rows))
         scene = self.frozen_text([prompt or "" for prompt in backdrops])
-        masks = torch.cat([pool.regions[views], 1 - pool.regions[views]], 1)
-        route = Route(((subject.route, None),) * len(views), masks)
+        masks = torch.cat([views.regions[rows], 1 - views.regions[rows]], 1)
+        route = Route(((subject.route, None),) * len(rows), masks)
         return torch.cat([product[:, None], scene], 1), masks, route
 
     @torch.no_grad()

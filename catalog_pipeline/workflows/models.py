@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
-from catalog_pipeline.errors import GenerationError, LearningError
+from catalog_pipeline.base_model import EMBEDDED_SIZE_STEP_PX, EMBEDDED_WEIGHTS
+from catalog_pipeline.errors import ConfigurationError, GenerationError, LearningError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.settings import BaseModelSettings, GenerationSettings, Settings
 from catalog_pipeline.workflows.home import Home
@@ -60,6 +60,36 @@ def prompt_tokenizer(base: BaseModelSettings) -> PromptTokenizer:
 
         folder = resolve_base_model(base)
     return open_prompt_tokenizer(folder)
+
+
+@lru_cache(maxsize=1)
+def size_step_px(base: BaseModelSettings) -> int:
+    """What the sides of the configured base's pictures are multiples of; no weight is read."""
+    if base.base_model == "embedded":
+        return EMBEDDED_SIZE_STEP_PX
+    from catalog_pipeline.diffusion.base import resolve_base_model
+    from catalog_pipeline.diffusion.outline import read_size_step
+
+    return read_size_step(resolve_base_model(base))
+
+
+def check_picture_size(settings: Settings) -> int:
+    """Refuse a picture that the base cannot make in its size; returns :func:`size_step_px`.
+
+    Raises:
+        ConfigurationError: names the side, what the base makes and the nearest that it can.
+        BaseModelError: the base model cannot be opened.
+    """
+    step = size_step_px(settings.base_model)
+    for name in ("width", "height"):
+        side = getattr(settings.generation, name)
+        if side % step:
+            near = sorted({max(step, side // step * step), (side // step + 1) * step})
+            raise ConfigurationError(
+                f"generation.yaml: {name} is {side}, and the sides of this base's pictures are "
+                f"multiples of {step} pixels; set it to {' or '.join(map(str, near))}"
+            )
+    return step
 
 
 @lru_cache(maxsize=1)

@@ -79,7 +79,7 @@ def test_maps_of_a_wide_picture_keep_its_shape():
     recorder = MapRecorder(selection(), 24)
     recorder.observe(torch.rand(1, 2, 24, 5, generator=torch.Generator().manual_seed(0)))
     recorder.observe(torch.rand(1, 2, 6, 5, generator=torch.Generator().manual_seed(1)))
-    assert recorder.maps(aspect=4 / 6).shape == (1, 2, 2, 4, 6)
+    assert recorder.maps(4, 6).shape == (1, 2, 2, 4, 6)
 
 
 def test_smoothing_keeps_a_constant_and_spreads_a_point():

@@ -41,7 +41,7 @@ def test_cut_out_is_the_box_and_nothing_else():
 
 def test_framed_photos_keep_the_whole_product():
     for seed in range(20):
-        view = framed_photo(photo(), SIDE, np.random.default_rng(seed))
+        view = framed_photo(photo(), (SIDE, SIDE), np.random.default_rng(seed))
         assert view.pixels.shape == (SIDE, SIDE, 3)
         red, scale = is_red(view.pixels).sum(), SIDE / 60
         assert red >= 0.8 * (30 * scale) ** 2
@@ -53,7 +53,11 @@ def test_framed_photos_keep_the_whole_product():
 
 def test_a_product_longer_than_the_short_side_still_gives_views():
     tall = Photo("a", "0", np.zeros((200, 40, 3), np.uint8), np.full((200, 40), 255, np.uint8))
-    assert framed_photo(tall, SIDE, np.random.default_rng(0)).pixels.shape == (SIDE, SIDE, 3)
+    assert framed_photo(tall, (SIDE, SIDE), np.random.default_rng(0)).pixels.shape == (
+        SIDE,
+        SIDE,
+        3,
+    )
 
 
 def test_placed_cutouts_stand_inside_a_named_scene():

@@ -199,7 +199,9 @@ def test_subjects_take_turns_step_by_step(engine, monkeypatch):
         turns[-1] = (subject.slot, turns[-1])
         return original(self, subject, pool, views)
 
-    monkeypatch.setattr(TrainingPool, "group", lambda p, turn: turns.append(turn) or group(p, turn))
+    monkeypatch.setattr(
+        TrainingPool, "group", lambda p, turn, g: turns.append(turn) or group(p, turn, g)
+    )
     monkeypatch.setattr(TrainingStep, "instance_prompts", spy)
     curve = run(engine, two_subjects(), settings=SHORT)
     assert turns == [(slot, turn) for turn in range(7) for slot in "AB"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from catalog_pipeline.diffusion.adapter import Route, whole_image
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
 from catalog_pipeline.learning.memory import LatentBank
-from catalog_pipeline.learning.pool import TrainingPool
+from catalog_pipeline.learning.pool import SizedViews, TrainingPool
 from catalog_pipeline.learning.regulariser import StepContext
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.learning.training_step import TrainingStep
@@ -43,12 +43,12 @@ def _shared(engine: DiffusionEngine) -> DiffusionEngine:
 BACKDROPS = ("a photo in the snow", "a photo on a table")
 
 
-def a_pool() -> TrainingPool:
+def some_views() -> SizedViews:
     """Two views of a whole picture and two with a backdrop region."""
     weights = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(5)) + 0.1
     regions = torch.zeros(4, 1, 4, 4)
     regions[..., :2] = 1
-    return TrainingPool(
+    return SizedViews(
         latents=latents(4, 1),
         weights=weights,
         regions=regions,
@@ -130,8 +130,8 @@ def slow_error(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> fl
 
 @pytest.mark.parametrize("step", [0, 4])  # every fifth step has a backdrop region
 def test_a_step_equals_a_slow_loop_eqs_3_4_6_7(shared: DiffusionEngine, step: int) -> None:
-    pool, reference = a_pool(), Reference(shared, 7)
-    training_step = TrainingStep(shared, SETTINGS, a_task(), (pool,))
+    pool, reference = some_views(), Reference(shared, 7)
+    training_step = TrainingStep(shared, SETTINGS, a_task(), (TrainingPool((pool,)),))
     for concept, drift in (("A", 3.0), ("B", 1.0)):  # so that the elastic weights are not 1
         training_step.elastic.weigh([concept], torch.tensor([drift]))
     loss, got = training_step(step, torch.Generator().manual_seed(7))
@@ -179,7 +179,7 @@ def one_step(
     engine: DiffusionEngine, task: LearningTask | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The first step: its loss and its terms."""
-    step = TrainingStep(engine, SETTINGS, task or a_task(), (a_pool(),))
+    step = TrainingStep(engine, SETTINGS, task or a_task(), (TrainingPool((some_views(),)),))
     return step(0, torch.Generator().manual_seed(1))
 
 
@@ -233,7 +233,7 @@ def test_a_regulariser_comes_weighed_and_counts_as_it_is(shared: DiffusionEngine
     task = LearningTask((SUBJECT,), (), "f", 0, regularisers=(Drift(),))
     loss, found = one_step(shared, task)
     assert set(found) == {"concept", "regulariser/0"}
-    pool, reference = a_pool(), Reference(shared, 1)
+    pool, reference = some_views(), Reference(shared, 1)
     chosen = reference.choose([0, 1], 3)
     want = [
         0.5 * slow_error(reference.ask(noisy, t, "shared", "a photo of a <N:0> mug"), 0 * noisy)
@@ -249,7 +249,7 @@ def test_a_text_that_is_not_trained_is_encoded_once(shared: DiffusionEngine, mon
     encoded: list[str] = []
     encode = shared.text.encode
     monkeypatch.setattr(shared.text, "encode", lambda p: encoded.extend(p) or encode(p))
-    step = TrainingStep(shared, SETTINGS, a_task(), (a_pool(),))
+    step = TrainingStep(shared, SETTINGS, a_task(), (TrainingPool((some_views(),)),))
     for number in range(10):
         step(number, torch.Generator().manual_seed(number))
     trained = [prompt for prompt in encoded if "<N:0>" in prompt]

@@ -123,6 +123,14 @@ class BaseModel(ABC):
         """Image pixels per latent pixel along one side."""
 
     @property
+    def size_step_px(self) -> int:
+        """Sides of a picture must be multiples of it: whole latents, and whole patches of them.
+
+        A UNet needs no more: its decoder takes the sizes of its encoder's levels, rounded up.
+        """
+        return self.vae_scale_factor
+
+    @property
     @abstractmethod
     def trained_side_px(self) -> int:
         """The side in pixels that the denoiser was trained at."""

@@ -89,8 +89,15 @@ class Ewc(SharedSlot):
 
     def parts(self, task: LearningTask) -> dict[str, bytes]:
         """Those of the shared slot, and ``fisher``."""
-        (subject,), views = task.subjects, self.settings.latent_views
-        pool = training_pool(self.engine, subject.photos, task.backdrops, task.seed, views)
+        (subject,), settings = task.subjects, self.settings
+        pool = training_pool(
+            self.engine,
+            subject.photos,
+            task.backdrops,
+            task.seed,
+            settings.latent_views,
+            oblong=settings.aspect_buckets,
+        )
         seed = self.seed(subject.concept.sku, purpose=1)
         found = diagonal_fisher(self.engine, self.settings, task, pool, FISHER_SAMPLES, seed)
         before = self._fisher() or [torch.zeros_like(value) for value in found]
@@ -128,9 +135,9 @@ def diagonal_fisher(
     for parameter in parameters:
         parameter.requires_grad_(True)
     for _ in range(samples):
-        view = torch.randint(len(pool.instance_prompts), (1,), generator=generator)
-        noise, timesteps = step.draw(pool.latents[view], generator)
-        loss = step.loss_of_views(subject, pool, view, noise, timesteps).sum()
+        views, row = pool.view(int(torch.randint(len(pool), (1,), generator=generator)))
+        noise, timesteps = step.draw(views.latents[row], generator)
+        loss = step.loss_of_views(subject, views, row, noise, timesteps).sum()
         for sum_, grad in zip(total, torch.autograd.grad(loss, parameters), strict=True):
             sum_ += grad**2
     for parameter in parameters:

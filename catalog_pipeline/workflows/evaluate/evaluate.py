@@ -22,7 +22,11 @@ from catalog_pipeline.workflows.evaluate.history import (
 )
 from catalog_pipeline.workflows.evaluate.pictures import PHOTOS, FeatureExtractor, VersionFeatures
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_base_model, served_version
+from catalog_pipeline.workflows.models import (
+    check_base_model,
+    check_picture_size,
+    served_version,
+)
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
 
@@ -96,7 +100,8 @@ def evaluate(
             ``images_per_sku`` below 1.
         BaseModelError: the base model cannot be opened.
         LearningError: the version belongs to another base model.
-        ConfigurationError: the encoders' packages are missing, or there is no such encoder.
+        ConfigurationError: the encoders' packages are missing, there is no such encoder, or
+            the base makes no picture of the size that ``generation.yaml`` asks for.
     """
     images = home.settings.evaluation.images_per_sku if images_per_sku is None else images_per_sku
     if images < 1:
@@ -105,6 +110,7 @@ def evaluate(
     if collection is None and not served:
         raise GenerationError("no collection has learned anything; run `catalog-pipeline learn`")
     check_base_model(home.settings)
+    check_picture_size(home.settings)
     names = served if collection is None else [collection]
     sink = progress or SilentProgress()
     return EvaluationReport(

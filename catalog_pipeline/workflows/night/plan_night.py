@@ -28,7 +28,7 @@ from catalog_pipeline.records import Anchor, AttentionControl, Concept, NightPla
 from catalog_pipeline.settings import BudgetSettings, SceneTemplate, Settings
 from catalog_pipeline.stores.objects import StoredObject, until_won
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import prompt_tokenizer
+from catalog_pipeline.workflows.models import check_picture_size, prompt_tokenizer
 from catalog_pipeline.workflows.night.night_inputs import (
     ASSUMED_SECONDS_PER_IMAGE,
     REPORTS_PREFIX,
@@ -64,7 +64,8 @@ def plan_night(home: Home, day: date) -> NightPlan:
     Raises:
         GenerationError: no collection has learned a product that is not retired.
         BaseModelError: the base model cannot be opened.
-        ConfigurationError: a scene or a negative prompt is too long for the base.
+        ConfigurationError: a scene or a negative prompt is too long for the base, or a picture
+            not of a size that it makes.
     """
     inputs = read_inputs(home, day)
     key = plan_key(day)
@@ -220,7 +221,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     unlimited = settings.model_copy(
         update={"budget": BudgetSettings(max_images=None, max_minutes=None)}
     )
-    fits = _open_fits(home.settings)
+    step, fits = check_picture_size(home.settings), _open_fits(home.settings)
     photos = PhotoBook(home, inputs.photos, keep=keep)
     shown, problems = count_shown(home, inputs)
     on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
@@ -237,6 +238,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
             elsewhere=set().union(*(items[other] for other in items if other != name)),
             fits=fits,
             find_photos=photos.find,
+            size_step_px=step,
         )
         for name, concepts in on_sale.items()
     ]

@@ -14,7 +14,7 @@ from catalog_pipeline.generation.planner import draft_job
 from catalog_pipeline.records import Concept, Pixels, ProductPhotos, RenderJob
 from catalog_pipeline.settings import GenerationSettings, SceneTemplate
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import open_sampler
+from catalog_pipeline.workflows.models import check_picture_size, open_sampler
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.night_inputs import NightInputs, read_inputs
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
@@ -58,9 +58,11 @@ def preview_products(
 
     Raises:
         GenerationError: no such scene, or a product that is not learned or not on sale.
+        ConfigurationError: the base makes no picture of the size that is asked for.
     """
     inputs = read_inputs(home, datetime.now(UTC).date())
     template = _find_scene(home.settings.generation, scene)
+    check_picture_size(home.settings)
     places = [(inputs.serving.get(sku, ""), sku) for sku in dict.fromkeys(skus)]
     unknown = [sku for collection, sku in places if not collection]
     if unknown:

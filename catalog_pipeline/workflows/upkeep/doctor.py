@@ -14,7 +14,7 @@ from catalog_pipeline.errors import CatalogPipelineError
 from catalog_pipeline.settings import Settings, check_dagster_home, passed_over
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.prompt_lengths import check_scenes
-from catalog_pipeline.workflows.models import prompt_tokenizer
+from catalog_pipeline.workflows.models import check_picture_size, prompt_tokenizer
 from catalog_pipeline.workflows.night.plan_night import check_texts
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
@@ -80,6 +80,7 @@ def _base_model(settings: Settings) -> Iterator[CheckResult]:
     folder = resolve_base_model(settings.base_model)
     yield CheckResult("ok", f"base model: {name} in {folder}", "")
     yield from guarded("prompts", _prompts, settings)
+    yield from guarded("pictures", _picture_size, settings)
 
 
 def _prompts(settings: Settings) -> Iterator[CheckResult]:
@@ -87,6 +88,12 @@ def _prompts(settings: Settings) -> Iterator[CheckResult]:
     check_scenes(settings, prompts)
     check_texts(settings, prompts)
     yield CheckResult("ok", f"prompts: no scene is too long for {prompts.length} tokens", "")
+
+
+def _picture_size(settings: Settings) -> Iterator[CheckResult]:
+    step, generation = check_picture_size(settings), settings.generation
+    size = f"{generation.width} x {generation.height}"
+    yield CheckResult("ok", f"pictures: {size} pixels, by the base's step of {step}", "")
 
 
 def _catalog_root(settings: Settings) -> Iterator[CheckResult]:

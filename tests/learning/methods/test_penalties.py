@@ -57,6 +57,7 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_views(engine, news):
     subject = Subject(concept, news[0].photos, "shared")
     task = LearningTask((subject,), (), "f", 0)
     pool = training_pool(engine, news[0].photos, (), 0, 2)
+    (views,) = pool.sizes
     found = diagonal_fisher(engine, settings, task, pool, 3, 5)
     parameters = engine.adapter.parameters_of("shared")
     assert not any(p.requires_grad for p in parameters)
@@ -68,13 +69,13 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_views(engine, news):
         parameter.requires_grad_(True)
     for _ in range(3):
         chosen = torch.randint(4, (1,), generator=generator)
-        noise, timesteps = step.draw(pool.latents[chosen], generator)
-        noisy = engine.base.add_noise(pool.latents[chosen], noise, timesteps)
-        target = engine.base.target(pool.latents[chosen], noise, timesteps)
-        prompt = pool.instance_prompts[int(chosen)].format(concept=concept.identifier)
+        noise, timesteps = step.draw(views.latents[chosen], generator)
+        noisy = engine.base.add_noise(views.latents[chosen], noise, timesteps)
+        target = engine.base.target(views.latents[chosen], noise, timesteps)
+        prompt = views.instance_prompts[int(chosen)].format(concept=concept.identifier)
         text = engine.text.encode([prompt])[:, None]
         model_pred = engine.predict(noisy, timesteps, text, None, whole_image(["shared"]))
-        noise_loss(model_pred, target, pool.weights[chosen]).mean().backward()
+        noise_loss(model_pred, target, views.weights[chosen]).mean().backward()
         for total, parameter in zip(want, parameters, strict=True):
             total += parameter.grad**2 / 3
             parameter.grad = None
