@@ -76,6 +76,14 @@ def _without_braces(text: str) -> str:
     return text
 
 
+def _picture_side(side: int) -> int:
+    if side % 8 or 0 < side < 16:
+        raise ValueError("expected 0, or a multiple of 8 from 16 on")
+    return side
+
+
+PictureSide = Annotated[int, Field(ge=0, le=16384), AfterValidator(_picture_side)]
+"""Pixels; 0 = the side that the base was trained at."""
 PromptText = Annotated[str, AfterValidator(_plain_prompt)]
 """A piece of a prompt; how long it may be depends on the base, and is asked when it is used."""
 
@@ -527,8 +535,8 @@ class GenerationSettings(_Strict):
     steps: int = Field(14, ge=1, le=1000)
     guidance: float = Field(3.0, ge=1.0, le=1000)
     sampler: Literal["dpmsolver++", "ddim", "euler"] = "dpmsolver++"
-    width: int = Field(128, ge=16, le=16384, multiple_of=8)
-    height: int = Field(128, ge=16, le=16384, multiple_of=8)
+    width: PictureSide = 0
+    height: PictureSide = 0
     widening: float = Field(
         0.5, ge=0, le=1, description="width that each further product adds, a share of `width`"
     )

@@ -6,7 +6,9 @@ import unicodedata
 from functools import cached_property
 from pathlib import Path
 
+from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.catalog.sources import PhotoSource, open_photo_source
+from catalog_pipeline.diffusion.sizes import read_own_side
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
@@ -28,7 +30,7 @@ class Home:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings = with_own_size(settings)
 
     @cached_property
     def objects(self) -> ObjectStore:
@@ -66,6 +68,22 @@ class Home:
     def collections(self) -> list[str]:
         """Every collection that has anything stored, sorted."""
         return collection_names(self.objects)
+
+
+def with_own_size(settings: Settings) -> Settings:
+    """``settings`` with the base's own side for a width or a height of 0.
+
+    As they are where the base cannot be read: whatever needs it says why.
+    """
+    generation, base = settings.generation, settings.base_model.base_model
+    unset = [name for name in ("width", "height") if not getattr(generation, name)]
+    if not unset:
+        return settings
+    own = read_own_side(EMBEDDED_WEIGHTS if base == "embedded" else Path(base).expanduser())
+    if own is None:
+        return settings
+    sized = generation.model_copy(update=dict.fromkeys(unset, own))
+    return settings.model_copy(update={"generation": sized})
 
 
 def open_home(settings: Settings) -> Home:

@@ -83,6 +83,11 @@ def check_picture_size(settings: Settings) -> int:
     step = size_step_px(settings.base_model)
     for name in ("width", "height"):
         side = getattr(settings.generation, name)
+        if not side:
+            raise ConfigurationError(
+                f"generation.yaml: {name} is 0, and the base {settings.base_model.base_model} "
+                "is no local folder that says its own; set it, in pixels"
+            )
         if side % step:
             near = sorted({max(step, side // step * step), (side // step + 1) * step})
             raise ConfigurationError(

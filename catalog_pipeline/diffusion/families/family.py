@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 
 from catalog_pipeline.diffusion.regional import RegionalContext, resize_masks
 from catalog_pipeline.diffusion.routed_linear import Rows
+from catalog_pipeline.diffusion.sizes import own_side_px
 from catalog_pipeline.diffusion.text import TextConditioner
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import AdapterSettings, LossWeighting, TimestepDensity
@@ -131,9 +132,9 @@ class BaseModel(ABC):
         return self.vae_scale_factor
 
     @property
-    @abstractmethod
     def trained_side_px(self) -> int:
         """The side in pixels that the denoiser was trained at."""
+        return own_side_px(dict(self.denoiser.config), dict(self.parts["vae"].config))
 
     @property
     def sample_size_px(self) -> int:

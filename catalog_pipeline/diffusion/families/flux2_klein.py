@@ -75,11 +75,6 @@ class Flux2Klein(JointTransformer):
         """Two for every level of the VAE but the first, and two of a patch: 16."""
         return int(2 ** len(self.vae.config.block_out_channels))
 
-    @property
-    def trained_side_px(self) -> int:
-        """1,024; no configuration says it."""
-        return 64 * self.vae_scale_factor
-
     def encode(self, pixels: Tensor) -> Tensor:
         """The posterior's mean in patches, ``(x - running_mean) / sqrt(running_var + eps)``."""
         latents = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.mode().float()

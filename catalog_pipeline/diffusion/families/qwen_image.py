@@ -70,11 +70,6 @@ class QwenImage(JointTransformer):
         """Two for every level at which the VAE halves a side, and two of a patch: 16."""
         return int(2 ** (1 + len(self.vae.temperal_downsample)))
 
-    @property
-    def trained_side_px(self) -> int:
-        """1,024; no configuration says it."""
-        return 64 * self.vae_scale_factor
-
     def encode(self, pixels: Tensor) -> Tensor:
         """The mean of the posterior in patches, normed channel by channel."""
         frames = pixels.to(self.vae.dtype)[:, :, None]  # (batch, 3, 1, height, width)

@@ -131,11 +131,6 @@ class StableDiffusion(BaseModel):
         """Two for every level of the VAE but the first."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
-    @property
-    def trained_side_px(self) -> int:
-        """``sample_size`` of the UNet in pixels."""
-        return int(self.unet.config.sample_size) * self.vae_scale_factor
-
     def encode(self, pixels: Tensor) -> Tensor:
         """The mean of the VAE's posterior, times its scaling factor."""
         with self._vae_in_range():
