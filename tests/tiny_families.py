@@ -61,13 +61,18 @@ def qwen_tokenizer(folder: Path) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def write_tiny_klein(folder: Path, blocks: int = 1, *, shift: bool = True) -> Path:
-    """Write a FLUX.2-klein of ``blocks`` double and single blocks, 4 px a latent, to ``folder``."""
+def write_tiny_klein(
+    folder: Path, blocks: int = 1, singles: int | None = None, *, shift: bool = True
+) -> Path:
+    """Write a FLUX.2-klein of ``blocks`` double and ``singles`` single blocks to ``folder``.
+
+    Of the single ones there are as many as of the double ones by default; 4 px a latent.
+    """
     torch.manual_seed(0)
     transformer = Flux2Transformer2DModel(
         in_channels=16,
         num_layers=blocks,
-        num_single_layers=blocks,
+        num_single_layers=blocks if singles is None else singles,
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=3 * 16,
