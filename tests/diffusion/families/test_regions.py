@@ -21,7 +21,11 @@ from catalog_pipeline.generation.attention_maps import MapRecorder, NamedConcept
 from catalog_pipeline.generation.guidance import AttentionBoost, AttentionGuide, GuidedBatch
 from catalog_pipeline.records import AttentionControl
 from catalog_pipeline.settings import AdapterSettings
-from tests.tiny_families import write_tiny_klein, write_tiny_qwen_image
+from tests.tiny_families import (
+    write_tiny_klein,
+    write_tiny_qwen_image,
+    write_tiny_stable_diffusion_3,
+)
 from tests.tiny_model import fill_slot, open_tiny_engine, write_tiny_xl
 
 SIDE = 8
@@ -31,23 +35,26 @@ MUG, CLOCK, JUG = "a photo of a red mug", "a photo of a blue clock", "an empty j
 Write = Callable[[Path], Path]
 FAMILIES: dict[str, Write] = {
     "xl": write_tiny_xl,
+    "sd3": write_tiny_stable_diffusion_3,
     "klein": write_tiny_klein,
     "qwen": write_tiny_qwen_image,
 }
 LAYERS: dict[str, Write] = {
+    "sd3_layer": partial(write_tiny_stable_diffusion_3, blocks=1),
     "klein_double": partial(write_tiny_klein, singles=0),
     "klein_single": partial(write_tiny_klein, blocks=0, singles=1),
     "qwen": partial(write_tiny_qwen_image, blocks=1),
 }
 """A transformer of a single layer each."""
 LEAKING = {
+    "sd3_layer": {"attn.to_k", "attn.to_v", "attn2.to_k", "attn2.to_v"},
     "klein_double": {"attn.to_k", "attn.to_v"},
     "klein_single": {"attn.to_qkv_mlp_proj"},
     "qwen": {"attn.to_k", "attn.to_v"},
 }
 """The layers whose deltas other regions' pixels read: they make keys and values of pixels."""
-POOLED = {"xl"}
-"""Families that read the mean of the regions' pooled texts besides."""
+POOLED = {"xl", "sd3", "sd3_layer"}
+"""Families that read the mean of the regions' pooled texts besides, from their last row."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -87,9 +94,12 @@ def predict(
     prompts: Sequence[str],
     slots: Sequence[str | None],
     masks: Tensor | None = None,
+    pooled: bool = True,
 ) -> Tensor:
-    """``(channels, h, w)`` on the same noise each time."""
+    """``(channels, h, w)`` on the same noise each time; without ``pooled`` that row is zero."""
     encoded = encode(engine, [RegionalPrompt(tuple(prompts), tuple(slots), masks)])
+    if not pooled:
+        encoded.encoder_hidden_states[:, :, -1] = 0
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(1, engine.base.latent_channels, SIDE, SIDE, generator=generator)
     return run(engine, noise, encoded)[0]
@@ -156,12 +166,16 @@ def test_two_halves_of_one_text_are_two_texts_in_several_layers(folder: Path) ->
 
 
 def test_in_one_layer_a_text_reaches_its_own_pixels_only(layer: Path) -> None:
-    engine = open_filled(layer)
-    one = predict(engine, [MUG, CLOCK], ["a", "b"], halves())
-    other = predict(engine, [MUG, JUG], ["a", "b"], halves())
+    engine, pooled = open_filled(layer), layer.name not in POOLED
+    one = predict(engine, [MUG, CLOCK], ["a", "b"], halves(), pooled)
+    other = predict(engine, [MUG, JUG], ["a", "b"], halves(), pooled)
     left, right = change(one, other)
     assert left <= 1e-5
     assert right > 1e-3
+    if layer.name in POOLED:  # which reaches the whole picture
+        one = predict(engine, [MUG, CLOCK], ["a", "b"], halves())
+        other = predict(engine, [MUG, JUG], ["a", "b"], halves())
+        assert change(one, other)[0] > 1e-5
 
 
 def test_in_one_layer_a_slot_leaks_by_keys_and_values_of_its_pixels_only(layer: Path) -> None:
@@ -193,8 +207,10 @@ def test_in_one_layer_each_half_is_that_of_its_own_text_and_slot(layer: Path) ->
     """Where keys and values of pixels are the base's, a picture is cut out of two."""
     queries = () if layer.name == "klein_single" else ("to_q",)
     engine = open_filled(layer, targets=(*queries, "to_out.0"))
-    split = predict(engine, [MUG, CLOCK], ["a", "b"], halves())
-    left, right = predict(engine, [MUG], ["a"]), predict(engine, [CLOCK], ["b"])
+    pooled = layer.name not in POOLED
+    split = predict(engine, [MUG, CLOCK], ["a", "b"], halves(), pooled)
+    left = predict(engine, [MUG], ["a"], None, pooled)
+    right = predict(engine, [CLOCK], ["b"], None, pooled)
     cut = torch.cat([left[..., : SIDE // 2], right[..., SIDE // 2 :]], -1)
     torch.testing.assert_close(split, cut, atol=1e-5, rtol=1e-5)
     assert min(change(left, right)) > 1e-3
@@ -205,13 +221,13 @@ def test_in_several_layers_a_region_reaches_its_neighbour_but_itself_more(
     folder: Path, what: str
 ) -> None:
     """So it is in every base with self-attention; docs/benchmarks/regions.md has how much."""
-    engine = open_filled(folder)
-    one = predict(engine, [MUG, CLOCK], ["a", "b"], halves())
+    engine, pooled = open_filled(folder), folder.name not in POOLED
+    one = predict(engine, [MUG, CLOCK], ["a", "b"], halves(), pooled)
     if what == "text":
-        other = predict(engine, [MUG, JUG], ["a", "b"], halves())
+        other = predict(engine, [MUG, JUG], ["a", "b"], halves(), pooled)
     else:
-        other = predict(engine, [MUG, CLOCK], ["a", "c"], halves())
-    left, right = change(one, other)
+        other = predict(engine, [MUG, CLOCK], ["a", "c"], halves(), pooled)
+    left, right = root_mean_square(one - other)
     assert 0 < left < right
 
 
