@@ -10,10 +10,20 @@ The sequence is ``[text of region 0, ..., text of region R - 1, image]``. With m
     q text of r, k text of another region    -inf
 
 so that a pixel reads the text of its own region, and a text the pixels of its own: where a
-region is the whole image, this is the attention of the base to one text. Pixels read each
-other everywhere, as in self-attention; over several layers something of a text reaches its
-neighbour's pixels that way. **Our own**: soft masks, which a product of probabilities and
-masks turns into a bias; compare the hard ones of Regional-Prompting-FLUX, arXiv:2411.02395.
+region is the whole image, this is the attention of the base to one text. **Our own**: soft
+masks, which a product of probabilities and masks turns into a bias; compare the hard ones of
+Regional-Prompting-FLUX, arXiv:2411.02395.
+
+What crosses a border between hard masks, as pixels read each other everywhere:
+
+- Within one layer no text does, and of a slot's deltas those only that make keys and values of
+  pixels: ``to_k`` and ``to_v`` of the image, and FLUX.2's fused ``to_qkv_mlp_proj``. With deltas
+  on queries, outputs, feed-forwards and the text alone, the picture of two regions is cut out
+  of the two pictures of its texts and slots.
+- From the second layer on, pixels that a text or a slot has moved are read across the border,
+  as in the self-attention of a UNet; docs/benchmarks/regions.md has how much.
+- A text that stands twice, in two regions that share every pixel, is one text to the pixels of
+  the first layer. Behind it each copy has read pixels at half their weight, or the half of them.
 """
 
 from __future__ import annotations
@@ -103,8 +113,8 @@ def _observed(
 ) -> Tensor | None:
     """Show the observer how pixels read each text; ``bias`` with what it adds to that.
 
-    It sees, of every text alone and at every pixel, the attention to its tokens: the same
-    map as of cross-attention, :class:`~.regional.RegionalAttnProcessor`.
+    It sees, of every text alone and at every pixel, the attention to its tokens, with what it
+    adds: the same map as of cross-attention, :class:`~.regional.RegionalAttnProcessor`.
     """
     assert context.observer is not None
     assert context.encoder_hidden_states is not None
@@ -112,23 +122,32 @@ def _observed(
     texts = regions * tokens
     pixels = query.shape[2] - texts
     added = context.observer.bias(pixels)  # (batch, regions, pixels, tokens)
+    if added is not None:
+        added = added.to(query)
     if context.observer.wants(pixels):
-        context.observer.observe(_text_probs(context, query[:, :, texts:], key[:, :, :texts]))
+        probs = _text_probs(context, query[:, :, texts:], key[:, :, :texts], added)
+        context.observer.observe(probs)
     if added is None:
         return bias
     if bias is None:
         bias = query.new_zeros(len(query), 1, query.shape[2], query.shape[2])
     raised = bias.clone()
-    raised[:, 0, texts:, :texts] += added.transpose(1, 2).flatten(2).to(raised)
+    raised[:, 0, texts:, :texts] += added.transpose(1, 2).flatten(2)
     return raised
 
 
-def _text_probs(context: RegionalContext, query: Tensor, key: Tensor) -> Tensor:
+def _text_probs(
+    context: RegionalContext, query: Tensor, key: Tensor, added: Tensor | None
+) -> Tensor:
     """``(batch, regions, pixels, tokens)``, mean of the heads, fp32; 1 together in each text."""
     assert context.encoder_hidden_states is not None
     regions = context.encoder_hidden_states.shape[1]
-    logits = query.float() @ key.float().transpose(-1, -2) / query.shape[-1] ** 0.5
+    if query.dtype != torch.float64:
+        query, key = query.float(), key.float()
+    logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     logits = logits.unflatten(-1, (regions, -1))  # (batch, heads, pixels, regions, tokens)
+    if added is not None:
+        logits = logits + added.transpose(1, 2)[:, None]
     if context.valid is not None:
         logits = logits.masked_fill(~context.valid[:, None, None], -torch.inf)
     return logits.softmax(-1).mean(1).transpose(1, 2)

@@ -155,6 +155,15 @@ def qwen_image_prompts(tokenizer: Any) -> LanguageModelPrompts:
     )
 
 
+_T5_LENGTH = 256
+"""Of Stable Diffusion 3.5, as in diffusers' ``StableDiffusion3Pipeline``."""
+
+
+def t5_prompts(tokenizer: Any) -> LanguageModelPrompts:
+    """Of T5 beside the CLIPs of Stable Diffusion 3.5, without a chat; 256 positions."""
+    return LanguageModelPrompts(tokenizer, str, _T5_LENGTH)
+
+
 _LANGUAGE_MODELS: dict[str, Callable[[Any], PromptTokenizer]] = {
     "qwen3": qwen3_prompts,
     "qwen2_5_vl": qwen_image_prompts,

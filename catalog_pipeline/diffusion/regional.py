@@ -162,7 +162,7 @@ def attend(
         query, key, value = query.float(), key.float(), value.float()
     query, key, value = _split(query, heads), _split(key, heads), _split(value, heads)
     if bias is not None:
-        bias = bias.to(query.dtype)
+        bias = bias.to(query)
     out = nn.functional.scaled_dot_product_attention(query, key, value, bias)
     return out.transpose(1, 2).flatten(2).to(dtype)
 
@@ -178,7 +178,7 @@ def attend_openly(
     query, key, value = (_split(x.float(), heads) for x in (query, key, value))
     logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     if bias is not None:
-        logits = logits + bias
+        logits = logits + bias.to(logits)
     probs = logits.softmax(-1)  # (rows, heads, pixels, tokens)
     out = (probs @ value).transpose(1, 2).flatten(2).to(dtype)
     return out, probs.mean(1)

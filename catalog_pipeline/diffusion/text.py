@@ -213,9 +213,9 @@ class PlaceholderConditioner(TextConditioner):
         for prompt in prompts:
             ids = [self._id_of(token, prompt) for token in self.prompts.tokens(prompt)]
             ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-            if len(ids) > self.length:
-                raise too_long(prompt, len(ids), self.length)
-            rows.append(ids + [pad_id] * (self.length - len(ids)))
+            if len(ids) > self.prompts.length:
+                raise too_long(prompt, len(ids), self.prompts.length)
+            rows.append(ids + [pad_id] * (self.prompts.length - len(ids)))
         return torch.tensor(rows, device=self.table.base.weight.device)
 
     def _id_of(self, token: str | int, prompt: str) -> int:

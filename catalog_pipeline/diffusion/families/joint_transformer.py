@@ -34,6 +34,8 @@ class JointTransformer(FlowMatching):
     memory_format = torch.contiguous_format
     feed_forwards: ClassVar[Mapping[str, Rows]]
     """Paths in a block of two streams: the linear layers behind attention, and what they read."""
+    image_attentions: ClassVar[tuple[str, ...]] = ("attn",)
+    """Those of such a block that have projections of the image."""
 
     @property
     def transformer(self) -> Any:
@@ -50,7 +52,7 @@ class JointTransformer(FlowMatching):
         wanted: dict[str, Rows] = {}
         for target in settings.targets:
             if "self" in settings.attentions:
-                wanted[f"attn.{target}"] = "image"
+                wanted |= {f"{path}.{target}": "image" for path in self.image_attentions}
             if "cross" in settings.attentions and target in _TEXT_TWINS:
                 wanted[f"attn.{_TEXT_TWINS[target]}"] = "texts"
         if settings.feed_forward:

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from catalog_pipeline.diffusion.families.clip_pair import ClipPair
 from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
-from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner, add_tokens
+from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner
 
 
-class StableDiffusionXL(StableDiffusion):
+class StableDiffusionXL(ClipPair, StableDiffusion):
     """UNet and VAE compute in ``dtype``, the text encoders in fp32."""
 
     title = "Stable Diffusion XL"
@@ -78,12 +79,6 @@ class StableDiffusionXL(StableDiffusion):
             )[0]
         return model_pred.float()
 
-    def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
-        """``clip_l`` and ``clip_g``, the rows of each encoder, as ComfyUI and others name them."""
-        del token
-        first, second = rows.split(self._widths, 1)
-        return {"clip_l": first.contiguous(), "clip_g": second.contiguous()}
-
     def inversion_code(self, file: str, token: str) -> str:
         """One call a text encoder."""
         lines = ["from safetensors.torch import load_file", f'rows = load_file("{file}")']
@@ -91,18 +86,6 @@ class StableDiffusionXL(StableDiffusion):
             parts = f"tokenizer=pipe.tokenizer{end}, text_encoder=pipe.text_encoder{end}"
             lines.append(f'pipe.load_textual_inversion(rows["{key}"], token="{token}", {parts})')
         return "\n    ".join(lines)
-
-    def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
-        """To both tokenizers and text encoders, each with its columns."""
-        first = self._widths[0]
-        for end, columns in (("", slice(first)), ("_2", slice(first, None))):
-            parts = self.parts[f"tokenizer{end}"], self.parts[f"text_encoder{end}"]
-            add_tokens(*parts, {token: row[columns] for token, row in rows.items()})
-
-    @property
-    def _widths(self) -> list[int]:
-        encoders = (self.text_encoder, self.parts["text_encoder_2"])
-        return [int(encoder.config.hidden_size) for encoder in encoders]
 
 
 class _TwoEncoders(PlaceholderConditioner):

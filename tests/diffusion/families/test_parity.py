@@ -13,6 +13,7 @@ from diffusers import (
     DiffusionPipeline,
     Flux2KleinPipeline,
     QwenImagePipeline,
+    StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
 )
 from safetensors.torch import save_file
@@ -20,7 +21,11 @@ from torch import Tensor
 
 from catalog_pipeline.diffusion.export import layer_factors, lora_state_dict
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
-from tests.tiny_families import write_tiny_klein, write_tiny_qwen_image
+from tests.tiny_families import (
+    write_tiny_klein,
+    write_tiny_qwen_image,
+    write_tiny_stable_diffusion_3,
+)
 from tests.tiny_model import fill_slot, open_tiny_engine, write_tiny_xl
 
 PROMPT = "a photo of a red mug on a wooden table"
@@ -28,7 +33,7 @@ STEPS, GUIDANCE, SIDE = 4, 3.0, 32
 PLAN = SamplingPlan(STEPS, GUIDANCE, SIDE, SIDE, "euler")
 
 
-def xl_picture(pipeline: Any, prompt: str, noise: Tensor, guidance: float) -> Tensor:
+def sd_picture(pipeline: Any, prompt: str, noise: Tensor, guidance: float) -> Tensor:
     return pipeline(
         prompt, negative_prompt="", height=SIDE, width=SIDE, num_inference_steps=STEPS,
         guidance_scale=guidance, latents=noise, output_type="pt",
@@ -61,7 +66,8 @@ class Family:
 
 
 FAMILIES = {
-    "xl": Family(write_tiny_xl, StableDiffusionXLPipeline, xl_picture, rows=True),
+    "xl": Family(write_tiny_xl, StableDiffusionXLPipeline, sd_picture, rows=True),
+    "sd3": Family(write_tiny_stable_diffusion_3, StableDiffusion3Pipeline, sd_picture),
     "klein": Family(write_tiny_klein, Flux2KleinPipeline, klein_picture),
     "qwen": Family(write_tiny_qwen_image, QwenImagePipeline, qwen_picture),
 }
@@ -128,7 +134,7 @@ def test_exported_lora_gives_our_picture(
 
 
 def test_loss_is_that_of_the_scripts(family: Family, engine: DiffusionEngine) -> None:
-    """The formulas of ``train_dreambooth_lora_{sdxl,flux2_klein,qwen_image}.py``."""
+    """The formulas of ``train_dreambooth_lora_{sdxl,sd3,flux2_klein,qwen_image}.py``."""
     base, generator = engine.base, torch.Generator().manual_seed(0)
     latents = torch.randn(3, base.latent_channels, 8, 8, generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
@@ -136,8 +142,6 @@ def test_loss_is_that_of_the_scripts(family: Family, engine: DiffusionEngine) ->
     noisy_latents = base.add_noise(latents, noise, timesteps)
     target = base.target(latents, noise, timesteps)
     if family.rows:
-        scheduler = StableDiffusionXLPipeline.from_pretrained  # the script's is DDPM
-        del scheduler
         from diffusers import DDPMScheduler
 
         theirs = DDPMScheduler.from_config(base.scheduler_config)
