@@ -92,11 +92,6 @@ class StableDiffusion3(ClipPair, JointTransformer):
         """Whole patches: 16."""
         return self.vae_scale_factor * int(self.transformer.config.patch_size)
 
-    @property
-    def trained_side_px(self) -> int:
-        """``sample_size`` of the transformer in pixels."""
-        return int(self.transformer.config.sample_size) * self.vae_scale_factor
-
     def image_positions(self, height_px: int, width_px: int) -> int:
         """One a patch."""
         return (height_px // self.size_step_px) * (width_px // self.size_step_px)
