@@ -73,7 +73,8 @@ def resolve_base_model(settings: BaseModelSettings) -> Path:
         family = find_family(folder)
         configs = {name: _config(folder, name) for name in family.part_classes}
         for name, kind in family.part_classes.items():
-            if (fault := find_part_fault(folder / name, kind, configs[name])) is not None:
+            rows = _token_rows(configs.get(name.replace("tokenizer", "text_encoder"), {}))
+            if (fault := find_part_fault(folder / name, kind, configs[name], rows)) is not None:
                 raise _refused(folder, fault)
     except OSError as error:
         raise _refused(folder, f"{error}; see that it can be read, or {_COPY_AGAIN}") from error
@@ -150,6 +151,13 @@ def _config(folder: Path, part: str) -> Mapping[str, Any]:
     if not configs:
         raise _refused(folder, f"{part} has no configuration (*.json); {_COPY_AGAIN}")
     return configs.get("config.json") or configs.get("scheduler_config.json") or {}
+
+
+def _token_rows(config: Mapping[str, Any]) -> int | None:
+    """Rows of a text encoder's token table; of a model that reads images too, of its text."""
+    text = config.get("text_config")
+    rows = (text if isinstance(text, dict) else config).get("vocab_size")
+    return rows if isinstance(rows, int) else None
 
 
 def _read_json(folder: Path, path: Path) -> dict[str, Any]:

@@ -14,43 +14,69 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from catalog_pipeline.diffusion.base_weights import find_weights_fault, quiet_libraries
 
 _SETTLED_SECONDS = 5.0
+_COPY_AGAIN = "copy the base model again"
 
 _State = tuple[tuple[str, int, int, int, int], ...]
-_sound: set[tuple[str, type, _State]] = set()
+_sound: set[tuple[str, type, int | None, _State]] = set()
 _hashes: dict[_State, bytes] = {}
 
 
-def find_part_fault(part: Path, kind: type, config: Mapping[str, Any]) -> str | None:
-    """Why the folder ``part`` does not open as a ``kind``, if so; ``config`` is its configuration.
+def find_part_fault(
+    part: Path, kind: type, config: Mapping[str, Any], token_rows: int | None = None
+) -> str | None:
+    """Why the folder ``part`` does not open as a ``kind``, if so.
 
     Networks are judged by the headers of their weights; tokenizers and schedulers, which are
     small, are opened.
+
+    Args:
+        part: the folder.
+        kind: a class of diffusers or transformers.
+        config: its configuration.
+        token_rows: of a tokenizer, the tokens that its text encoder has rows for, if known.
     """
     state = _settled_state(sorted(part.rglob("*")))
-    key = None if state is None else (str(part.absolute()), kind, state)
+    key = None if state is None else (str(part.absolute()), kind, token_rows, state)
     if key in _sound:
         return None
     if issubclass(kind, nn.Module):
         fault = find_weights_fault(part, kind, config)
     else:
-        fault = _try_to_open(part, kind)
+        fault = _find_opening_fault(part, kind, token_rows)
     if fault is None and key is not None:
         _sound.add(key)
     return fault
 
 
-def _try_to_open(part: Path, kind: Any) -> str | None:
+def _find_opening_fault(part: Path, kind: Any, token_rows: int | None) -> str | None:
+    if issubclass(kind, PreTrainedTokenizerBase):
+        # Without a vocabulary it opens all the same, and every word is unknown to it.
+        files = dict(kind.vocab_files_names)
+        in_one = files.pop("tokenizer_file", None)
+        lost = [name for name in files.values() if not (part / name).is_file()]
+        if lost and not (in_one and (part / in_one).is_file()):
+            return (
+                f"{part.name} lacks its vocabulary, {in_one or ''}{' or ' if in_one else ''}"
+                f"{' and '.join(files.values())}; download or {_COPY_AGAIN}"
+            )
     try:
         with quiet_libraries():
-            kind.from_pretrained(part, local_files_only=True)
+            opened = kind.from_pretrained(part, local_files_only=True)
+            tokens = len(opened) if isinstance(opened, PreTrainedTokenizerBase) else 0
     # Tokenizers raise bare exceptions, and schedulers whatever a wrong value leads to.
     except Exception as error:
         why = " ".join(str(error).split())[:200]
-        return f"{part.name} does not open as a {kind.__name__}: {why}; copy the base model again"
+        return f"{part.name} does not open as a {kind.__name__}: {why}; {_COPY_AGAIN}"
+    if token_rows is not None and tokens > token_rows:
+        return (
+            f"{part.name} has {tokens:,} tokens, its text encoder has rows for {token_rows:,}: "
+            f"they are of two models; {_COPY_AGAIN}"
+        )
     return None
 
 

@@ -11,6 +11,7 @@ of eight bits are taken for the weights, without the scales that belong to them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ def find_weights_fault(part: Path, kind: type[nn.Module], config: Mapping[str, A
 
     ``kind`` is a class of diffusers or transformers.
     """
+    if not (part / "config.json").is_file():
+        return f"{part.name} lacks config.json; {_DOWNLOAD_AGAIN}"
     if config.get("quantization_config") is not None:
         method = config["quantization_config"]
         method = method.get("quant_method", method) if isinstance(method, Mapping) else method
@@ -94,18 +97,20 @@ def _is_weight_map(read: Any) -> bool:
 
 def _say_missing(part: Path, missing: list[str], whole: str) -> str:
     """``part`` lacks these files: with what it has instead, and what to do about that."""
+    plain_index = f"{whole}.index.json"
     names = sorted(path.name for path in part.iterdir() if not path.name.startswith("."))
     present = [name for name in names if not name.endswith(".json")]
-    stem = whole.removesuffix("safetensors")
-    variants = [n for n in present if n.startswith(stem) and n.endswith(".safetensors")]
-    indices = [n for n in names if n.startswith(f"{whole}.index.") and n.endswith(".json")]
-    indices = [name for name in indices if name != f"{whole}.index.json"]
+    begins, ends = whole.removesuffix("safetensors"), ".safetensors"
+    variants = [n for n in present if n.startswith(begins) and n.endswith(ends) and n != whole]
+    indices = [n for n in names if n.startswith(f"{whole}.index.") and n != plain_index]
     if (part / missing[0]).is_symlink():
         advice = f"{missing[0]} is a link to a file that is gone; {_DOWNLOAD_AGAIN}"
+    elif (part / missing[0]).is_dir():
+        advice = f"{missing[0]} is a folder; {_DOWNLOAD_AGAIN}"
     elif partial := partial_files(part):
         advice = f"{partial[0]} is a download that has not finished; finish it, or copy it again"
     elif indices:
-        advice = _use_variant(indices[0], f"{whole}.index.json")
+        advice = _use_variant(indices[0], plain_index)
     elif missing == [whole] and variants:
         advice = _use_variant(variants[0], whole)
     elif any(name.endswith(".gguf") for name in present):
@@ -161,7 +166,11 @@ def _find_misfit(
     *,
     in_shards: bool,
 ) -> str | None:
-    """What of ``tensors`` is not as ``kind`` expects it; more tensors than it reads are no harm."""
+    """What of ``tensors`` is not as ``kind`` expects it.
+
+    A text encoder may lie in the file of a larger model, beside what it does not read; a
+    denoiser or VAE with more tensors than its configuration has layers would lose them.
+    """
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
         with quiet_libraries():
@@ -199,7 +208,16 @@ def _compare_diffusers(
         for name, tensor in model.state_dict().items()
         if name in shapes and shapes[name] != tuple(tensor.shape)
     ]
-    return _say_misfit(missing, misshapen)
+    known = {name for name, _ in model.named_parameters()} | set(model.state_dict())
+    ignored = kind._keys_to_ignore_on_load_unexpected or ()
+    surplus = [
+        name
+        for name in shapes
+        if name not in known and not any(re.search(pattern, name) for pattern in ignored)
+    ]
+    return _say_misfit(missing, misshapen) or (
+        f"{list_names(surplus, 1)} belongs to no layer" if surplus else None
+    )
 
 
 def _compare_transformers(
