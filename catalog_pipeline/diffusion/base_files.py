@@ -103,7 +103,7 @@ def _advise(path: Path, pipelines: Collection[str]) -> str:
     if fault := find_file_fault(path):
         return f"it {fault}"
     try:
-        with safe_open(path, "pt") as opened:
+        with safe_open(path, "np") as opened:
             names = list(opened.keys())
     except (SafetensorError, OSError) as error:
         return f"nor is it a whole safetensors file ({error})"

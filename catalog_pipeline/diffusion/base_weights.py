@@ -141,7 +141,8 @@ def _read_header(path: Path) -> dict[str, StoredTensor] | str:
     if fault := find_file_fault(path):
         return f"{place} {fault}"
     try:
-        with safe_open(path, "pt") as opened:
+        # Not "pt": its mapping may be written to, so that it counts as memory of its size.
+        with safe_open(path, "np") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
             return {
                 name: StoredTensor(path.name, told.get_dtype(), tuple(told.get_shape()))

@@ -242,7 +242,7 @@ def test_weights_that_are_not_there_whole_are_refused(
 def test_what_is_not_read_may_be_unfinished(copy):
     for name in ("diffusion_pytorch_model.fp16.safetensors", f"{WEIGHTS}.incomplete"):
         (copy / "unet" / name).write_text("version https://git-lfs.github.com/spec/v1")
-    resolve_base_model(BaseModelSettings(base_model=str(copy)))
+    assert resolve_base_model(BaseModelSettings(base_model=str(copy))) == copy
 
 
 MAY_BE_GONE = {

@@ -77,7 +77,7 @@ def test_a_vocabulary_in_two_files_opens(copy):
     (copy / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
     merges = "\n".join(m if isinstance(m, str) else " ".join(m) for m in model["merges"])
     (copy / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
-    resolve_base_model(BaseModelSettings(base_model=str(copy)))
+    assert resolve_base_model(BaseModelSettings(base_model=str(copy))) == copy
 
 
 @pytest.fixture
