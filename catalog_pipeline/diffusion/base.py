@@ -70,8 +70,7 @@ def resolve_base_model(settings: BaseModelSettings) -> Path:
     folder = Path(settings.base_model)
     try:
         folder = _locate(settings)
-        family = find_family(folder)
-        configs = {name: _config(folder, name) for name in family.part_classes}
+        family, configs = _read_family(folder)
         for name, kind in family.part_classes.items():
             rows = _token_rows(configs.get(name.replace("tokenizer", "text_encoder"), {}))
             if (fault := find_part_fault(folder / name, kind, configs[name], rows)) is not None:
@@ -91,7 +90,7 @@ def _locate(settings: BaseModelSettings) -> Path:
         raise _refused(path, describe_file(path, FAMILIES))
     if settings.offline:
         raise BaseModelError(
-            f"base_model '{settings.base_model}' is not a folder, and offline is true; expected "
+            f"base_model {settings.base_model!r} is not a folder, and offline is true; expected "
             "'embedded' or a local diffusers folder; set offline: false to fetch a hub id"
         )
     return _fetch(settings.base_model)
@@ -107,6 +106,11 @@ def find_family(folder: Path) -> type[BaseModel]:
         BaseModelError: another pipeline class, parts that are missing, configurations that
             cannot be read, or one that this family does not know.
     """
+    return _read_family(folder)[0]
+
+
+def _read_family(folder: Path) -> tuple[type[BaseModel], Mapping[str, Mapping[str, Any]]]:
+    """The family of the model in ``folder``, and the configurations of its parts."""
     index = folder / "model_index.json"
     if index.is_file():
         if (fault := find_file_fault(index)) is not None:
@@ -136,7 +140,7 @@ def find_family(folder: Path) -> type[BaseModel]:
         raise _refused(folder, f"{why}; {_COPY_AGAIN}") from error
     if misfit is not None:
         raise _unsupported(folder, misfit)
-    return family
+    return family, configs
 
 
 def _missing(folder: Path, family: type[BaseModel]) -> list[str]:

@@ -1,10 +1,12 @@
-"""Tokenizers and schedulers are opened at the door; what was looked at is looked at once."""
+"""Every file of every part matters at the door; what was looked at is looked at once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +80,47 @@ def test_a_vocabulary_in_two_files_opens(copy):
     merges = "\n".join(m if isinstance(m, str) else " ".join(m) for m in model["merges"])
     (copy / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
     assert resolve_base_model(BaseModelSettings(base_model=str(copy))) == copy
+
+
+MAY_BE_GONE = {
+    "delete": ("model_index.json", "tokenizer_config.json"),
+    "link": ("model_index.json",),
+    "folder": ("model_index.json",),
+}
+"""Without an index a folder is known by its parts."""
+
+
+@pytest.mark.parametrize("deed", ["delete", "cut", "empty", "garble", "point", "link", "folder"])
+def test_no_file_of_a_folder_can_be_spoilt_without_a_word(tiny_model_folder, tmp_path, deed):
+    copy = shutil.copytree(tiny_model_folder, tmp_path / "copy")
+    for path in sorted(path for path in copy.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        path.unlink()
+        if deed == "cut":
+            path.write_bytes(content[: len(content) // 2])
+        elif deed == "empty":
+            path.write_bytes(b"")
+        elif deed == "garble":
+            path.write_bytes(random.Random(path.name).randbytes(len(content)))
+        elif deed == "point":
+            path.write_text("version https://git-lfs.github.com/spec/v1\n")
+        elif deed == "link":
+            path.symlink_to(copy / "nowhere")
+        elif deed == "folder":
+            path.mkdir()
+        before = sorted(copy.rglob("*"))
+        if path.name in MAY_BE_GONE.get(deed, ()):
+            resolve_base_model(BaseModelSettings(base_model=str(copy)))
+        else:
+            said = refusal(copy)
+            assert path.name in said or path.parent.name in said
+            assert re.search("again|git lfs pull|finish it", said)
+        assert sorted(copy.rglob("*")) == before
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    resolve_base_model(BaseModelSettings(base_model=str(copy)))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     Flux2Transformer2DModel,
     QwenImageTransformer2DModel,
@@ -86,6 +87,14 @@ NETWORKS: dict[str, Callable[[], Any]] = {
         joint_attention_dim=16,
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
+    ),
+    "FLUX.2 VAE": lambda: AutoencoderKLFlux2(
+        block_out_channels=(4,),
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=8,
     ),
     "Qwen-Image": lambda: QwenImageTransformer2DModel(
         in_channels=16,
