@@ -35,12 +35,8 @@ from transformers import (
 from catalog_pipeline.diffusion.base_weights import find_weights_fault
 from tests.tiny_model import write_tiny_model
 
-TEXT = {
-    "vocab_size": 20,
-    "hidden_size": 16,
-    "intermediate_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
+TEXT = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 8} | {
+    f"num_{name}": 2 for name in ("hidden_layers", "attention_heads")
 }
 CLIP = {**TEXT, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 QWEN = {**TEXT, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 32}
@@ -48,13 +44,8 @@ SEES = {"depth": 1, "hidden_size": 16, "num_heads": 2, "out_hidden_size": 16}
 
 
 def qwen_vl() -> nn.Module:
-    config = Qwen2_5_VLConfig(
-        text_config={
-            **QWEN,
-            "rope_scaling": {"type": "default", "mrope_section": [1, 1, 2]},
-        },
-        vision_config={**SEES, "intermediate_size": 8},
-    )
+    reads = {**QWEN, "rope_scaling": {"type": "default", "mrope_section": [1, 1, 2]}}
+    config = Qwen2_5_VLConfig(text_config=reads, vision_config={**SEES, "intermediate_size": 8})
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
@@ -239,12 +230,11 @@ def test_floating_weights_open_in_every_width(tmp_path: Path, dtype: torch.dtype
 
 @pytest.mark.parametrize(
     ("dtype", "called"),
-    [
-        (torch.float8_e4m3fn, "F8_E4M3"),
-        (torch.float8_e5m2, "F8_E5M2"),
-        (torch.int8, "I8"),
-        (torch.uint8, "U8"),
-    ],
+    zip(
+        (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint8),
+        ("F8_E4M3", "F8_E5M2", "I8", "U8"),
+        strict=True,
+    ),
 )
 @pytest.mark.parametrize("name", ["UNet", "T5"])
 def test_numbers_of_eight_bits_are_refused(tmp_path, name, dtype, called) -> None:
