@@ -10,25 +10,30 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
-from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
-from safetensors import SafetensorError, safe_open
-from torch import nn
-from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 
 from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
+from catalog_pipeline.diffusion.base_files import (
+    describe_file,
+    describe_folder,
+    find_file_fault,
+    find_text_fault,
+)
+from catalog_pipeline.diffusion.base_parts import find_part_fault, hash_file
 from catalog_pipeline.diffusion.families import FAMILIES
 from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.errors import BaseModelError
 from catalog_pipeline.settings import BaseModelSettings
 
-_PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+_COPY_AGAIN = "copy the base model again"
+_TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+"""What a part has beside its weights: configurations, vocabularies, chat templates."""
 
 
 def load_base_model(settings: BaseModelSettings) -> BaseModel:
@@ -60,13 +65,19 @@ def resolve_base_model(settings: BaseModelSettings) -> Path:
     """The local folder of the base model; fetched from the hub only when ``offline`` is false.
 
     Raises:
-        BaseModelError: no such folder, a single file, a model of an unknown family, parts or
-            weights that are missing, cut off or pickled, or a hub id while ``offline``.
+        BaseModelError: no such folder, a single file, a model of an unknown family, a part that
+            is missing or cannot be opened, or a hub id while ``offline``; in one line.
     """
-    folder = _locate(settings)
-    for name, kind in find_family(folder).part_classes.items():
-        if issubclass(kind, nn.Module):
-            _check_weights(folder, folder / name, kind)
+    folder = Path(settings.base_model)
+    try:
+        folder = _locate(settings)
+        family, configs = _read_family(folder)
+        for name, kind in family.part_classes.items():
+            rows = _token_rows(configs.get(name.replace("tokenizer", "text_encoder"), {}))
+            if (fault := find_part_fault(folder / name, kind, configs[name], rows)) is not None:
+                raise _refused(folder, fault)
+    except OSError as error:
+        raise _refused(folder, f"{error}; see that it can be read, or {_COPY_AGAIN}") from error
     return folder
 
 
@@ -77,14 +88,10 @@ def _locate(settings: BaseModelSettings) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
-        raise _refused(
-            path,
-            "it is a single file; expected a diffusers folder; write one with "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)",
-        )
+        raise _refused(path, describe_file(path, FAMILIES))
     if settings.offline:
         raise BaseModelError(
-            f"base_model '{settings.base_model}' is not a folder, and offline is true; expected "
+            f"base_model {settings.base_model!r} is not a folder, and offline is true; expected "
             "'embedded' or a local diffusers folder; set offline: false to fetch a hub id"
         )
     return _fetch(settings.base_model)
@@ -100,10 +107,17 @@ def find_family(folder: Path) -> type[BaseModel]:
         BaseModelError: another pipeline class, parts that are missing, configurations that
             cannot be read, or one that this family does not know.
     """
+    return _read_family(folder)[0]
+
+
+def _read_family(folder: Path) -> tuple[type[BaseModel], Mapping[str, Mapping[str, Any]]]:
+    """The family of the model in ``folder``, and the configurations of its parts."""
     index = folder / "model_index.json"
+    if index.is_file() and (fault := find_file_fault(index)) is not None:
+        raise _refused(folder, f"{index.name} {fault}")
     model_index = _read_json(folder, index) if index.is_file() else {}
-    if model_index:
-        found = str(model_index.get("_class_name"))
+    if index.is_file():
+        found = str(model_index.get("_class_name"))[:80]
         if found not in FAMILIES:
             raise _unsupported(folder, f"model_index.json says {found}")
         family = FAMILIES[found]
@@ -112,16 +126,23 @@ def find_family(folder: Path) -> type[BaseModel]:
             FAMILIES.values(), key=lambda f: (len(_missing(folder, f)), -len(f.part_classes))
         )
     if missing := _missing(folder, family):
+        other = None if index.is_file() else describe_folder(folder, FAMILIES)
+        if other is not None:
+            raise _refused(folder, other)
         raise _refused(
             folder,
             f"it lacks {', '.join(missing)}; expected a diffusers folder with the sub-folders "
-            f"{', '.join(family.part_classes)} ({family.title}); copy the base model again",
+            f"{', '.join(family.part_classes)} ({family.title}); download or {_COPY_AGAIN}",
         )
     configs = {part: _config(folder, part) for part in family.part_classes}
-    misfit = family.find_misfit({**configs, "model_index": model_index})
+    try:
+        misfit = family.find_misfit({**configs, "model_index": model_index})
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        why = f"its configurations are not as those of {family.title} are: {error!r}"
+        raise _refused(folder, f"{why}; {_COPY_AGAIN}") from error
     if misfit is not None:
         raise _unsupported(folder, misfit)
-    return family
+    return family, configs
 
 
 def _missing(folder: Path, family: type[BaseModel]) -> list[str]:
@@ -130,56 +151,30 @@ def _missing(folder: Path, family: type[BaseModel]) -> list[str]:
 
 def _config(folder: Path, part: str) -> Mapping[str, Any]:
     """The configuration of a part; every other JSON of it must be readable too."""
+    if (fault := find_text_fault(folder / part)) is not None:
+        raise _refused(folder, fault)
     configs = {path.name: _read_json(folder, path) for path in (folder / part).glob("[!.]*.json")}
     if not configs:
-        raise _refused(folder, f"{part} has no configuration (*.json); copy the base model again")
+        raise _refused(folder, f"{part} has no configuration (*.json); {_COPY_AGAIN}")
     return configs.get("config.json") or configs.get("scheduler_config.json") or {}
+
+
+def _token_rows(config: Mapping[str, Any]) -> int | None:
+    """Rows of a text encoder's token table; of a model that reads images too, of its text."""
+    text = config.get("text_config")
+    rows = (text if isinstance(text, dict) else config).get("vocab_size")
+    return rows if isinstance(rows, int) else None
 
 
 def _read_json(folder: Path, path: Path) -> dict[str, Any]:
     place = path.relative_to(folder).as_posix()
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise _refused(
-            folder, f"{place} is not readable JSON: {error}; copy the base model again"
-        ) from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise _refused(folder, f"{place} is not readable JSON: {error}; {_COPY_AGAIN}") from error
     if not isinstance(read, dict):
-        raise _refused(folder, f"{place} holds no JSON object; copy the base model again")
+        raise _refused(folder, f"{place} holds no JSON object; {_COPY_AGAIN}")
     return read
-
-
-def _check_weights(folder: Path, part: Path, kind: type) -> None:
-    """Refuse a part whose safetensors files are not there whole; reads their headers only."""
-    whole = SAFETENSORS_WEIGHTS_NAME if issubclass(kind, ModelMixin) else SAFE_WEIGHTS_NAME
-    index = part / f"{whole}.index.json"
-    names = [whole]
-    if index.is_file():
-        names = sorted(set(_read_json(folder, index).get("weight_map", {}).values()))
-    if not names or not all((part / name).is_file() for name in names):
-        missing = [name for name in names if not (part / name).is_file()]
-        present = sorted(path.name for path in part.iterdir() if path.suffix != ".json")
-        advice = "download or copy the base model again"
-        if any(name.endswith(_PICKLED) for name in present):
-            advice = (
-                "pickled weights are never opened; write safetensors with "
-                "save_pretrained(FOLDER, safe_serialization=True)"
-            )
-        raise _refused(
-            folder,
-            f"{part.name} lacks the weights {', '.join(missing) or whole} and holds "
-            f"{', '.join(present) or 'none'}; {advice}",
-        )
-    for name in names:
-        try:
-            with safe_open(part / name, "pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise _refused(
-                folder,
-                f"{part.name}/{name} is not a whole safetensors file ({error}); download or copy "
-                "the base model again",
-            ) from error
 
 
 def _unsupported(folder: Path, found: str) -> BaseModelError:
@@ -204,10 +199,11 @@ def _fetch(hub_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        find_family(Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt"])))
-        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+        find_family(Path(snapshot_download(hub_id, allow_patterns=[*_TEXTS])))
+        return Path(snapshot_download(hub_id, allow_patterns=[*_TEXTS, "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise BaseModelError(f"hub model '{hub_id}' cannot be fetched: {error}") from error
+        why = " ".join(str(error).split())
+        raise BaseModelError(f"hub model '{hub_id}' cannot be fetched: {why}") from error
 
 
 def hash_model_folder(folder: Path) -> str:
@@ -215,15 +211,17 @@ def hash_model_folder(folder: Path) -> str:
 
     Hidden files are none of them: a look at the folder in a file manager may leave some.
     """
+    files = sorted(
+        path
+        for part in find_family(folder).part_classes
+        for path in (folder / part).rglob("*")
+        if path.is_file()
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    )
     digest = hashlib.sha256()
-    parts = find_family(folder).part_classes
-    files = sorted(p for part in parts for p in (folder / part).rglob("*") if p.is_file())
-    for path in files:
-        if any(name.startswith(".") for name in path.relative_to(folder).parts):
-            continue
-        digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0")
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    with ThreadPoolExecutor() as pool:  # one core hashes about a gigabyte a second
+        for path, content in zip(files, pool.map(hash_file, files), strict=True):
+            digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0" + content)
     return digest.hexdigest()
 
 

@@ -192,9 +192,10 @@ def open_prompt_tokenizer(folder: Path) -> PromptTokenizer:
         clips = [c for c in configs.values() if "clip" in c.get("model_type", "clip")]
         positions = [config.get("max_position_embeddings", _CLIP_POSITIONS) for config in clips]
         return PromptTokenizer(tokenizer, *positions)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # the reader of tokenizer.json raises bare ones
+        why = " ".join(str(error).split())
         raise BaseModelError(
-            f"the tokenizer of the base model {folder} cannot be opened: {error}; copy the base "
+            f"the tokenizer of the base model {folder} cannot be opened: {why}; copy the base "
             "model again"
         ) from error
 

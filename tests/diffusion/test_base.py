@@ -80,6 +80,10 @@ def test_a_folder_without_an_index_is_known_by_its_parts(copy):
         "QwenImagePipeline",
         "StableDiffusion3Pipeline",
         "StableDiffusionInpaintPipeline",
+        "FluxKontextPipeline",
+        "QwenImageEditPipeline",
+        "ZImagePipeline",
+        "Lumina2Pipeline",
         None,
     ],
 )
@@ -91,7 +95,18 @@ def test_another_pipeline_is_named_with_what_is_supported(copy, pipeline):
     assert "base_model.yaml: base_model" in said
 
 
-@pytest.mark.parametrize("written", ["{", "[]", '{"_class_name": ["a"]}'])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 300, "File name too long"),
+        ("a\nb", "is not a folder, and offline is true"),
+    ],
+)
+def test_a_name_that_can_be_no_folder_is_refused(name, said):
+    assert said in refusal(Path(name))
+
+
+@pytest.mark.parametrize("written", ["{", "[]", '{"_class_name": ["a"]}', "[" * 100_000])
 def test_a_damaged_index_is_refused(copy, written):
     (copy / "model_index.json").write_text(written)
     assert "model_index.json" in refusal(copy)
@@ -148,6 +163,58 @@ def half_precision_only(unet: Path) -> None:
     (unet / WEIGHTS).rename(unet / "diffusion_pytorch_model.fp16.safetensors")
 
 
+def half_precision_shards_only(unet: Path) -> None:
+    in_shards(unet)
+    (unet / f"{WEIGHTS}.index.json").rename(unet / f"{WEIGHTS}.index.fp16.json")
+
+
+def in_download(unet: Path) -> None:
+    (unet / WEIGHTS).rename(unet / f"{WEIGHTS}.part")
+
+
+def in_download_beside(unet: Path) -> None:
+    """As the hub's client keeps what it has not finished under a local folder."""
+    cache = unet.parent / ".cache" / "huggingface" / "download" / "unet"
+    cache.mkdir(parents=True)
+    (unet / WEIGHTS).rename(cache / "x.0a1b.incomplete")
+
+
+def cut_off_in_the_header(unet: Path) -> None:
+    path = unet / WEIGHTS
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def longer_than_told(unet: Path) -> None:
+    with (unet / WEIGHTS).open("ab") as stream:
+        stream.write(b"more")
+
+
+def pointer(unet: Path) -> None:
+    (unet / WEIGHTS).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
+
+
+def link_to_nothing(unet: Path) -> None:
+    (unet / WEIGHTS).unlink()
+    (unet / WEIGHTS).symlink_to(unet / "blob")
+
+
+def gguf(unet: Path) -> None:
+    (unet / WEIGHTS).unlink()
+    (unet / "unet-Q4_K.gguf").write_bytes(b"GGUF")
+
+
+def wider_texts(unet: Path) -> None:
+    path = unet / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cross_attention_dim": 768}))
+
+
+def without_config(unet: Path) -> None:
+    in_shards(unet)
+    (unet / "config.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -158,16 +225,33 @@ def half_precision_only(unet: Path) -> None:
         (cut_off, f"unet/{WEIGHTS} is not a whole safetensors file"),
         (pickled, "pickled weights are never opened"),
         (without_a_shard, "unet lacks the weights diffusion_pytorch_model-00002-of-"),
-        (half_precision_only, "and holds diffusion_pytorch_model.fp16.safetensors"),
+        (half_precision_only, f"rename diffusion_pytorch_model.fp16.safetensors to {WEIGHTS}"),
+        (half_precision_shards_only, f"rename {WEIGHTS}.index.fp16.json to {WEIGHTS}.index.json"),
+        (in_download, f"unet/{WEIGHTS}.part is a download that has not finished"),
+        (in_download_beside, "x.0a1b.incomplete is a download that has not finished"),
+        (cut_off_in_the_header, "it is cut off after 100 of"),
+        (longer_than_told, f"unet/{WEIGHTS} is not a whole safetensors file"),
+        (lambda unet: (unet / WEIGHTS).write_bytes(b""), f"unet/{WEIGHTS} is empty"),
+        (pointer, "is a git-LFS pointer, not the file itself; run git lfs pull"),
+        (link_to_nothing, f"{WEIGHTS} is a link to a file that is gone"),
+        (gguf, "GGUF files are not opened; use the model's folder in bf16"),
+        (wider_texts, "has the shape (16, 16), expected (16, 768): the weights of unet are not"),
         (lambda unet: (unet / "config.json").unlink(), "unet has no configuration"),
+        (without_config, "unet lacks config.json"),
     ],
-    ids=["none", "cut off", "pickled", "a shard missing", "fp16 variant", "no configuration"],
+    ids=lambda value: getattr(value, "__name__", "") if callable(value) else value[:30],
 )
 def test_weights_that_are_not_there_whole_are_refused(
     copy: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(copy / "unet")
     assert message in refusal(copy)
+
+
+def test_what_is_not_read_may_be_unfinished(copy):
+    for name in ("diffusion_pytorch_model.fp16.safetensors", f"{WEIGHTS}.incomplete"):
+        (copy / "unet" / name).write_text("version https://git-lfs.github.com/spec/v1")
+    assert resolve_base_model(BaseModelSettings(base_model=str(copy))) == copy
 
 
 def test_whole_shards_open(copy):

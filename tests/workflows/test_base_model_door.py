@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from catalog_pipeline.cli import app
+from catalog_pipeline.diffusion.base import resolve_base_model
 from catalog_pipeline.errors import BaseModelError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.evaluate.evaluate import evaluate
@@ -84,3 +89,101 @@ def test_the_commands_end_with_one_line(settings: Settings, command: list[str]) 
     assert MESSAGE in result.stderr
     assert result.stderr.count("\n") == 1
     assert contents(settings.home.parent) == before
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def set_key(path: Path, key: str, value: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+def in_eight_bits(path: Path) -> None:
+    tensors = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(path).items()}
+    save_file(tensors, path)
+
+
+def without_a_tensor(path: Path) -> None:
+    tensors = load_file(path)
+    tensors.pop(max(tensors))
+    save_file(tensors, path)
+
+
+def only_a_checkpoint(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    save_file({"cond_stage_model.x": torch.zeros(1)}, folder / "model.safetensors")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "family": (
+        lambda f: set_key(f / "model_index.json", "_class_name", "QwenImageEditPipeline"),
+        "model_index.json says QwenImageEditPipeline; supported are",
+    ),
+    "part gone": (lambda f: shutil.rmtree(f / "vae"), "it lacks vae"),
+    "unfinished": (
+        lambda f: (f / "vae" / WEIGHTS).rename(f / "vae" / f"{WEIGHTS}.incomplete"),
+        "is a download that has not finished",
+    ),
+    "empty": (lambda f: (f / "unet" / WEIGHTS).write_bytes(b""), f"unet/{WEIGHTS} is empty"),
+    "pointer": (
+        lambda f: (f / "text_encoder" / "model.safetensors").write_text(
+            "version https://git-lfs.github.com/spec/v1\n"
+        ),
+        "run git lfs pull",
+    ),
+    "variant": (
+        lambda f: (f / "vae" / WEIGHTS).rename(f / "vae" / f"{WEIGHTS[:-11]}fp16.safetensors"),
+        "these are the weights of a variant: rename",
+    ),
+    "eight bits": (lambda f: in_eight_bits(f / "unet" / WEIGHTS), "as F8_E4M3; expected"),
+    "quantised": (
+        lambda f: set_key(f / "unet" / "config.json", "quantization_config", {}),
+        "has a quantization_config",
+    ),
+    "one tensor gone": (
+        lambda f: without_a_tensor(f / "text_encoder" / "model.safetensors"),
+        "no file holds",
+    ),
+    "another shape": (
+        lambda f: set_key(f / "unet" / "config.json", "cross_attention_dim", 32),
+        "expected (16, 32): the weights of unet are not",
+    ),
+    "no vocabulary": (
+        lambda f: (f / "tokenizer" / "tokenizer.json").unlink(),
+        "tokenizer lacks its vocabulary",
+    ),
+    "a checkpoint": (only_a_checkpoint, "StableDiffusionPipeline.from_single_file("),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_door_the_doctor_learn_and_generate_say_the_same_line(
+    make_settings, tiny_model_folder: Path, tmp_path: Path, damage: str
+) -> None:
+    spoil, message = DAMAGES[damage]
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    spoil(folder)
+    settings = make_settings(base_model={"base_model": str(folder)})
+    shutil.copytree(GOLDEN, settings.home, dirs_exist_ok=True)
+    (settings.config_dir / "base_model.yaml").write_text(f"base_model: {folder}\n")
+    before = contents(tmp_path)
+
+    with pytest.raises(BaseModelError) as caught:
+        resolve_base_model(settings.base_model)
+    line = str(caught.value)
+    assert message in line
+    assert "\n" not in line
+    with pytest.raises(BaseModelError) as caught:
+        list(learn_concepts(open_home(settings)))
+    assert str(caught.value) == line
+    where = ["--config", str(settings.config_dir), "--home", str(settings.home)]
+    for command in (["learn"], ["generate", "--day", "2026-03-02"]):
+        result = CliRunner().invoke(app, [*command, *where])
+        assert result.exit_code == 1, result.output
+        assert result.stderr.count("\n") == 1
+        assert line in result.stderr
+    assert contents(tmp_path) == before
+    result = CliRunner().invoke(app, ["doctor", *where])
+    assert result.exit_code == 1
+    assert line in result.output
