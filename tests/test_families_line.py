@@ -21,7 +21,11 @@ from catalog_pipeline.cli import app
 from catalog_pipeline.settings import Settings, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from tests.tiny_families import write_tiny_klein, write_tiny_qwen_image, write_tiny_sd3
+from tests.tiny_families import (
+    write_tiny_klein,
+    write_tiny_qwen_image,
+    write_tiny_stable_diffusion_3,
+)
 from tests.tiny_model import write_tiny_xl
 from tests.workflows.tiny_catalog import LEARNING, elsewhere, learn_all, write_photos
 
@@ -31,7 +35,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "xl": write_tiny_xl,
     "klein": write_tiny_klein,
     "qwen": write_tiny_qwen_image,
-    "sd3": write_tiny_sd3,
+    "sd3": write_tiny_stable_diffusion_3,
 }
 SIDE_PX = 32
 
