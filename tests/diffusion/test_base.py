@@ -76,9 +76,7 @@ def test_a_folder_without_an_index_is_known_by_its_parts(copy):
     "pipeline",
     [
         "FluxPipeline",
-        "Flux2KleinPipeline",
-        "QwenImagePipeline",
-        "StableDiffusion3Pipeline",
+        "Flux2Pipeline",
         "StableDiffusionInpaintPipeline",
         "FluxKontextPipeline",
         "QwenImageEditPipeline",
@@ -112,11 +110,13 @@ def test_a_damaged_index_is_refused(copy, written):
     assert "model_index.json" in refusal(copy)
 
 
-def test_sdxl_is_refused_with_its_index_and_without(tmp_path):
+def test_a_unet_of_another_family_is_refused(tmp_path):
     folder = write_tiny_xl(tmp_path / "xl")
-    assert "model_index.json says StableDiffusionXLPipeline; supported are" in refusal(folder)
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    said = refusal(folder)
+    assert "its UNet reads the embedding 'text_time' besides the text, and one of Stable" in said
     (folder / "model_index.json").unlink()
-    assert "its UNet reads an embedding 'text_time' besides the text" in refusal(folder)
+    assert resolve_base_model(BaseModelSettings(base_model=str(folder))) == folder
 
 
 @pytest.mark.parametrize(("channels", "kind"), [(9, "inpainting"), (8, "InstructPix2Pix")])

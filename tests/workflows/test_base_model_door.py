@@ -26,13 +26,15 @@ from catalog_pipeline.workflows.upkeep.export_concept import export_concept
 from tests.tiny_model import write_tiny_xl
 
 GOLDEN = Path(__file__).resolve().parents[1] / "stores" / "golden" / "schema_1"
-MESSAGE = "model_index.json says StableDiffusionXLPipeline; supported are"
+MESSAGE = "model_index.json says StableDiffusionXLInpaintPipeline; supported are"
 
 
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that no entry may read: there are none."""
     folder = write_tiny_xl(tmp_path_factory.mktemp("xl") / "model")
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace("XLPipeline", "XLInpaintPipeline"))
     for path in folder.rglob("*.safetensors"):
         path.unlink()
     return folder
