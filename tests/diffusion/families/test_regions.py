@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,12 @@ from catalog_pipeline.diffusion.sampling import (
     SamplingPlan,
 )
 from catalog_pipeline.generation.attention_maps import MapRecorder, NamedConcept, select_tokens
-from catalog_pipeline.generation.guidance import AttentionBoost, AttentionGuide, GuidedBatch
+from catalog_pipeline.generation.guidance import (
+    AttentionBoost,
+    AttentionGuide,
+    GuidedBatch,
+    make_control,
+)
 from catalog_pipeline.records import AttentionControl
 from catalog_pipeline.settings import AdapterSettings
 from tests.tiny_families import (
@@ -67,8 +73,9 @@ def layer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return LAYERS[request.param](tmp_path_factory.mktemp("layer") / request.param)
 
 
+@cache
 def open_filled(folder: Path, **adapter: object) -> DiffusionEngine:
-    """With slots ``a``, ``b`` and ``c`` that change the picture clearly."""
+    """With slots ``a``, ``b`` and ``c`` that change the picture clearly; no test changes these."""
     engine = open_tiny_engine(folder, adapter=AdapterSettings(rank=2, **adapter))  # type: ignore[arg-type]
     for seed, slot in enumerate("abc"):
         fill_slot(engine, slot, seed)
@@ -294,7 +301,7 @@ def maps(engine: DiffusionEngine, item: RegionalPrompt, size: float | None) -> T
     """``(concepts, h, w)`` of a whole pass, raised by ``size`` where that is given."""
     batch, encoded = guided(engine, [item]), encode(engine, [item])
     boost = None
-    latents = engine.initial_noise([1], _plan(engine))
+    latents = engine.initial_noise([1], plan_of(engine))
     if size is not None:
         control = AttentionControl(method="reweight", guided_share=1.0, step_size=size)
         boost = AttentionBoost(batch, control)
@@ -305,7 +312,7 @@ def maps(engine: DiffusionEngine, item: RegionalPrompt, size: float | None) -> T
     return recorder.maps()[0].mean(1)
 
 
-def _plan(engine: DiffusionEngine) -> SamplingPlan:
+def plan_of(engine: DiffusionEngine) -> SamplingPlan:
     side = SIDE * engine.base.vae_scale_factor
     return SamplingPlan(1, 1.0, side, side)
 
@@ -337,7 +344,7 @@ def test_gradient_lowers_its_own_loss(folder: Path, regional: bool) -> None:
     if not regional:
         item = RegionalPrompt((f"{MUG} and a blue clock",), (None,))
     guide = AttentionGuide(guided(engine, [item]), CONTROL)
-    latents = engine.initial_noise([1], _plan(engine))
+    latents = engine.initial_noise([1], plan_of(engine))
     with torch.no_grad():
         encoded = encode(engine, [item])
     moved = guide.before_step(engine, latents, torch.tensor(600.0), 0, encoded)
@@ -345,3 +352,23 @@ def test_gradient_lowers_its_own_loss(folder: Path, regional: bool) -> None:
     assert guide.losses[-1] < guide.losses[0]
     assert moved.shape == latents.shape
     assert moved.isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["gradient", "reweight"])
+def test_half_precision_is_guided_too(folder: Path, method: str) -> None:
+    engine = open_half(folder)
+    item = RegionalPrompt((MUG, CLOCK), ("a", None), halves())
+    guide = make_control(
+        guided(engine, [item]), replace(CONTROL, method=method, refinements=1), 1.0
+    )
+    plan = plan_of(engine)
+    plain, moved = (engine.sample([item], [1], plan, control) for control in (None, guide))
+    assert moved.isfinite().all()
+    assert not torch.equal(plain, moved)
+
+
+@cache
+def open_half(folder: Path) -> DiffusionEngine:
+    engine = open_tiny_engine(folder, "bfloat16")
+    fill_slot(engine, "a", 0)
+    return engine
