@@ -365,13 +365,17 @@ def export(
     ],
     collection: CollectionOption = None,
     form: Annotated[
-        Literal["lora", "pipeline"],
-        typer.Option("--format", help="LoRA and token files, or a whole diffusers folder."),
+        Literal["lora", "kohya", "pipeline"],
+        typer.Option(
+            "--format",
+            help="LoRA and token files with the names of diffusers, or with those of kohya "
+            "(ComfyUI, A1111, sd-scripts), or a whole diffusers folder.",
+        ),
     ] = "lora",
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Write learned products for plain diffusers.
+    """Write learned products for plain diffusers and other tools.
 
     The README.txt in the folder has the lines of code and the prompt. Several products go
     together only where they share their deltas.

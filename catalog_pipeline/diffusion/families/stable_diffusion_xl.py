@@ -18,7 +18,8 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
+from catalog_pipeline.diffusion.families.interchange import KohyaPlace
+from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion, checked_rows
 from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner, add_tokens
 
 
@@ -82,6 +83,34 @@ class StableDiffusionXL(StableDiffusion):
                 return_dict=False,
             )[0]
         return model_pred.float()
+
+    kohya_base_version = "sdxl_base_v1-0"
+
+    def kohya_place(self, layer: str) -> KohyaPlace:
+        """Blocks as the original UNet counts them, on which kohya's trainers work.
+
+        There every residual network is a block with the attention behind it, and the first
+        block of all is the convolution that reads the latents.
+        """
+        kind, *rest = layer.split(".")
+        each = int(self.unet.config.layers_per_block) + 1
+        if kind == "mid_block":
+            path = ["middle_block", "1", *rest[2:]]
+        else:
+            block, _, attention, *rest = rest
+            first, kind = (1, "input_blocks") if kind == "down_blocks" else (0, "output_blocks")
+            path = [kind, str(first + int(block) * each + int(attention)), "1", *rest]
+        return KohyaPlace("_".join(path).replace(".", "_"))
+
+    @property
+    def lora_options(self) -> Mapping[str, Any]:
+        """The counts of blocks."""
+        return {"unet_config": self.unet.config}
+
+    def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """``clip_l`` and ``clip_g`` side by side."""
+        encoders = [self.text_encoder, self.parts["text_encoder_2"]]
+        return checked_rows(tensors, ["clip_l", "clip_g"], encoders)
 
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """``clip_l`` and ``clip_g``, the rows of each encoder, as ComfyUI and others name them."""
