@@ -171,6 +171,8 @@ class Flux2Klein(JointTransformer):
         assert isinstance(first, nn.Module)
         return first
 
+    peft_prefix = "diffusion_model."
+
     def kohya_place(self, layer: str) -> KohyaPlace:
         """In the original model, where queries, keys and values are one layer."""
         blocks, number, path = layer.split(".", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,6 +28,7 @@ class Interchange:
 
     title: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
+    denoiser_part: ClassVar[str]
     guidance_argument: ClassVar[str] = "guidance_scale"
     """Of the pipeline's call: the weight of classifier-free guidance."""
     noise_code: ClassVar[str] = "generator=torch.Generator().manual_seed(seed)"
@@ -73,8 +75,17 @@ class Interchange:
         import diffusers
 
         pipeline = getattr(diffusers, self.pipelines[0])
-        found = pipeline.lora_state_dict(dict(tensors), **self.lora_options)
+        named = {
+            re.sub(r"^base_model\.model\.", self.peft_prefix, name): value
+            for name, value in tensors.items()
+        }
+        found = pipeline.lora_state_dict(named, **self.lora_options)
         return dict(found[0] if isinstance(found, tuple) else found)
+
+    @property
+    def peft_prefix(self) -> str:
+        """What the converters know for ``base_model.model.``, PEFT's own."""
+        return f"{self.denoiser_part}."
 
     @property
     def lora_options(self) -> Mapping[str, Any]:

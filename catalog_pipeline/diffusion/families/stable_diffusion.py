@@ -22,6 +22,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     UNet2DConditionModel,
 )
+from diffusers.utils import convert_unet_state_dict_to_peft
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -240,6 +241,10 @@ class StableDiffusion(BaseModel):
             768: "sd_v1",
             1024: "sd_v2_v" if v == "v_prediction" else "sd_v2",
         }.get(width)
+
+    def read_lora(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """In the names of PEFT, as diffusers' own loading goes on to convert them."""
+        return dict(convert_unet_state_dict_to_peft(super().read_lora(tensors)))
 
     def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The only tensor: of diffusers by the token's name, of others ``emb_params``."""
