@@ -211,7 +211,7 @@ def _read(
         except ValueError as error:
             raise ConfigurationError(f"{source.embeddings} cannot be imported: {error}") from error
     elif source.trigger:
-        rows = engine.text.rows_of_words(source.trigger)
+        rows = engine.text.rows_of_words(source.trigger) or None
     tokens = placeholder_tokens(sku, len(rows) if rows else count)
     if source.trigger and not engine.base.learns_rows:
         tokens = (source.trigger,)
