@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Callable
 from functools import cache
@@ -192,6 +194,23 @@ def test_learned_rows_are_what_the_family_says(family: Family, engine: Diffusion
     assert engine.base.learns_rows is family.rows
     assert engine.text.rows_of(2) == (2 if family.rows else 0)
     assert bool(engine.text.rows_of_words("red mug")) is family.rows
+
+
+def test_the_call_in_a_readme_is_one_of_the_pipeline(
+    family: Family, engine: DiffusionEngine
+) -> None:
+    base = engine.base
+    taken = inspect.signature(family.pipeline.__call__).parameters
+    for guidance in (1.0, 4.0):
+        (call,) = ast.parse(f"pipe({base.call_arguments(20, guidance)}, {base.noise_code})").body
+        named = {keyword.arg: keyword.value for keyword in call.value.keywords}
+        assert named.keys() <= taken.keys()
+        assert named[base.guidance_argument].value == guidance
+        # A pipeline with such a scale guides where it has a negative prompt, and only there.
+        by_prompt = base.guidance_argument == "true_cfg_scale" and guidance > 1
+        assert ("negative_prompt" in named) is by_prompt
+    sampler = "dpmsolver++" if family.rows else "euler"
+    assert base.pipeline_sampler("dpmsolver++") == sampler
 
 
 def test_a_family_without_kohya_names_says_so() -> None:

@@ -22,7 +22,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     UNet2DConditionModel,
 )
-from diffusers.utils import convert_unet_state_dict_to_peft
+from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 

@@ -69,7 +69,7 @@ class Learned:
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Learned:
     folder = tmp_path_factory.mktemp("learned")
-    sections = tiny_sections(tiny_model_folder)
+    sections = tiny_sections(tiny_model_folder, gate_images=1)
     settings = Settings.model_validate(
         {"home": folder / "home", "config_dir": folder / "assets_config", **sections}
     )
@@ -82,7 +82,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -
 @pytest.fixture
 def tiny(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> Settings:
     """A catalog of the product A, of which nothing is learned yet."""
-    settings = tiny_settings(make_settings, tiny_model_folder)
+    settings = tiny_settings(make_settings, tiny_model_folder, gate_images=1)
     write_photos(settings, "A", 1)
     return settings
 
@@ -91,7 +91,7 @@ def tiny(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> Set
 def klein(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
     """The same on a base whose text encoder is a language model."""
     folder = write_tiny_klein(tmp_path / "klein")
-    settings = tiny_settings(make_settings, folder)
+    settings = tiny_settings(make_settings, folder, gate_images=1)
     write_photos(settings, "A", 1)
     base = settings.base_model.model_copy(update={"side_px": 32})
     generation = settings.generation.model_copy(update={"sampler": "euler"})
@@ -359,7 +359,7 @@ def test_another_base_keeps_what_was_imported(
 def test_the_command_says_what_became_of_it(
     tiny: Settings, learned: Learned, tiny_model_folder: Path
 ) -> None:
-    sections = tiny_sections(tiny_model_folder)
+    sections = tiny_sections(tiny_model_folder, gate_images=1)
     sections["catalogs"] = sections.pop("catalog")
     for room, content in sections.items():
         (tiny.config_dir / f"{room}.yaml").write_text(yaml.safe_dump(content), "utf-8")
