@@ -36,17 +36,17 @@ _KOHYA = {
     "attn.to_q": ("img_attn_qkv", 0, 3),
     "attn.to_k": ("img_attn_qkv", 1, 3),
     "attn.to_v": ("img_attn_qkv", 2, 3),
-    "attn.to_out.0": ("img_attn_proj",),
+    "attn.to_out.0": ("img_attn_proj", 0, 1),
     "attn.add_q_proj": ("txt_attn_qkv", 0, 3),
     "attn.add_k_proj": ("txt_attn_qkv", 1, 3),
     "attn.add_v_proj": ("txt_attn_qkv", 2, 3),
-    "attn.to_add_out": ("txt_attn_proj",),
-    "ff.linear_in": ("img_mlp_0",),
-    "ff.linear_out": ("img_mlp_2",),
-    "ff_context.linear_in": ("txt_mlp_0",),
-    "ff_context.linear_out": ("txt_mlp_2",),
-    "attn.to_qkv_mlp_proj": ("linear1",),
-    "attn.to_out": ("linear2",),
+    "attn.to_add_out": ("txt_attn_proj", 0, 1),
+    "ff.linear_in": ("img_mlp_0", 0, 1),
+    "ff.linear_out": ("img_mlp_2", 0, 1),
+    "ff_context.linear_in": ("txt_mlp_0", 0, 1),
+    "ff_context.linear_out": ("txt_mlp_2", 0, 1),
+    "attn.to_qkv_mlp_proj": ("linear1", 0, 1),
+    "attn.to_out": ("linear2", 0, 1),
 }
 """A layer of a block -> its :class:`KohyaPlace` in one of the original model's blocks."""
 _KOHYA_VERSIONS = {7680: "flux_2_klein_4b", 12288: "flux_2_klein_9b"}
@@ -172,8 +172,8 @@ class Flux2Klein(JointTransformer):
         """In the original model, where queries, keys and values are one layer."""
         blocks, number, path = layer.split(".", 2)
         kind = "single" if blocks.startswith("single") else "double"
-        module, *part = _KOHYA[path]
-        return KohyaPlace(f"{kind}_blocks_{number}_{module}", *part)
+        module, part, parts = _KOHYA[path]
+        return KohyaPlace(f"{kind}_blocks_{number}_{module}", part, parts)
 
     @property
     def kohya_base_version(self) -> str | None:

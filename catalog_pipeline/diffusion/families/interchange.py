@@ -31,8 +31,6 @@ class Interchange:
     denoiser_part: ClassVar[str]
     guidance_argument: ClassVar[str] = "guidance_scale"
     """Of the pipeline's call: the weight of classifier-free guidance."""
-    noise_code: ClassVar[str] = "generator=torch.Generator().manual_seed(seed)"
-    """The argument with which the pipeline starts from the noise that a seed has here."""
 
     def product_words(self, sku: str, tokens: Sequence[str], *, beside_lora: bool) -> str:
         """What a prompt says for a product in plain diffusers, its class noun apart.
@@ -42,6 +40,11 @@ class Interchange:
         """
         del sku, beside_lora
         return plain_words(" ".join(tokens))
+
+    @property
+    def noise_code(self) -> str:
+        """The argument with which the pipeline starts from the noise that a seed has here."""
+        return "generator=torch.Generator().manual_seed(seed)"
 
     def call_arguments(self, steps: int, guidance: float) -> str:
         """Of the call of the pipeline, as they are written behind the prompt."""

@@ -62,11 +62,16 @@ class QwenImage(JointTransformer):
         return None
 
     guidance_argument = "true_cfg_scale"
-    noise_code = (
-        "latents=torch.randn(1, 64, height // 16, width // 16, "
-        "generator=torch.Generator().manual_seed(seed)).flatten(2).mT"
-    )
     kohya_base_version = "qwen_image"
+
+    @property
+    def noise_code(self) -> str:
+        """Packed latents: the pipeline draws its own before it makes patches of them."""
+        sides = ", ".join(f"{side} // {self.vae_scale_factor}" for side in ("height", "width"))
+        return (
+            f"latents=torch.randn(1, {self.latent_channels}, {sides}, "
+            "generator=torch.Generator().manual_seed(seed)).flatten(2).mT"
+        )
 
     def call_arguments(self, steps: int, guidance: float) -> str:
         """The pipeline guides where it has a negative prompt."""

@@ -26,6 +26,7 @@ from catalog_pipeline.errors import (
 )
 from catalog_pipeline.records import LearnOutcome, SkuStatus
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.versions import encode_version
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
@@ -69,7 +70,7 @@ class Learned:
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Learned:
     folder = tmp_path_factory.mktemp("learned")
-    sections = tiny_sections(tiny_model_folder)
+    sections = tiny_sections(tiny_model_folder, gate_images=1)
     settings = Settings.model_validate(
         {"home": folder / "home", "config_dir": folder / "assets_config", **sections}
     )
@@ -82,7 +83,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -
 @pytest.fixture
 def tiny(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> Settings:
     """A catalog of the product A, of which nothing is learned yet."""
-    settings = tiny_settings(make_settings, tiny_model_folder)
+    settings = tiny_settings(make_settings, tiny_model_folder, gate_images=1)
     write_photos(settings, "A", 1)
     return settings
 
@@ -91,7 +92,7 @@ def tiny(make_settings: Callable[..., Settings], tiny_model_folder: Path) -> Set
 def klein(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
     """The same on a base whose text encoder is a language model."""
     folder = write_tiny_klein(tmp_path / "klein")
-    settings = tiny_settings(make_settings, folder)
+    settings = tiny_settings(make_settings, folder, gate_images=1)
     write_photos(settings, "A", 1)
     base = settings.base_model.model_copy(update={"side_px": 32})
     generation = settings.generation.model_copy(update={"sampler": "euler"})
@@ -272,6 +273,23 @@ def test_another_rank_is_imported_beside_what_was_learned(
     assert learn_all(tiny)["C"].status == "learned"
 
 
+def test_an_import_that_died_before_the_head_moved_is_done_by_a_rerun(
+    tiny: Settings, learned: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AdapterStore, "promote", dies)
+        with pytest.raises(KeyboardInterrupt):
+            take_in(tiny, learned.file)
+    store = open_home(tiny).adapters("default")
+    (written,) = store.version_names()
+    assert (store.head(), store.staging_names()) == (None, [])
+    assert statuses(tiny) == {"A": SkuStatus.NEW}
+    assert take_in(tiny, learned.file).version == written
+
+
 # --- what is refused ---------------------------------------------------------
 
 
@@ -359,7 +377,7 @@ def test_another_base_keeps_what_was_imported(
 def test_the_command_says_what_became_of_it(
     tiny: Settings, learned: Learned, tiny_model_folder: Path
 ) -> None:
-    sections = tiny_sections(tiny_model_folder)
+    sections = tiny_sections(tiny_model_folder, gate_images=1)
     sections["catalogs"] = sections.pop("catalog")
     for room, content in sections.items():
         (tiny.config_dir / f"{room}.yaml").write_text(yaml.safe_dump(content), "utf-8")
