@@ -51,7 +51,7 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     transformers_logging.disable_progress_bar()
     try:
         family, content_hash = find_family(folder), hash_model_folder(folder)
-        return family.open(folder, content_hash, device, dtype, settings.side_px)
+        return family.open(folder, content_hash, device, dtype, settings)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _refused(folder, f"{error}; copy the base model again") from error
 

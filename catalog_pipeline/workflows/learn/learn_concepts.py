@@ -217,6 +217,9 @@ class _LearningRun:
         settings = self.home.settings
         base, side = base_model_hash(settings.base_model), settings.base_model.side_px
         base = base if side is None else f"{base} at {side} px"
+        # Rounded weights are another base: a slot also learns to undo their errors.
+        if settings.base_model.quantise != "none":
+            base = f"{base} in {settings.base_model.quantise}"
         return concept_config_hash(settings.learning, base, ENCODER)
 
     def _draft(self, parent: AdapterVersion | None, photo_set: PhotoSet) -> Concept:

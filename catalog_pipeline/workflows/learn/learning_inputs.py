@@ -93,7 +93,7 @@ class StoredCollection:
         return RememberedConcept(concept, entry.prompts, entry.features)
 
 
-_LATER = ("timestep_density", "loss_weighting")
+_LATER = ("timestep_density", "loss_weighting", "optimizer")
 """Settings of learning that came after the first published versions."""
 
 
