@@ -40,11 +40,7 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     folder = resolve_base_model(settings)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu")
-        if settings.device == "auto"
-        else settings.device
-    )
+    device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     # Their bars count files of a folder that opens in a second; ours count real work.
     diffusers_logging.disable_progress_bar()
@@ -225,6 +221,13 @@ def hash_model_folder(folder: Path) -> str:
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: the first CUDA device, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
