@@ -71,8 +71,8 @@ class ConceptAdapter:
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
         if settings.parametrisation != "low_rank" and not base.weights_are_at_hand:
             raise ConfigurationError(
-                f"learning.yaml: adapter.parametrisation is {settings.parametrisation}, which reads "
-                "the base's weights; expected low_rank with quantise or offload: groups of "
+                f"learning.yaml: adapter.parametrisation is {settings.parametrisation}, which "
+                "reads the base's weights; expected low_rank with quantise or offload: groups of "
                 "base_model.yaml; set one or the other"
             )
         self.parametrisation = make_parametrisation(settings)

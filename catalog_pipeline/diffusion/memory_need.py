@@ -279,7 +279,9 @@ def _blocks(denoiser: Any, settings: Settings) -> Iterator[_Block]:
             continue
         if kind not in ("ResnetBlock2D", "BasicTransformerBlock"):
             config = denoiser.config
-            yield _Block(kind, config.num_attention_heads * config.attention_head_dim, 0, True, True)
+            yield _Block(
+                kind, config.num_attention_heads * config.attention_head_dim, 0, True, True
+            )
             continue
         place = name.split("_")[0]
         last = len(denoiser.config.block_out_channels) - 1
@@ -341,7 +343,20 @@ class _Work:
             for block in self._blocks
         )
         bias = self._bias(self.night_pixels, _RENDERED_REGIONS)
-        return int(rows * (largest * self._base.dtype.itemsize + bias))
+        batch = rows * (largest * self._base.dtype.itemsize + bias)
+        if generation.attention.method == "gradient":
+            batch = max(batch, generation.batch_size * self._guided())
+        return int(batch)
+
+    def _guided(self) -> float:
+        """Of a picture while attention guides it: half of the blocks keep all for a gradient."""
+        kept = sum(
+            self._kept(block)
+            * self._tokens(block, self.night_pixels, _RENDERED_REGIONS)
+            * block.width
+            for block in self._blocks
+        )
+        return kept / 2 * self._base.dtype.itemsize
 
     def vae(self, pictures: int, pixels: int) -> int:
         """Of coding so many pictures at once."""

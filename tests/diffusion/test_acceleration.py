@@ -233,7 +233,9 @@ def test_weights_that_are_gone_between_uses_give_the_same_gradients(
     torch.testing.assert_close(found, model_pred, rtol=1e-5, atol=1e-5)
     assert_same(moved.gradients(found), wanted)
     slots = {id(p) for p in moved.parameters()}
-    moving = {key for each in moved.engine.base.residences.values() for r in each for key in r.homes}
+    moving = {
+        key for each in moved.engine.base.residences.values() for r in each for key in r.homes
+    }
     assert not slots & moving  # deltas stay on the device
 
 
