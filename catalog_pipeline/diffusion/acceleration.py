@@ -20,14 +20,16 @@ def checkpoint_blocks(denoiser: Any, regions: RegionalContext) -> None:
     """Compute the activations of each block a second time for its gradient.
 
     That happens in the backward pass, when the routes and regions of the pass are gone; each
-    block holds on to them. A pass with an observer is not checkpointed: its maps leave it.
+    block holds on to them. A pass with an observer is not checkpointed: its maps leave it. A
+    block that is checkpointed runs as it is written, compiled or not: torch may choose another
+    compiled graph the second time, and then refuses what was recomputed.
     """
 
     def run(block: nn.Module, *args: Any) -> Any:
         if regions.observer is not None:
             return block(*args)
         return checkpoint(
-            block.__call__,
+            block._call_impl,
             *args,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), regions.hold()),

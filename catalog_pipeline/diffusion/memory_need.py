@@ -49,7 +49,9 @@ _KEPT_BY_CHECKPOINTS = {"BasicTransformerBlock": 4.0}
 """As above; the norm and projections around it are not checkpointed. Others keep 1."""
 _KEPT_BY_CLIP = 14.5
 """Of a layer of a CLIP text encoder, through which learned rows get their gradient."""
-_DECODED = 4.0
+_GRADIENTS = 0.5
+"""Gradients of a block under way, as a share of what the block keeps."""
+_DECODED = {"AutoencoderKL": 4.0, "AutoencoderKLFlux2": 4.0, "AutoencoderKLQwenImage": 8.0}
 """Tensors of the second channel count at full size while a VAE works on a picture."""
 _ENCODED_TOGETHER = 16
 _TRAINED_REGIONS, _RENDERED_REGIONS = 2, 3
@@ -327,8 +329,7 @@ class _Work:
         if self._settings.base_model.gradient_checkpointing:
             ends = [_KEPT_BY_CHECKPOINTS.get(block.kind, 1.0) * size for block, size in sizes]
             entries = sum(ends) + max(whole)
-        # The gradient of the block under way is about as large as what it reads.
-        entries += max(whole)
+        entries += _GRADIENTS * max(whole)
         bias = self._bias(self.side_px**2, _TRAINED_REGIONS)
         return int(rows * (entries * self._base.dtype.itemsize + bias) + self._texts(rows))
 
@@ -364,7 +365,8 @@ class _Work:
         widths = config.get("block_out_channels") or [
             config.base_dim * factor for factor in config.dim_mult
         ]
-        return int(pictures * pixels * _DECODED * widths[:2][-1] * self._base.dtype.itemsize)
+        decoded = _DECODED.get(type(self._base.parts["vae"]).__name__, max(_DECODED.values()))
+        return int(pictures * pixels * decoded * widths[:2][-1] * self._base.dtype.itemsize)
 
     def _tokens(self, block: _Block, pixels: int, regions: int) -> float:
         places = pixels / (self._base.vae_scale_factor * 2**block.halvings) ** 2

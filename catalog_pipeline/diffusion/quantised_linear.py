@@ -54,11 +54,12 @@ class QuantisedLinear(nn.Linear):
     @property
     def outline(self) -> Tensor:
         """A tensor of the weight's shape, dtype and device that takes no memory, all ones."""
+        assert isinstance(self.scale, Tensor)
         one = torch.ones((), dtype=self.dtype, device=self.scale.device)
         return one.expand(self.out_features, self.in_features)
 
     # Left out of a compiled block: it calls kernels that torch.compile does not look into.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, hidden_states: Tensor) -> Tensor:
         """``(..., in)`` -> ``(..., out)`` in the dtype of ``hidden_states``."""
         product = _QuantisedProduct.apply(  # type: ignore[no-untyped-call]
@@ -155,7 +156,7 @@ def _from_nf4(
 
 def _bitsandbytes() -> Any:
     try:
-        import bitsandbytes.functional
+        import bitsandbytes.functional  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ConfigurationError(
             "base_model.yaml: quantise is nf4, which needs bitsandbytes, and it cannot be "

@@ -91,8 +91,9 @@ def saving_marks(residences: Iterable[Residence]) -> AbstractContextManager[Any]
         whole = tensor if tensor._base is None else tensor._base
         if id(whole) not in owners:
             return tensor
-        layout = tuple(tensor.size()), tensor.stride(), tensor.storage_offset()
-        return _Mark(*owners[id(whole)], *layout)
+        residence, home = owners[id(whole)]
+        offset = int(tensor.storage_offset())
+        return _Mark(residence, home, tuple(tensor.size()), tensor.stride(), offset)
 
     def unpack(packed: Tensor | _Mark) -> Tensor:
         return packed.fetch() if isinstance(packed, _Mark) else packed

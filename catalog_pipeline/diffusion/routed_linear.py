@@ -80,7 +80,7 @@ class RoutedLinear(nn.Module):
         return dict(self.slots[slot_key(slot)].items())  # type: ignore[operator]
 
     # Left out of a compiled block, which would be compiled anew for every route.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, hidden_states: Tensor, *_: object) -> Tensor:
         """``(rows, positions, in)`` -> ``(rows, positions, out)``."""
         packed = self._pack(hidden_states.dtype)

@@ -26,7 +26,7 @@ def make_optimizer(name: OptimizerName, groups: list[dict[str, Any]]) -> torch.o
             fused=True,  # hundreds of small tensors: one call for all of them
         )
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ConfigurationError(
             "learning.yaml: optimizer is adamw_8bit, which needs bitsandbytes, and it cannot be "

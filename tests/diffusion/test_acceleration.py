@@ -310,6 +310,27 @@ def test_compiled_blocks_give_the_same_picture_and_gradients(
     assert len(seen) == before
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own
+def test_compiled_blocks_can_be_checkpointed(folders: dict[str, Path]) -> None:
+    """A pass with a gradient is then not compiled, one without is."""
+    torch._dynamo.reset()
+    plain = Pass(open_engine(folders["klein"]), 2)
+    wanted = plain.gradients(plain.predict())
+    both = Pass(open_engine(folders["klein"], gradient_checkpointing=True), 2)
+    seen: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        seen.append(len(graph.graph.nodes))
+        return graph.forward
+
+    acceleration.compile_blocks(both.engine.base.denoiser, backend=count)
+    assert_same(both.gradients(both.predict()), wanted)
+    assert not seen
+    with torch.no_grad():
+        both.predict()
+    assert seen
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 def test_compiled_blocks_are_said_to_take_time(
     folders: dict[str, Path], caplog: pytest.LogCaptureFixture

@@ -76,7 +76,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def settings_of(folder: Path, **base: Any) -> Settings:
     """A step and a batch of two pictures of 16 x 16 latents."""
-    side = 128 if folder == EMBEDDED_WEIGHTS else 4 * SIDE_LATENTS
+    side = 4 * SIDE_LATENTS
     source = {"base_model": str(folder), "dtype": "float32", "side_px": side, "device": "cpu"}
     return Settings(
         home=folder,
