@@ -385,7 +385,7 @@ def export(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Write learned products for plain diffusers and other tools.
+    """Write learned products for other programs.
 
     The README.txt in the folder has the lines of code and the prompt. Several products go
     together only where they share their deltas.

@@ -9,7 +9,7 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.catalog.retire import retire_concepts
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.learn import learn_concepts as workflow
+from catalog_pipeline.workflows.learn import commit as workflow
 from catalog_pipeline.workflows.learn.task_runner import TaskRunner
 from catalog_pipeline.workflows.models import open_sampler
 from catalog_pipeline.workflows.serving import read_heads, served_twice
