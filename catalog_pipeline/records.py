@@ -257,7 +257,8 @@ class Concept:
     ``placeholder_tokens`` are the new vocabulary entries in prompt order;
     ``identifier`` is what a prompt says: the tokens followed by the class noun.
     ``photos_hash`` and ``config_hash`` are what the concept was learned from: the
-    same two again mean that there is nothing to do.
+    same two again mean that there is nothing to do. ``imported_from`` is the SHA-256 of the
+    LoRA file that its weights come from; empty where they were learned here.
     """
 
     sku: str
@@ -269,6 +270,7 @@ class Concept:
     task: int
     config_hash: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    imported_from: str = ""
 
     @property
     def identifier(self) -> str:

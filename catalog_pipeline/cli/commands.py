@@ -154,6 +154,10 @@ def learn(
             metavar="SKU", help="Only these. [default: every new, changed or failed one]"
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Train the named products anew, an imported LoRA too."),
+    ] = False,
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -162,6 +166,8 @@ def learn(
     One product after the other, each stored as soon as it is learned; a failed one does
     not stop the rest. Safe to interrupt and to run again.
     """
+    if force and not skus:
+        raise typer.BadParameter("--force goes with the SKUs that are to be trained anew")
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 
     def show_refused(photo_set: PhotoSet) -> None:
@@ -171,7 +177,11 @@ def learn(
     outcomes = []
     with open_progress() as progress:
         for outcome in learn_concepts(
-            chosen_home(config, home), skus or None, progress=progress, on_photo_set=show_refused
+            chosen_home(config, home),
+            skus or None,
+            progress=progress,
+            on_photo_set=show_refused,
+            force=force,
         ):
             outcomes.append(outcome)
             typer.echo(report.outcome_line(outcome))
@@ -365,13 +375,17 @@ def export(
     ],
     collection: CollectionOption = None,
     form: Annotated[
-        Literal["lora", "pipeline"],
-        typer.Option("--format", help="LoRA and token files, or a whole diffusers folder."),
+        Literal["lora", "kohya", "pipeline"],
+        typer.Option(
+            "--format",
+            help="LoRA and token files with the names of diffusers, or with those of kohya "
+            "(ComfyUI, A1111, sd-scripts), or a whole diffusers folder.",
+        ),
     ] = "lora",
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Write learned products for plain diffusers.
+    """Write learned products for plain diffusers and other tools.
 
     The README.txt in the folder has the lines of code and the prompt. Several products go
     together only where they share their deltas.

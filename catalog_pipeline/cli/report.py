@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.scoring import EncoderScore, SkuScore
     from catalog_pipeline.records import (
+        AdapterVersion,
         IndexReport,
         LearnOutcome,
         ManifestReport,
@@ -233,10 +234,15 @@ def version_lines(entries: Sequence[VersionEntry]) -> list[str]:
         newest = version.concepts[-1].sku if version.concepts else "-"
         lines.append(
             f"{mark} {version.version}  {version.created_utc:%Y-%m-%d %H:%M} UTC  "
-            f"{version.collection}  {len(version.concepts)} products, last {newest}  "
-            f"parent {version.parent or '-'}"
+            f"{version.collection}  {len(version.concepts)} products{_imported(version)}, "
+            f"last {newest}  parent {version.parent or '-'}"
         )
     return lines
+
+
+def _imported(version: AdapterVersion) -> str:
+    count = sum(bool(concept.imported_from) for concept in version.concepts)
+    return f" ({count} imported)" if count else ""
 
 
 def check_lines(results: Iterable[CheckResult]) -> list[str]:

@@ -167,3 +167,51 @@ def retire(
         typer.echo("nothing to retire: every product in the versions has its folder")
     if any(outcome.reason for outcome in retired):
         raise typer.Exit(FAILED)
+
+
+@app.command("import-lora")
+def import_lora(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", parser=_folder, help="A .safetensors LoRA.")
+    ],
+    sku: Annotated[str, typer.Option("--sku", metavar="SKU", help="The product that it is of.")],
+    trigger: Annotated[
+        str,
+        typer.Option(
+            "--trigger",
+            metavar="WORDS",
+            help="What named the product in training, without the class noun.",
+        ),
+    ] = "",
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            "--embeddings",
+            metavar="FILE",
+            parser=_folder,
+            help="Its textual inversion, a .safetensors file. [default: the class noun's rows]",
+        ),
+    ] = None,
+    skip_text_encoder: Annotated[
+        bool, typer.Option("--skip-text-encoder", help="Leave out its text encoders' layers.")
+    ] = False,
+    skip_other_layers: Annotated[
+        bool,
+        typer.Option("--skip-other-layers", help="Leave out layers that the adapter has not."),
+    ] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Take in a LoRA that was trained elsewhere.
+
+    With the names of diffusers, PEFT or kohya. It is judged beside the product's photos as a
+    learned one is, and served as a new version; `learn` leaves it alone until the photos
+    change. The same file again is no work.
+    """
+    from catalog_pipeline.workflows.learn.import_lora import LoraSource
+    from catalog_pipeline.workflows.learn.import_lora import import_lora as take_in
+
+    source = LoraSource(file, embeddings, trigger.strip(), skip_text_encoder, skip_other_layers)
+    with open_progress() as progress:
+        outcome = take_in(chosen_home(config, home), sku, source, progress=progress)
+    typer.echo(report.outcome_line(outcome))

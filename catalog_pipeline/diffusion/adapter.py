@@ -168,19 +168,22 @@ class ConceptAdapter:
     def load_slot(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
         """Install ``tensors`` as a frozen slot; layers that they leave out stay the base's.
 
-        So what was learned with other ``blocks``, or before ``feed_forward`` or more
-        ``targets`` were switched on, renders as it did.
+        So what was learned with other ``blocks`` or another ``rank``, or before
+        ``feed_forward`` or more ``targets`` were switched on, renders as it did.
 
         Raises:
             ValueError: the tensors are of layers that this adapter lacks, a part of a
                 layer's, of other shapes or of another parametrisation.
         """
-        held = {name.rpartition(".")[0] for name in tensors}
+        held: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            layer_name, _, key = name.rpartition(".")
+            held.setdefault(layer_name, {})[key] = value
         shapes = {
             f"{name}.{key}": shape
             for name, layer in self.layers.items()
             if name in held
-            for key, shape in self.parametrisation.shapes(layer.base.weight).items()
+            for key, shape in self._shapes(layer, held[name]).items()
         }
         if not tensors or set(tensors) != set(shapes):
             raise ValueError(
@@ -205,6 +208,23 @@ class ConceptAdapter:
                     {key: nn.Parameter(value, requires_grad=False) for key, value in own.items()}
                 )
         self._forget_packed()
+
+    def _shapes(
+        self, layer: RoutedLinear, tensors: Mapping[str, Tensor]
+    ) -> dict[str, tuple[int, ...]]:
+        """What ``tensors`` of one layer should have, at their own rank where they are whole."""
+        kind = self.parametrisation
+        if kind.names == set(tensors):
+            kind = kind.from_tensors(tensors)
+        return kind.shapes(layer.base.weight)
+
+    def is_as_set(self, slot: str) -> bool:
+        """Whether ``slot`` has the shapes of a new one, so that training can go on with it."""
+        return all(
+            {key: tuple(value.shape) for key, value in layer.tensors(slot).items()}
+            == self.parametrisation.shapes(layer.base.weight)
+            for layer in self.layers_of(slot).values()
+        )
 
     def parameters_of(self, slot: str) -> list[nn.Parameter]:
         """Every parameter of ``slot``, in a fixed order."""

@@ -9,12 +9,16 @@ pipelines are written by the family.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.parametrisation import find_parametrisation
+
+if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.families.interchange import KohyaPlace
 
 Factors = tuple[Tensor, Tensor]
 """``down`` (r, in) and ``up`` (out, r) of one layer."""
@@ -77,14 +81,62 @@ def lora_state_dict(factors: Mapping[str, Factors], prefix: str = "unet") -> dic
         ValueError: the change of a layer needs a rank at which its factors would
             hold more numbers than the change itself.
     """
+    tensors = {}
+    for layer, (down, up) in _of_one_rank(factors).items():
+        tensors[f"{prefix}.{layer}.lora_A.weight"] = down
+        tensors[f"{prefix}.{layer}.lora_B.weight"] = up
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def kohya_state_dict(
+    factors: Mapping[str, Factors], place: Callable[[str], KohyaPlace]
+) -> dict[str, Tensor]:
+    """The tensors of a LoRA file with kohya's names, as ComfyUI and sd-scripts read it.
+
+    ``lora_unet_<module>.lora_down.weight`` (rank, in), ``.lora_up.weight`` (out, rank) and
+    ``.alpha``, which is the rank: ``delta W = up @ down``. Of a module of several layers the
+    factors stand side by side, each layer's ``up`` in its own rows::
+
+        up = diag(up_q, up_k, up_v)      down = [down_q; down_k; down_v]
+
+    Layers of it without a change are zeros there.
+
+    Raises:
+        ValueError: as :func:`lora_state_dict`, or ``place`` has no name for a layer.
+    """
+    modules: dict[str, dict[int, str]] = {}
+    counts = {}
+    for layer in factors:
+        module, part, parts = place(layer)
+        modules.setdefault(module, {})[part] = layer
+        counts[module] = parts
+    ranked = _of_one_rank(factors)
+    tensors = {}
+    for module, layers in modules.items():
+        down, up = ranked[next(iter(layers.values()))]
+        nothing = torch.zeros_like(down), torch.zeros_like(up)
+        pairs = [
+            ranked[layers[part]] if part in layers else nothing for part in range(counts[module])
+        ]
+        down = torch.cat([down for down, _ in pairs])
+        up = torch.block_diag(*(up for _, up in pairs))
+        tensors[f"lora_unet_{module}.lora_down.weight"] = down.contiguous()
+        tensors[f"lora_unet_{module}.lora_up.weight"] = up.contiguous()
+        tensors[f"lora_unet_{module}.alpha"] = torch.tensor(float(len(down)))
+    return tensors
+
+
+def _of_one_rank(factors: Mapping[str, Factors]) -> dict[str, Factors]:
+    """The same changes in fitting factors, filled up with zeros to the largest rank."""
     fitting = {layer: _fitting(layer, *pair) for layer, pair in factors.items()}
     rank = max((down.shape[0] for down, _ in fitting.values()), default=0)
-    tensors = {}
-    for layer, (down, up) in fitting.items():
-        missing = rank - down.shape[0]
-        tensors[f"{prefix}.{layer}.lora_A.weight"] = nn.functional.pad(down, (0, 0, 0, missing))
-        tensors[f"{prefix}.{layer}.lora_B.weight"] = nn.functional.pad(up, (0, missing))
-    return {name: value.contiguous() for name, value in tensors.items()}
+    return {
+        layer: (
+            nn.functional.pad(down, (0, 0, 0, rank - down.shape[0])),
+            nn.functional.pad(up, (0, rank - down.shape[0])),
+        )
+        for layer, (down, up) in fitting.items()
+    }
 
 
 def _fitting(layer: str, down: Tensor, up: Tensor) -> Factors:

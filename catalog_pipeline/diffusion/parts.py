@@ -47,6 +47,11 @@ def stored_slot(data: bytes) -> dict[str, Tensor]:
     return {k.removeprefix(_SLOT): v.float() for k, v in found if k.startswith(_SLOT)}
 
 
+def count_rows(data: bytes) -> int:
+    """How many token rows a part holds."""
+    return sum(name.startswith(_TOKEN) for name in load(data))
+
+
 def stored_tokens(data: bytes, count: int) -> list[Tensor]:
     """The ``count`` token rows ``(width,)`` of a part in prompt order, fp32.
 

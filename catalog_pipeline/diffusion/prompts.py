@@ -83,10 +83,8 @@ class LanguageModelPrompts(PromptTokenizer):
         self._count = count
 
     def words(self, prompt: str) -> str:
-        """``prompt`` with a word for the placeholder tokens of each product."""
-        return _PLACEHOLDER_OF.sub(
-            lambda found: f"{found[1]}{trigger_word(found[2])}" if found[3] == "0" else "", prompt
-        )
+        """:func:`plain_words` of ``prompt``."""
+        return plain_words(prompt)
 
     def text(self, prompt: str) -> str:
         """What the tokenizer is given."""
@@ -110,6 +108,13 @@ class LanguageModelPrompts(PromptTokenizer):
             for index, (low, high) in enumerate(spans)
             if low < end and high > start
         )
+
+
+def plain_words(prompt: str) -> str:
+    """``prompt`` with a :func:`trigger_word` for the placeholder tokens of each product."""
+    return _PLACEHOLDER_OF.sub(
+        lambda found: f"{found[1]}{trigger_word(found[2])}" if found[3] == "0" else "", prompt
+    )
 
 
 def trigger_word(sku: str) -> str:

@@ -121,6 +121,11 @@ class TextConditioner(ABC):
         del count
         return 0
 
+    def rows_of_words(self, words: str) -> list[Tensor]:
+        """Rows ``(width,)`` with which placeholder tokens read as ``words``; none without rows."""
+        del words
+        return []
+
     def load(self, tokens: Mapping[str, Tensor]) -> None:
         """Register every ``token -> vector (width,)``.
 
@@ -185,6 +190,11 @@ class PlaceholderConditioner(TextConditioner):
         """Mean base embedding of ``words``, ``(width,)``: where a new token starts."""
         ids = self.tokenizer(words, add_special_tokens=False).input_ids
         return torch.cat([table.base.weight[ids].mean(0) for table in self._tables])
+
+    def rows_of_words(self, words: str) -> list[Tensor]:
+        """One a token of the vocabulary."""
+        ids = self.tokenizer(words, add_special_tokens=False).input_ids
+        return list(torch.cat([table.base.weight[ids] for table in self._tables], 1).detach())
 
     def load(self, tokens: Mapping[str, Tensor]) -> None:
         """Every vector holds one for each encoder."""

@@ -1,8 +1,9 @@
 """The JSON form of an :class:`AdapterVersion`, and the hash that names it.
 
-Schema 1 is one object that lists every concept and part. Schema 2, which is written,
+Schema 1 is one object that lists every concept and part. Schema 2
 keeps them in pages (:mod:`catalog_pipeline.stores.pages`) and names the pages. The
-hash is over the same content in both, so a version has one name in either schema.
+hash is over the same content in both, so a version has one name in either schema. Schema 3
+is 2 with ``imported_from`` in a concept; a version without such a concept is written as 2.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from catalog_pipeline.records import AdapterVersion, Concept
 from catalog_pipeline.stores.keys import sha256_hex
 from catalog_pipeline.stores.pages import encode_pages, page_entries
 
-VERSION_SCHEMA_VERSION = 2
+VERSION_SCHEMA_VERSION = 3
+_SCHEMA_WITHOUT_IMPORTS = 2
 _HASH_DIGITS = 16
 _NOT_HASHED = {"version", "created_utc", "metrics"}
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -55,10 +57,11 @@ def encode_version(version: AdapterVersion) -> EncodedVersion:
             "a time zone; expected an aware UTC time"
         )
     content = _content(version)
+    imported = any(concept.imported_from for concept in version.concepts)
     try:
         pages, parts = encode_pages(content.pop("concepts"), content.pop("parts"))
         record = {
-            "schema_version": VERSION_SCHEMA_VERSION,
+            "schema_version": VERSION_SCHEMA_VERSION if imported else _SCHEMA_WITHOUT_IMPORTS,
             **content,
             "pages": list(pages),
             "parts": parts,
@@ -190,12 +193,16 @@ def _concepts(stored: Sequence[Mapping[str, Any]]) -> tuple[Concept, ...]:
     )
 
 
+def _concept(concept: Concept) -> dict[str, Any]:
+    """Without what only imported concepts have: the others keep the JSON and names they had."""
+    content = {field.name: getattr(concept, field.name) for field in fields(concept)}
+    if not concept.imported_from:
+        del content["imported_from"]
+    return content | {"metrics": dict(concept.metrics)}
+
+
 def _content(version: AdapterVersion) -> dict[str, Any]:
-    concepts = [
-        {field.name: getattr(concept, field.name) for field in fields(concept)}
-        | {"metrics": dict(concept.metrics)}
-        for concept in version.concepts
-    ]
+    concepts = [_concept(concept) for concept in version.concepts]
     return {
         "version": version.version,
         "collection": version.collection,

@@ -199,7 +199,7 @@ def test_an_altered_record_or_head_is_refused(
     content = json.loads(objects.read(key).data)
     for altered, message in (
         ({**content, "seed": 99}, "was altered"),
-        ({**content, "schema_version": 3}, "upgrade catalog-pipeline"),
+        ({**content, "schema_version": 4}, "upgrade catalog-pipeline"),
         ({"schema_version": 1}, "is not an adapter version"),
     ):
         objects.put(key, json.dumps(altered).encode())

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from catalog_pipeline.diffusion.families.stable_diffusion import checked_rows
 from catalog_pipeline.diffusion.text import add_tokens
 
 
@@ -16,10 +17,18 @@ class ClipPair:
     parts: Mapping[str, Any]
 
     @property
+    def clips(self) -> list[Any]:
+        """Both text encoders."""
+        return [self.parts["text_encoder"], self.parts["text_encoder_2"]]
+
+    @property
     def clip_widths(self) -> list[int]:
         """Of the hidden states of each, and of its part of a learned row."""
-        names = ("text_encoder", "text_encoder_2")
-        return [int(self.parts[name].config.hidden_size) for name in names]
+        return [int(encoder.config.hidden_size) for encoder in self.clips]
+
+    def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """``clip_l`` and ``clip_g`` side by side."""
+        return checked_rows(tensors, ["clip_l", "clip_g"], self.clips)
 
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """``clip_l`` and ``clip_g``, the rows of each encoder, as ComfyUI and others name them."""

@@ -23,6 +23,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from catalog_pipeline.diffusion.families.interchange import Interchange
 from catalog_pipeline.diffusion.regional import RegionalContext, resize_masks
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.sizes import own_side_px
@@ -32,7 +33,7 @@ from catalog_pipeline.settings import AdapterSettings, LossWeighting, TimestepDe
 
 
 @dataclass(frozen=True, eq=False)
-class BaseModel(ABC):
+class BaseModel(Interchange, ABC):
     """A frozen base model on ``device``.
 
     Attributes:
@@ -150,6 +151,9 @@ class BaseModel(ABC):
         """The way back, fp32; values may leave [-1, 1] a little."""
 
     # --- text ----------------------------------------------------------------
+
+    learns_rows: ClassVar[bool] = False
+    """Whether a product's placeholder tokens are learned rows; else a word stands for it."""
 
     @abstractmethod
     def text_conditioner(self) -> TextConditioner:
@@ -269,7 +273,7 @@ class BaseModel(ABC):
                 f"unknown sampler {sampler!r}; {self.title} has {', '.join(sorted(self.solvers))}"
             )
 
-    # --- export --------------------------------------------------------------
+    # --- export and import ---------------------------------------------------
 
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """What ``load_textual_inversion`` reads for ``token``; ``rows`` is ``(tokens, width)``."""

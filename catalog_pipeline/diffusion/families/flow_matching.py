@@ -96,6 +96,11 @@ class FlowMatching(BaseModel):
         """Image tokens of a picture of this size."""
         return (height_px // self.vae_scale_factor) * (width_px // self.vae_scale_factor)
 
+    def pipeline_sampler(self, sampler: str) -> str:
+        """``euler``: the pipelines give their scheduler sigmas, which the other takes none of."""
+        del sampler
+        return "euler"
+
     def make_scheduler(self, sampler: str, steps: int, height_px: int, width_px: int) -> Any:
         """``euler`` as the pipelines have it; ``dpmsolver++`` on the same shifted schedule."""
         dynamic = bool(self.scheduler_config.get("use_dynamic_shifting"))

@@ -16,6 +16,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
+from catalog_pipeline.diffusion.families.interchange import KohyaPlace
 from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
 from catalog_pipeline.diffusion.joint_attention import (
     join_streams,
@@ -31,6 +32,25 @@ from catalog_pipeline.settings import AdapterSettings
 
 _SINGLE = {"attn.to_qkv_mlp_proj": ("to_q", "to_k", "to_v"), "attn.to_out": ("to_out.0",)}
 """Layers of a single block, and the targets any of which asks for them."""
+_KOHYA = {
+    "attn.to_q": ("img_attn_qkv", 0, 3),
+    "attn.to_k": ("img_attn_qkv", 1, 3),
+    "attn.to_v": ("img_attn_qkv", 2, 3),
+    "attn.to_out.0": ("img_attn_proj", 0, 1),
+    "attn.add_q_proj": ("txt_attn_qkv", 0, 3),
+    "attn.add_k_proj": ("txt_attn_qkv", 1, 3),
+    "attn.add_v_proj": ("txt_attn_qkv", 2, 3),
+    "attn.to_add_out": ("txt_attn_proj", 0, 1),
+    "ff.linear_in": ("img_mlp_0", 0, 1),
+    "ff.linear_out": ("img_mlp_2", 0, 1),
+    "ff_context.linear_in": ("txt_mlp_0", 0, 1),
+    "ff_context.linear_out": ("txt_mlp_2", 0, 1),
+    "attn.to_qkv_mlp_proj": ("linear1", 0, 1),
+    "attn.to_out": ("linear2", 0, 1),
+}
+"""A layer of a block -> its :class:`KohyaPlace` in one of the original model's blocks."""
+_KOHYA_VERSIONS = {7680: "flux_2_klein_4b", 12288: "flux_2_klein_9b"}
+"""By the width of the text, three times that of Qwen3-4B or Qwen3-8B."""
 
 
 class Flux2Klein(JointTransformer):
@@ -145,6 +165,20 @@ class Flux2Klein(JointTransformer):
         first = self.transformer.single_transformer_blocks[0]
         assert isinstance(first, nn.Module)
         return first
+
+    peft_prefix = "diffusion_model."
+
+    def kohya_place(self, layer: str) -> KohyaPlace:
+        """In the original model, where queries, keys and values are one layer."""
+        blocks, number, path = layer.split(".", 2)
+        kind = "single" if blocks.startswith("single") else "double"
+        module, part, parts = _KOHYA[path]
+        return KohyaPlace(f"{kind}_blocks_{number}_{module}", part, parts)
+
+    @property
+    def kohya_base_version(self) -> str | None:
+        """As musubi-tuner has it."""
+        return _KOHYA_VERSIONS.get(int(self.transformer.config.joint_attention_dim))
 
     def schedule_shift(self, steps: int, height_px: int, width_px: int) -> float:
         """Fitted by the makers for 10 and 200 steps; ``compute_empirical_mu`` of the pipeline."""

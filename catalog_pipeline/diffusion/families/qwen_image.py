@@ -22,6 +22,7 @@ from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from catalog_pipeline.diffusion.families.interchange import KohyaPlace
 from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
 from catalog_pipeline.diffusion.joint_attention import join_streams, joint_attend, text_length
 from catalog_pipeline.diffusion.language_model_text import LanguageModelConditioner
@@ -59,6 +60,27 @@ class QwenImage(JointTransformer):
             if configs["transformer"].get(name):
                 return f"its transformer has {name}, as models that edit or are distilled have"
         return None
+
+    guidance_argument = "true_cfg_scale"
+    kohya_base_version = "qwen_image"
+
+    @property
+    def noise_code(self) -> str:
+        """Packed latents: the pipeline draws its own before it makes patches of them."""
+        sides = ", ".join(f"{side} // {self.vae_scale_factor}" for side in ("height", "width"))
+        return (
+            f"latents=torch.randn(1, {self.latent_channels}, {sides}, "
+            "generator=torch.Generator().manual_seed(seed)).flatten(2).mT"
+        )
+
+    def call_arguments(self, steps: int, guidance: float) -> str:
+        """The pipeline guides where it has a negative prompt."""
+        negative = ', negative_prompt=""' if guidance > 1 else ""
+        return super().call_arguments(steps, guidance) + negative
+
+    def kohya_place(self, layer: str) -> KohyaPlace:
+        """The path with ``_`` for every dot, as musubi-tuner writes it."""
+        return KohyaPlace(layer.replace(".", "_"))
 
     @property
     def latent_channels(self) -> int:

@@ -10,7 +10,7 @@ normal noise)::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
@@ -23,10 +23,13 @@ from diffusers import (
     EulerDiscreteScheduler,
     UNet2DConditionModel,
 )
+from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from catalog_pipeline.diffusion.export import inversion_token
 from catalog_pipeline.diffusion.families.family import BaseModel
+from catalog_pipeline.diffusion.families.interchange import KohyaPlace
 from catalog_pipeline.diffusion.regional import install_regional_attention
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner, add_tokens
@@ -65,6 +68,7 @@ class StableDiffusion(BaseModel):
         "scheduler": DDIMScheduler,
     }
     half_parts = ("unet", "vae")
+    learns_rows = True
     denoiser_part = "unet"
     solvers: ClassVar[Mapping[str, Any]] = {
         "dpmsolver++": DPMSolverMultistepScheduler,
@@ -218,6 +222,31 @@ class StableDiffusion(BaseModel):
             return noise
         return self._noise_schedule.get_velocity(latents, noise, timesteps)
 
+    def product_words(self, sku: str, tokens: Sequence[str], *, beside_lora: bool) -> str:
+        """``<sku>``, which diffusers expands to all rows, or the tokens themselves."""
+        return inversion_token(sku) if beside_lora else " ".join(tokens)
+
+    def kohya_place(self, layer: str) -> KohyaPlace:
+        """The path with ``_`` for every dot."""
+        return KohyaPlace(layer.replace(".", "_"))
+
+    @property
+    def kohya_base_version(self) -> str | None:
+        """By the width of the text: 768 of 1.x, 1,024 of 2.x."""
+        width, v = self.unet.config.cross_attention_dim, self.scheduler_config["prediction_type"]
+        return {
+            768: "sd_v1",
+            1024: "sd_v2_v" if v == "v_prediction" else "sd_v2",
+        }.get(width)
+
+    def read_lora(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """In the names of PEFT, as diffusers' own loading goes on to convert them."""
+        return dict(convert_unet_state_dict_to_peft(super().read_lora(tensors)))
+
+    def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The only tensor: of diffusers by the token's name, of others ``emb_params``."""
+        return checked_rows(tensors, [next(iter(tensors), "")], [self.text_encoder])
+
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """One tensor of all rows."""
         return {token: rows.contiguous()}
@@ -225,3 +254,19 @@ class StableDiffusion(BaseModel):
     def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
         """To the one tokenizer and text encoder."""
         add_tokens(self.tokenizer, self.text_encoder, rows)
+
+
+def checked_rows(
+    tensors: Mapping[str, Tensor], keys: Sequence[str], text_encoders: Sequence[Any]
+) -> Tensor:
+    """``(tokens, width)``: the tensors ``keys`` side by side, each as wide as its encoder."""
+    widths = [int(encoder.config.hidden_size) for encoder in text_encoders]
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    rows = [
+        tensors[key].float().reshape(-1, tensors[key].shape[-1]) for key in keys if key in found
+    ]
+    fits = [row.shape[1] for row in rows] == widths and len({len(row) for row in rows}) == 1
+    if set(found) != set(keys) or not fits:
+        expected = ", ".join(f"(tokens, {width})" for width in widths)
+        raise ValueError(f"the embeddings are {found}, expected {expected} of this base")
+    return torch.cat(rows, 1)

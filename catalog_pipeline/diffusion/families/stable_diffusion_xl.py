@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from catalog_pipeline.diffusion.families.clip_pair import ClipPair
+from catalog_pipeline.diffusion.families.interchange import KohyaPlace
 from catalog_pipeline.diffusion.families.stable_diffusion import StableDiffusion
 from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner
 
@@ -78,6 +79,29 @@ class StableDiffusionXL(ClipPair, StableDiffusion):
                 return_dict=False,
             )[0]
         return model_pred.float()
+
+    kohya_base_version = "sdxl_base_v1-0"
+
+    def kohya_place(self, layer: str) -> KohyaPlace:
+        """Blocks as the original UNet counts them, on which kohya's trainers work.
+
+        There every residual network is a block with the attention behind it, and the first
+        block of all is the convolution that reads the latents.
+        """
+        kind, *rest = layer.split(".")
+        each = int(self.unet.config.layers_per_block) + 1
+        if kind == "mid_block":
+            path = ["middle_block", "1", *rest[2:]]
+        else:
+            block, _, attention, *rest = rest
+            first, kind = (1, "input_blocks") if kind == "down_blocks" else (0, "output_blocks")
+            path = [kind, str(first + int(block) * each + int(attention)), "1", *rest]
+        return KohyaPlace("_".join(path).replace(".", "_"))
+
+    @property
+    def lora_options(self) -> Mapping[str, Any]:
+        """The counts of blocks."""
+        return {"unet_config": self.unet.config}
 
     def inversion_code(self, file: str, token: str) -> str:
         """One call a text encoder."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from catalog_pipeline.canonical_json import canonical_sha256
 from catalog_pipeline.diffusion.parts import install_part
@@ -162,6 +165,36 @@ class LifelongMethod(ABC):
             LearningError: the loss is no longer a number.
         """
         curve = ConceptTrainer(self.engine, self.settings).train(task, checkpoint, on_step)
+        return self._finished(task, curve)
+
+    def adopt(
+        self, task: LearningTask, slot: Mapping[str, Tensor], rows: Sequence[Tensor] | None
+    ) -> LearnedTask:
+        """As :meth:`train`, with given weights in place of trained ones.
+
+        Args:
+            task: of one subject, with a slot of its own.
+            slot: ``{layer}.{tensor}`` of the parametrisation.
+            rows: ``(width,)`` of each placeholder token; ``None`` for those that training
+                starts from.
+
+        Raises:
+            LearningError: the weights do not fit the adapter or the text encoder.
+        """
+        (subject,) = task.subjects
+        tokens, text = subject.concept.placeholder_tokens, self.engine.text
+        try:
+            self.engine.adapter.load_slot(subject.slot, slot)
+            if rows is None:
+                generator = torch.Generator().manual_seed(task.seed)
+                text.start(tokens, subject.concept.class_noun, generator)
+            else:
+                text.load(dict(zip(tokens, rows, strict=True)))
+        except ValueError as error:
+            raise LearningError(f"the given weights do not fit: {error}") from error
+        return self._finished(task, [])
+
+    def _finished(self, task: LearningTask, curve: LossCurve) -> LearnedTask:
         parts = self.parts(task)
         for subject in task.subjects:
             concept = subject.concept

@@ -46,6 +46,11 @@ class SharedSlot(LifelongMethod):
                 )
             return
         install_part(self.engine, data, slot=SHARED)
+        if not self.engine.adapter.is_as_set(SHARED):
+            raise LearningError(
+                "the shared slot was learned with another rank; expected that of learning.yaml: "
+                "adapter; set adapter.rank back, or learn the collection anew under another home"
+            )
         for concept in self.learned:
             tokens = self.collection.part(concept_part(concept.sku))
             if tokens is None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from catalog_pipeline import __version__
 from catalog_pipeline.catalog.index import mark_failed, mark_learned
 from catalog_pipeline.errors import (
     CatalogError,
@@ -26,15 +23,19 @@ from catalog_pipeline.records import (
     LearnOutcome,
     PhotoSet,
     SkuStatus,
-    curve_part,
-    memory_part,
 )
-from catalog_pipeline.stores.adapters import AdapterStore, version_hash
-from catalog_pipeline.stores.loss_curves import encode_curve, read_curve
-from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, encode_memory, memory_version
+from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.loss_curves import read_curve
+from catalog_pipeline.stores.memory import ENCODER
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
+from catalog_pipeline.workflows.learn.commit import (
+    base_identity,
+    commit_learned,
+    dropped_elsewhere,
+    learned_outcome,
+    publish_concept,
+)
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     concept_config_hash,
@@ -52,7 +53,6 @@ from catalog_pipeline.workflows.models import (
     prompt_tokenizer,
 )
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
-from catalog_pipeline.workflows.serving import drop_elsewhere
 
 if TYPE_CHECKING:
     from catalog_pipeline.learning.methods.method import LifelongMethod
@@ -67,12 +67,14 @@ def learn_concepts(
     *,
     progress: ProgressSink | None = None,
     on_photo_set: Callable[[PhotoSet], None] | None = None,
+    force: bool = False,
 ) -> Iterator[LearnOutcome]:
     """Learn ``skus``, or every new, changed and failed one, first seen first.
 
     Yields an outcome as soon as its SKU is committed. A SKU that fails is
     yielded with status ``failed`` and the rest go on. Same photos and settings
-    as the head's: ``unchanged``, no work; as another collection's or as those of a SKU that
+    as the head's, or the photos beside which a LoRA was imported: ``unchanged``, no work; as
+    another collection's or as those of a SKU that
     is gone: taken over without training. Once the collection that the card names serves a
     SKU, every other one drops it. Safe to kill: the SKU at work resumes from its last
     checkpoint, the ones before it are committed.
@@ -82,6 +84,7 @@ def learn_concepts(
         skus: which; default every one that waits.
         progress: advanced at every step.
         on_photo_set: gets the photos of each SKU as they were read, once, before it is learned.
+        force: train what is current too, an imported LoRA among it.
 
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
@@ -92,7 +95,7 @@ def learn_concepts(
     if rows:
         check_base_model(home.settings)
         check_scenes(home.settings, prompt_tokenizer(home.settings.base_model))
-    run = _LearningRun(home, progress or SilentProgress(), on_photo_set)
+    run = _LearningRun(home, progress or SilentProgress(), on_photo_set, force)
     for row in rows:
         yield run.learn(row)
 
@@ -128,6 +131,7 @@ class _LearningRun:
     home: Home
     progress: ProgressSink
     on_photo_set: Callable[[PhotoSet], None] | None
+    force: bool = False
     tools: LearningTools | None = None
     method: LifelongMethod | None = None
 
@@ -138,7 +142,7 @@ class _LearningRun:
             photo_set = validate_photo_set(self.home, row.sku)
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
-            outcome = self._drop_elsewhere(photo_set, self._commit(photo_set))
+            outcome = dropped_elsewhere(self.home, photo_set, self._commit(photo_set))
         except (ConflictError, LockTimeoutError, StorageFullError) as error:
             # The store's trouble, not the product's: its row stays as it is, and the next
             # run learns it.
@@ -160,20 +164,30 @@ class _LearningRun:
         with store.lease(timeout_seconds=LEASE_WAIT_SECONDS) as lease:
             parent = store.current()
             known = parent.concept(photo_set.sku.sku) if parent else None
-            if known is not None and parent is not None and self._is_current(known, photo_set):
+            if (
+                known is not None
+                and parent is not None
+                and not self.force
+                and self._is_current(parent, known, photo_set)
+            ):
                 renamed = _with_card(known, photo_set)
                 if renamed != known:
-                    version = self._publish(store, parent, renamed, dict(parent.parts), lease.fence)
+                    version = publish_concept(
+                        self.home, store, parent, renamed, dict(parent.parts), lease.fence
+                    )
                     return _unchanged(renamed, version.version, "the card changed, the photos not")
                 return _unchanged(known, parent.version, "already learned from these photos")
             if parent is not None:
                 check_same_base(parent, base_model_hash(self.home.settings.base_model))
             parts = dict(parent.parts) if parent else {}
             sku = photo_set.sku.sku
-            taken = find_learned(self.home, self._draft(parent, photo_set))
+            draft = self._draft(parent, photo_set)
+            taken = None if self.force else find_learned(self.home, draft)
             if taken is not None:
                 parts |= {name: store.write_part(data) for name, data in taken.parts.items()}
-                version = self._publish(store, parent, taken.concept, parts, lease.fence)
+                version = publish_concept(
+                    self.home, store, parent, taken.concept, parts, lease.fence
+                )
                 return LearnOutcome(
                     sku,
                     "learned",
@@ -183,41 +197,22 @@ class _LearningRun:
                     loss_curve=tuple(read_curve(store, version, sku)),
                 )
             learned = self._train(store, parent, photo_set)
-            parts |= {name: store.write_part(data) for name, data in learned.parts.items()}
-            entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
-            parts[memory_part(sku)] = store.write_part(encode_memory(entry))
-            parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
-            require_untouched_parts(parent, parts, sku)
-            version = self._publish(store, parent, learned.concept, parts, lease.fence)
-            for name in learned.staged:
-                store.delete_staging(name)
-        return LearnOutcome(
-            sku,
-            "learned",
-            version=version.version,
-            metrics=learned.concept.metrics,
-            loss_curve=tuple(learned.loss_curve),
-            contact_sheet_png=learned.contact_sheet_png,
-        )
+            version = commit_learned(self.home, store, parent, learned, lease.fence)
+        replaced = "in place of what was imported" if known and known.imported_from else ""
+        return learned_outcome(learned, version, replaced)
 
-    def _drop_elsewhere(self, photo_set: PhotoSet, outcome: LearnOutcome) -> LearnOutcome:
-        """A collection that cannot drop the SKU now is its own trouble: what was learned counts."""
-        sku = photo_set.sku
-        try:
-            drop_elsewhere(self.home, sku.sku, sku.collection)
-        except CatalogPipelineError as error:
-            left = f"`catalog-pipeline retire` is to drop it elsewhere: {error}"
-            return replace(outcome, reason="; ".join(filter(None, (outcome.reason, left))))
-        return outcome
-
-    def _is_current(self, known: Concept, photo_set: PhotoSet) -> bool:
-        return known.photos_hash == photos_hash(photo_set) and known.config_hash == self._config()
+    def _is_current(self, parent: AdapterVersion, known: Concept, photo_set: PhotoSet) -> bool:
+        """An imported one is, whatever the settings of learning: they have not made it."""
+        if known.imported_from:
+            base = base_model_hash(self.home.settings.base_model)
+            settled = parent.base_model_hash == base
+        else:
+            settled = known.config_hash == self._config()
+        return settled and known.photos_hash == photos_hash(photo_set)
 
     def _config(self) -> str:
         settings = self.home.settings
-        base, side = base_model_hash(settings.base_model), settings.base_model.side_px
-        base = base if side is None else f"{base} at {side} px"
-        return concept_config_hash(settings.learning, base, ENCODER)
+        return concept_config_hash(settings.learning, base_identity(settings.base_model), ENCODER)
 
     def _draft(self, parent: AdapterVersion | None, photo_set: PhotoSet) -> Concept:
         tokens = self.home.settings.learning.adapter.tokens_per_concept
@@ -235,37 +230,7 @@ class _LearningRun:
             self.tools = open_tools(settings)
             self.method = open_method(self.tools, settings.learning, objects)
         runner = TaskRunner(settings, objects, store, self.tools, self.method, self.progress)
-        return runner.run(parent, photo_set, photos_hash(photo_set), self._config())
-
-    def _publish(
-        self,
-        store: AdapterStore,
-        parent: AdapterVersion | None,
-        concept: Concept,
-        parts: dict[str, str],
-        fence: int,
-    ) -> AdapterVersion:
-        """Write the immutable version, then move the head if it still is ``parent``."""
-        kept = tuple(c for c in parent.concepts if c.sku != concept.sku) if parent else ()
-        config = self.home.settings.learning.model_dump_json()
-        draft = AdapterVersion(
-            version="",
-            collection=store.collection,
-            parent=parent.version if parent else None,
-            concepts=(*kept, concept),
-            base_model_hash=base_model_hash(self.home.settings.base_model),
-            config_hash=hashlib.sha256(config.encode()).hexdigest(),
-            parts=parts,
-            memory_version=memory_version(parts),
-            code_version=__version__,
-            seed=self.home.settings.learning.seed,
-            created_utc=datetime.now(UTC),
-            metrics=dict(concept.metrics),
-        )
-        version = replace(draft, version=version_hash(draft))
-        store.publish(version)
-        store.promote(version.version, expected=draft.parent, fence=fence)
-        return version
+        return runner.run(parent, photo_set, self._draft(parent, photo_set))
 
 
 def _with_card(known: Concept, photo_set: PhotoSet) -> Concept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import ConfigurationError, LearningError
@@ -32,13 +33,19 @@ def check_scenes(settings: Settings, prompts: PromptTokenizer) -> None:
             )
 
 
-def check_class_noun(card: Sku, settings: Settings, prompts: PromptTokenizer) -> None:
+def check_class_noun(
+    card: Sku, settings: Settings, prompts: PromptTokenizer, tokens_of: Sequence[str] | None = None
+) -> None:
     """Refuse a class noun with which the base would read a prompt of the product cut off.
+
+    ``tokens_of`` the product, where they are not as many as the settings say.
 
     Raises:
         LearningError: names the noun, the longest prompt's tokens and what the base reads.
     """
-    tokens, longest = max((prompts.count(prompt), prompt) for prompt in _prompts(card, settings))
+    tokens, longest = max(
+        (prompts.count(prompt), prompt) for prompt in _prompts(card, settings, tokens_of)
+    )
     if tokens > prompts.length:
         own = len(prompts.tokens(card.class_noun))
         raise LearningError(
@@ -49,7 +56,7 @@ def check_class_noun(card: Sku, settings: Settings, prompts: PromptTokenizer) ->
         )
 
 
-def _prompts(card: Sku, settings: Settings) -> list[str]:
+def _prompts(card: Sku, settings: Settings, tokens_of: Sequence[str] | None) -> list[str]:
     """Of training, memory, gates and evaluation; those of the class alone are shorter."""
     from catalog_pipeline.diffusion.text import placeholder_tokens
     from catalog_pipeline.evaluation.prompts import evaluation_scenes
@@ -58,7 +65,7 @@ def _prompts(card: Sku, settings: Settings) -> list[str]:
     from catalog_pipeline.workflows.learn.fidelity_gate import GATE_PROMPTS
 
     learning = settings.learning
-    tokens = placeholder_tokens(card.sku, learning.adapter.tokens_per_concept)
+    tokens = tokens_of or placeholder_tokens(card.sku, learning.adapter.tokens_per_concept)
     measured = evaluation_scenes(settings.evaluation.images_per_sku)
     templates = [
         *(f"{template} {scene}" for template in PHOTO_TEMPLATES for scene in learning.scenes),

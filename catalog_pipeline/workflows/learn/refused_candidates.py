@@ -37,8 +37,8 @@ _SKUS_SHOWN = 4
 class RefusedCandidate:
     """A candidate that must not be promoted, and why.
 
-    ``complaint`` is what was got and expected, ``advice`` what to do; ``tries`` are the
-    figures of every try, the refused one last.
+    ``complaint`` is what was got and expected, ``advice`` what to do and ``again`` the
+    command that tries again; ``tries`` are the figures of every try, the refused one last.
     """
 
     concept: Concept
@@ -50,6 +50,7 @@ class RefusedCandidate:
     advice: str
     metrics: Mapping[str, float]
     tries: tuple[dict[str, Any], ...]
+    again: str
 
 
 def keep_refused(
@@ -75,7 +76,7 @@ def keep_refused(
     return QualityGateError(
         f"{sku}: {refused.complaint}{again}; the head stays as it was; the candidate and "
         f"its pictures are in {objects.uri(folder + 'pictures.png')}; {refused.advice}; then run "
-        f"`catalog-pipeline learn {sku}`",
+        f"`catalog-pipeline {refused.again}`",
         picture_png=refused.picture_png,
         figures=refused.metrics,
     )

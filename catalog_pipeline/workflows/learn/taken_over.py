@@ -2,7 +2,7 @@
 
 A folder was renamed, or a card names another collection. With a slot of its own a concept
 depends on nothing but its photos and settings, and its bytes do not hold its name: it is
-copied, with the figures that its gates measured.
+copied, with the figures that its gates measured. An imported one depends on no settings.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from catalog_pipeline.records import (
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory, encode_memory
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.models import base_model_hash
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,48 @@ def find_learned(home: Home, wanted: Concept) -> TakenOver | None:
             parts = _copied(store, version, known.sku, wanted.sku)
         except StoreError:
             continue  # training needs none of it
-        concept = replace(wanted, metrics=known.metrics)
+        concept = replace(
+            wanted,
+            metrics=known.metrics,
+            placeholder_tokens=_tokens(known, wanted, parts[concept_part(wanted.sku)]),
+            config_hash=known.config_hash,
+            imported_from=known.imported_from,
+        )
         return TakenOver(concept, parts, f"{known.sku} in {version.collection}")
     return None
 
 
 def _alike(home: Home, wanted: Concept) -> Iterator[tuple[AdapterStore, AdapterVersion, Concept]]:
+    base = base_model_hash(home.settings.base_model)
     gone = {row.sku for row in home.index.read() if row.status is SkuStatus.RETIRED}
     found = [
         (known.sku != wanted.sku, name, version, known)
         for name, version in _readable_heads(home)
         for known in version.concepts
         if known.sku in (wanted.sku, *gone)
-        and (known.photos_hash, known.config_hash) == (wanted.photos_hash, wanted.config_hash)
-        and len(known.placeholder_tokens) == len(wanted.placeholder_tokens)
+        and known.photos_hash == wanted.photos_hash
+        and (
+            _made_alike(known, wanted) or (known.imported_from and version.base_model_hash == base)
+        )
     ]
     for _, name, version, known in sorted(found, key=lambda each: each[:2]):
         yield home.adapters(name), version, known
+
+
+def _made_alike(known: Concept, wanted: Concept) -> bool:
+    return known.config_hash == wanted.config_hash and len(known.placeholder_tokens) == len(
+        wanted.placeholder_tokens
+    )
+
+
+def _tokens(known: Concept, wanted: Concept, part: bytes) -> tuple[str, ...]:
+    """Rows are of any name; a word that stands for the product is what its slot was made with."""
+    from catalog_pipeline.diffusion.parts import count_rows
+    from catalog_pipeline.diffusion.text import placeholder_tokens
+
+    if not count_rows(part):
+        return known.placeholder_tokens
+    return placeholder_tokens(wanted.sku, len(known.placeholder_tokens))
 
 
 def _readable_heads(home: Home) -> Iterator[tuple[str, AdapterVersion]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ from catalog_pipeline.workflows.learn.forgetting_report import ForgettingReport
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     StoredCollection,
-    draft_concept,
     with_masks,
 )
 from catalog_pipeline.workflows.learn.refused_candidates import (
@@ -38,6 +37,8 @@ from catalog_pipeline.workflows.models import check_same_base
 from catalog_pipeline.workflows.progress import ProgressSink
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from catalog_pipeline.learning.methods.collection import NewConcept
     from catalog_pipeline.learning.methods.method import LearnedTask, LifelongMethod
 
@@ -46,6 +47,10 @@ SHARED_ADVICE = (
     "look at them, then raise learning.yaml: losses.replay_weight or distillation_weight "
     "(prior_weight for base-only pictures), or the gate's tolerance if they look right, or use "
     "adapter.slots: per_concept"
+)
+IMPORT_ADVICE = (
+    "compare base model and trigger word with those that the LoRA was trained with (--trigger, "
+    "--embeddings), or learn the product from its photos"
 )
 EXACT_ADVICE = (
     "with adapter.slots: per_concept no other picture may change by one bit, so this is an error "
@@ -88,8 +93,20 @@ class _Candidate:
 
 
 @dataclass(frozen=True)
+class GivenWeights:
+    """What takes the place of training: a slot and its token rows.
+
+    ``rows`` is ``None`` for those that training starts from; ``command`` gives them again.
+    """
+
+    slot: Mapping[str, Tensor]
+    rows: Sequence[Tensor] | None
+    command: str
+
+
+@dataclass(frozen=True)
 class TaskRunner:
-    """Runs one task on loaded models; publishes nothing."""
+    """Runs one task on loaded models; publishes nothing. With ``given`` weights it trains none."""
 
     settings: Settings
     objects: ObjectStore
@@ -97,11 +114,12 @@ class TaskRunner:
     tools: LearningTools
     method: LifelongMethod
     progress: ProgressSink
+    given: GivenWeights | None = None
 
     def run(
-        self, parent: AdapterVersion | None, photo_set: PhotoSet, photos: str, config: str
+        self, parent: AdapterVersion | None, photo_set: PhotoSet, concept: Concept
     ) -> LearnedPart:
-        """Train, judge and encode the concept of ``photo_set`` on top of ``parent``.
+        """Train, judge and encode ``concept`` from ``photo_set`` on top of ``parent``.
 
         A candidate under which earlier SKUs or the base fell is trained once more from
         the parent's state with stronger memory. Safe to kill at any time: the task goes
@@ -114,8 +132,6 @@ class TaskRunner:
         if parent is not None:
             check_same_base(parent, self.tools.engine.base.content_hash)
         tools, method, learning = self.tools, self.method, self.settings.learning
-        count = learning.adapter.tokens_per_concept
-        concept = draft_concept(parent, photo_set.sku, count, photos, config)
         new = self._new_concept(concept, photo_set)
         collection = StoredCollection(self.store, parent, concept.sku)
         method.open(collection)
@@ -151,6 +167,9 @@ class TaskRunner:
         from catalog_pipeline.learning.checkpoint import finished_steps
 
         learning = self.settings.learning
+        if self.given is not None:
+            learned = self.method.adopt(attempt.task, self.given.slot, self.given.rows)
+            return _Candidate(learned, judge_new_concept(self.tools, self.method, new, learning))
         label = f"learn {attempt.sku}" + (", second try" if attempt.number > 1 else "")
         checkpoint = _StagedCheckpoint(self.store, attempt.checkpoint_name)
         done = finished_steps(checkpoint.read() or b"", attempt.task.fingerprint)
@@ -177,7 +196,7 @@ class TaskRunner:
         from catalog_pipeline.learning.memory import MEMORY_PROMPTS
 
         curve = candidate.learned.loss_curve
-        made = {"final_loss": curve[-1][1], "tries": float(attempt.number)}
+        made = {"final_loss": curve[-1][1], "tries": float(attempt.number)} if curve else {}
         metrics = candidate.fidelity.metrics | report.metrics | made
         return LearnedPart(
             concept=_with_metrics(new.concept, metrics),
@@ -202,7 +221,7 @@ class TaskRunner:
         sheet: bytes,
     ) -> QualityGateError:
         """Keeps the candidate apart; a later run of the task starts from its first step."""
-        advice = FIDELITY_ADVICE
+        advice = FIDELITY_ADVICE if self.given is None else IMPORT_ADVICE
         if report is not None:
             advice = EXACT_ADVICE if report.exact else SHARED_ADVICE
         refused = RefusedCandidate(
@@ -215,6 +234,7 @@ class TaskRunner:
             advice=advice,
             metrics=candidate.fidelity.metrics | (report.metrics if report else {}),
             tries=(*attempt.refused, attempt.figures(report)),
+            again=f"learn {new.concept.sku}" if self.given is None else self.given.command,
         )
         error = keep_refused(self.objects, self.store, refused, self.settings.learning)
         for name in _staged(note, attempt):

@@ -75,7 +75,8 @@ def head_problems(adapters: AdapterStore) -> list[str]:
         for concept in current.concepts
         if concept_part(concept.sku) not in current.parts
     ]
-    tokens = [token for concept in current.concepts for token in concept.placeholder_tokens]
+    named = [token for concept in current.concepts for token in concept.placeholder_tokens]
+    tokens = [token for token in named if token.startswith("<")]  # others are plain words
     if len(tokens) != len(set(tokens)):
         problems.append("two concepts share a placeholder token")
     stored = set(adapters.part_names())

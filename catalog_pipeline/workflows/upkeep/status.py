@@ -15,9 +15,9 @@ def collect_status(home: Home) -> dict[str, Any]:
     """The state of a home; reads only, and only what is needed.
 
     Keys: ``home``, ``index`` (SKUs and photos, a count per status, reasons of the
-    failed ones), ``collections`` (name -> head, concept count, metrics, who is
-    learning), ``nights`` (the last seven, newest first), ``staged`` (rendered, not
-    yet published). Values are plain JSON types.
+    failed ones), ``collections`` (name -> head, concept count, SKUs with an imported
+    LoRA and the SHA-256 of its file, metrics, who is learning), ``nights`` (the last seven,
+    newest first), ``staged`` (rendered, not yet published). Values are plain JSON types.
 
     Raises:
         StoreError: something that is needed cannot be read.
@@ -56,6 +56,9 @@ def _collection(home: Home, name: str) -> dict[str, Any]:
         "version": head.version if head else None,
         "fence": head.fence if head else None,
         "concepts": len(version.concepts) if version else 0,
+        "imported": {c.sku: c.imported_from for c in version.concepts if c.imported_from}
+        if version
+        else {},
         "created_utc": version.created_utc.isoformat() if version else None,
         "versions": len(store.version_names()),
         "learning": learning,

@@ -1,0 +1,118 @@
+"""What a finished task gives, stored and served: parts, then the version, then the head."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from catalog_pipeline import __version__
+from catalog_pipeline.errors import CatalogPipelineError
+from catalog_pipeline.records import (
+    AdapterVersion,
+    Concept,
+    LearnOutcome,
+    PhotoSet,
+    curve_part,
+    memory_part,
+)
+from catalog_pipeline.settings import BaseModelSettings
+from catalog_pipeline.stores.adapters import AdapterStore, version_hash
+from catalog_pipeline.stores.loss_curves import encode_curve
+from catalog_pipeline.stores.memory import MemoryEntry, encode_memory, memory_version
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
+from catalog_pipeline.workflows.models import base_model_hash
+from catalog_pipeline.workflows.serving import drop_elsewhere
+
+if TYPE_CHECKING:
+    from catalog_pipeline.workflows.learn.task_runner import LearnedPart
+
+
+def commit_learned(
+    home: Home,
+    store: AdapterStore,
+    parent: AdapterVersion | None,
+    learned: LearnedPart,
+    fence: int,
+) -> AdapterVersion:
+    """Serve ``learned`` on top of ``parent``, under the lease of ``fence``; drops its staging.
+
+    Raises:
+        QualityGateError: it would change a part of another SKU.
+        ConflictError: the head is no longer ``parent``.
+    """
+    sku, parts = learned.concept.sku, dict(parent.parts) if parent else {}
+    parts |= {name: store.write_part(data) for name, data in learned.parts.items()}
+    entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
+    parts[memory_part(sku)] = store.write_part(encode_memory(entry))
+    parts.pop(curve_part(sku), None)
+    if learned.loss_curve:
+        parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
+    require_untouched_parts(parent, parts, sku)
+    version = publish_concept(home, store, parent, learned.concept, parts, fence)
+    for name in learned.staged:
+        store.delete_staging(name)
+    return version
+
+
+def publish_concept(
+    home: Home,
+    store: AdapterStore,
+    parent: AdapterVersion | None,
+    concept: Concept,
+    parts: dict[str, str],
+    fence: int,
+) -> AdapterVersion:
+    """Write the immutable version, then move the head if it still is ``parent``."""
+    kept = tuple(c for c in parent.concepts if c.sku != concept.sku) if parent else ()
+    config = home.settings.learning.model_dump_json()
+    draft = AdapterVersion(
+        version="",
+        collection=store.collection,
+        parent=parent.version if parent else None,
+        concepts=(*kept, concept),
+        base_model_hash=base_model_hash(home.settings.base_model),
+        config_hash=hashlib.sha256(config.encode()).hexdigest(),
+        parts=parts,
+        memory_version=memory_version(parts),
+        code_version=__version__,
+        seed=home.settings.learning.seed,
+        created_utc=datetime.now(UTC),
+        metrics=dict(concept.metrics),
+    )
+    version = replace(draft, version=version_hash(draft))
+    store.publish(version)
+    store.promote(version.version, expected=draft.parent, fence=fence)
+    return version
+
+
+def learned_outcome(learned: LearnedPart, version: AdapterVersion, reason: str) -> LearnOutcome:
+    """What became of a SKU that ``version`` serves now; ``reason`` says how, where it matters."""
+    return LearnOutcome(
+        learned.concept.sku,
+        "learned",
+        version=version.version,
+        reason=reason,
+        metrics=learned.concept.metrics,
+        loss_curve=tuple(learned.loss_curve),
+        contact_sheet_png=learned.contact_sheet_png,
+    )
+
+
+def dropped_elsewhere(home: Home, photo_set: PhotoSet, outcome: LearnOutcome) -> LearnOutcome:
+    """A collection that cannot drop the SKU now is its own trouble: what was learned counts."""
+    sku = photo_set.sku
+    try:
+        drop_elsewhere(home, sku.sku, sku.collection)
+    except CatalogPipelineError as error:
+        left = f"`catalog-pipeline retire` is to drop it elsewhere: {error}"
+        return replace(outcome, reason="; ".join(filter(None, (outcome.reason, left))))
+    return outcome
+
+
+def base_identity(settings: BaseModelSettings) -> str:
+    """Of all that weights of a base depend on: its files, and the side where settings name one."""
+    base, side = base_model_hash(settings), settings.side_px
+    return base if side is None else f"{base} at {side} px"
