@@ -131,6 +131,26 @@ class BaseModelSettings(_Strict):
     side_px: int | None = Field(
         None, ge=16, le=4096, description="side of training views; null = the base's own"
     )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations twice instead of keeping them for the gradient"
+    )
+    quantise: Literal["none", "int8", "nf4"] = Field(
+        "none", description="the frozen linear layers of the denoiser's blocks; nf4 = 4 bits"
+    )
+    offload: Literal["none", "text_encoder", "groups"] = Field(
+        "none", description="what waits in CPU memory while it is not used"
+    )
+    compile: bool = Field(False, description="torch.compile of the denoiser's repeated blocks")
+
+    @model_validator(mode="after")
+    def _layers_that_move_are_not_compiled(self) -> BaseModelSettings:
+        if self.compile and self.offload == "groups":
+            raise ValueError(
+                "compile and offload: groups do not go together, since a layer that is fetched "
+                "cannot be compiled into its neighbours; set compile: false or offload: "
+                "text_encoder"
+            )
+        return self
 
 
 class CatalogSettings(_Strict):
@@ -205,6 +225,9 @@ class LearningSettings(_Strict):
     token_lr: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="adamw_8bit keeps its moments in 8 bits: the extra `quantise`"
+    )
     latent_views: int = Field(24, ge=1, description="cached augmented latents a photo")
     timestep_density: TimestepDensity = "uniform"
     loss_weighting: LossWeighting = "none"

@@ -30,6 +30,7 @@ LONG_FILES = (
     "test_trainer.py",
     "test_verify.py",
     "test_taken_over.py",
+    "test_import_lora.py",
     "test_same_bytes.py",
 )
 """A third of the suite's time. They start first, so that of two workers none ends long before

@@ -91,7 +91,7 @@ def test_an_empty_file_gives_the_defaults(config: Path) -> None:
         ("learning.yaml", "steps: 0\nbatch_size: 0", ("'steps'", "'batch_size'")),
         ("catalogs.yaml", "retire_fraction_limit: 1.5", ("'retire_fraction_limit'",)),
         ("generation.yaml", "width: 130", ("'width'",)),
-        ("generation.yaml", "sampler: euler", ("'sampler'",)),
+        ("generation.yaml", "sampler: heun", ("'sampler'",)),
         ("archive.yaml", "s3: {prefix: x}", ("'s3.bucket'",)),
         ("base_model.yaml", "threads: -1", ("'threads'",)),
         (

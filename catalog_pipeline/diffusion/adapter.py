@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.diffusion.routed_linear import RoutedLinear, Rows, slot_key
+from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import SHARED
 from catalog_pipeline.settings import AdapterSettings
 
@@ -67,6 +69,12 @@ class ConceptAdapter:
     """Installs :class:`RoutedLinear` into the base's denoiser and manages its slots."""
 
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
+        if settings.parametrisation != "low_rank" and not base.weights_are_at_hand:
+            raise ConfigurationError(
+                f"learning.yaml: adapter.parametrisation is {settings.parametrisation}, which "
+                "reads the base's weights; expected low_rank with quantise or offload: groups of "
+                "base_model.yaml; set one or the other"
+            )
         self.parametrisation = make_parametrisation(settings)
         self.scale = 1.0
         self._compounds: dict[str, dict[str, float]] = {}
@@ -83,6 +91,7 @@ class ConceptAdapter:
             assert isinstance(linear, nn.Linear)
             self.layers[name] = RoutedLinear(linear, self, rows)
             base.denoiser.set_submodule(name, self.layers[name])
+        base.regions.holders.append(lambda: partial(self.routed, self.route))
         if not self._trained:
             raise ValueError(
                 f"no layer matches {settings.targets}, {settings.attentions}, {settings.blocks}"
@@ -99,7 +108,7 @@ class ConceptAdapter:
     def add_slot(self, slot: str, generator: torch.Generator) -> None:
         """A fresh slot in the trained layers, which changes nothing yet."""
         for layer in (self.layers[name] for name in self._trained):
-            fresh = self.parametrisation.initial(layer.base.weight, generator)
+            fresh = self.parametrisation.initial(layer.outline, generator)
             layer.slots[slot_key(slot)] = nn.ParameterDict(
                 {name: nn.Parameter(value.to(self._base.device)) for name, value in fresh.items()}
             )
@@ -144,7 +153,7 @@ class ConceptAdapter:
         """``down`` (r, in) and ``up`` (out, r) of ``slot`` at ``layer``, which holds it."""
         compound = self._compounds.get(slot)
         if compound is None:
-            return self.parametrisation.factors(layer.base.weight, layer.tensors(slot))
+            return self.parametrisation.factors(layer.outline, layer.tensors(slot))
         pairs = [
             (self.factors(layer, member), weight)
             for member, weight in compound.items()
@@ -202,7 +211,7 @@ class ConceptAdapter:
             if name in held:
                 own = {
                     key: tensors[f"{name}.{key}"].float().to(self._base.device)
-                    for key in self.parametrisation.shapes(layer.base.weight)
+                    for key in self.parametrisation.shapes(layer.outline)
                 }
                 layer.slots[slot_key(slot)] = nn.ParameterDict(
                     {key: nn.Parameter(value, requires_grad=False) for key, value in own.items()}
@@ -216,13 +225,13 @@ class ConceptAdapter:
         kind = self.parametrisation
         if kind.names == set(tensors):
             kind = kind.from_tensors(tensors)
-        return kind.shapes(layer.base.weight)
+        return kind.shapes(layer.outline)
 
     def is_as_set(self, slot: str) -> bool:
         """Whether ``slot`` has the shapes of a new one, so that training can go on with it."""
         return all(
             {key: tuple(value.shape) for key, value in layer.tensors(slot).items()}
-            == self.parametrisation.shapes(layer.base.weight)
+            == self.parametrisation.shapes(layer.outline)
             for layer in self.layers_of(slot).values()
         )
 

@@ -45,18 +45,14 @@ def load_base_model(settings: BaseModelSettings) -> BaseModel:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     folder = resolve_base_model(settings)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu")
-        if settings.device == "auto"
-        else settings.device
-    )
+    device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     # Their bars count files of a folder that opens in a second; ours count real work.
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
         family, content_hash = find_family(folder), hash_model_folder(folder)
-        return family.open(folder, content_hash, device, dtype, settings.side_px)
+        return family.open(folder, content_hash, device, dtype, settings)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _refused(folder, f"{error}; copy the base model again") from error
 
@@ -223,6 +219,13 @@ def hash_model_folder(folder: Path) -> str:
         for path, content in zip(files, pool.map(hash_file, files), strict=True):
             digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0" + content)
     return digest.hexdigest()
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: the first CUDA device, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -36,7 +36,8 @@ class LanguageModelConditioner(TextConditioner):
         rows = []
         for prompt in prompts:
             if prompt not in self._encoded:
-                self._encoded[prompt] = self._encode(prompt)
+                with self.reading():
+                    self._encoded[prompt] = self._encode(prompt)
             self._encoded.move_to_end(prompt)
             rows.append(self._encoded[prompt])
             if len(self._encoded) > _KEPT:

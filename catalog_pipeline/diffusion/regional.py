@@ -11,8 +11,8 @@ reconstruction**: soft masks, and a background region that reads the whole scene
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -51,18 +51,55 @@ class RegionalContext:
         self.observer: AttentionObserver | None = None
         self.kept: dict[Any, Tensor] = {}
         """What layers share during one pass."""
+        self.holders: list[Callable[[], Callable[[], AbstractContextManager[None]]]] = []
+        """Of whoever else has a state during a pass: called, each holds on to it and gives a
+        function of which the context puts it back."""
 
     @contextmanager
     def reading(
         self, encoder_hidden_states: Tensor, masks: Tensor | None, valid: Tensor | None = None
     ) -> Iterator[None]:
         """Use these for the forward passes inside the block."""
+        with self._state(encoder_hidden_states, masks, valid, {}):
+            yield
+
+    @contextmanager
+    def _state(
+        self,
+        encoder_hidden_states: Tensor | None,
+        masks: Tensor | None,
+        valid: Tensor | None,
+        kept: dict[Any, Tensor],
+    ) -> Iterator[None]:
+        before = self.encoder_hidden_states, self.masks, self.valid, self.kept
         self.encoder_hidden_states, self.masks, self.valid = encoder_hidden_states, masks, valid
+        self.kept = kept
         try:
             yield
         finally:
-            self.encoder_hidden_states = self.masks = self.valid = None
-            self.kept.clear()
+            self.encoder_hidden_states, self.masks, self.valid, self.kept = before
+
+    def hold(self) -> HeldPass:
+        """The state of the pass under way, for when a part of it is computed once more."""
+        state = self.encoder_hidden_states, self.masks, self.valid, self.kept
+        return HeldPass((lambda: self._state(*state), *(holder() for holder in self.holders)))
+
+
+class HeldPass:
+    """A context in which what a forward pass reads is as it was; may be entered again."""
+
+    def __init__(self, states: tuple[Callable[[], AbstractContextManager[None]], ...]) -> None:
+        self._states = states
+        self._entered: list[ExitStack] = []
+
+    def __enter__(self) -> None:
+        stack = ExitStack()
+        for state in self._states:
+            stack.enter_context(state())
+        self._entered.append(stack)
+
+    def __exit__(self, *error: object) -> None:
+        self._entered.pop().close()
 
 
 class RegionalAttnProcessor:

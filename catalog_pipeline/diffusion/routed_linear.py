@@ -63,11 +63,24 @@ class RoutedLinear(nn.Module):
         self.slots = nn.ModuleDict()  # slot -> ParameterDict of the parametrisation's tensors
         self._owner = [owner]  # in a list: not a submodule of its own child
         self._packed: dict[int, _Packed | None] = {}  # by the serial of the route
+        # Its weight can be read as it lies: not in fewer bits, nor fetched by a hook.
+        self._is_plain = type(base) is nn.Linear and not base._forward_pre_hooks
+
+    @property
+    def outline(self) -> Tensor:
+        """What parametrisations are told of the frozen weight ``(out, in)``.
+
+        The weight itself, or where that is not at hand a tensor of its shape.
+        """
+        outline: Tensor = getattr(self.base, "outline", None)  # type: ignore[assignment]
+        return self.base.weight if outline is None else outline
 
     def tensors(self, slot: str) -> dict[str, nn.Parameter]:
         """The tensors of ``slot`` by name; ``KeyError`` when it is not installed."""
         return dict(self.slots[slot_key(slot)].items())  # type: ignore[operator]
 
+    # Left out of a compiled block, which would be compiled anew for every route.
+    @torch.compiler.disable
     def forward(self, hidden_states: Tensor, *_: object) -> Tensor:
         """``(rows, positions, in)`` -> ``(rows, positions, out)``."""
         packed = self._pack(hidden_states.dtype)
@@ -78,6 +91,10 @@ class RoutedLinear(nn.Module):
         if self.rows != "text":
             positions, dtype = hidden_states.shape[1], hidden_states.dtype
             mask = self._owner[0].mask_at(self.rows, positions, dtype, packed.regions, packed.rank)
+        if not self._is_plain:
+            delta = _Delta.apply(hidden_states, packed.down, packed.up, mask)  # type: ignore[no-untyped-call]
+            assert isinstance(delta, Tensor)
+            return self.base(hidden_states) + delta
         product = _ProductWithDelta.apply(  # type: ignore[no-untyped-call]
             hidden_states, self.base.weight, self.base.bias, packed.down, packed.up, mask
         )
@@ -184,6 +201,39 @@ class _ProductWithDelta(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             of_up = _sum_of_products(grad, inner, up.dim()).to(ctx.dtypes[1])
         return of_hidden_states, None, None, of_down, of_up, None
+
+
+class _Delta(torch.autograd.Function):
+    """``(x down^T * mask) up^T``: :class:`_ProductWithDelta` without the frozen product."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_states: Tensor, down: Tensor, up: Tensor, mask: Any) -> Tensor:
+        """Shapes as of :meth:`_ProductWithDelta.forward`."""
+        ctx.dtypes = (down.dtype, up.dtype)
+        down, up = down.to(hidden_states.dtype), up.to(hidden_states.dtype)
+        inner = hidden_states @ down.mT
+        if mask is not None:
+            inner *= mask
+        ctx.save_for_backward(hidden_states, down, up, mask, inner)
+        return inner @ up.mT
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of ``hidden_states``, ``down`` and ``up``."""
+        hidden_states, down, up, mask, inner = ctx.saved_tensors
+        grad = grad.contiguous()
+        through = grad @ up
+        if mask is not None:
+            through *= mask
+        of_hidden_states = of_down = of_up = None
+        if ctx.needs_input_grad[0]:
+            of_hidden_states = through @ down
+        if ctx.needs_input_grad[1]:
+            of_down = _sum_of_products(through, hidden_states, down.dim()).to(ctx.dtypes[0])
+        if ctx.needs_input_grad[2]:
+            of_up = _sum_of_products(grad, inner, up.dim()).to(ctx.dtypes[1])
+        return of_hidden_states, of_down, of_up, None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

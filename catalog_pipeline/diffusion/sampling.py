@@ -114,6 +114,7 @@ class DiffusionEngine:
     def __init__(self, base: BaseModel, settings: AdapterSettings) -> None:
         self.base = base
         self.text = base.text_conditioner()
+        self.text.reading = base.reading_texts
         base.install_attention(settings)
         self.adapter = ConceptAdapter(base, settings)
 
@@ -134,7 +135,7 @@ class DiffusionEngine:
             masks: ``(batch, regions, H, W)`` or ``None`` for one region.
             route: slots of the same ``batch`` and ``regions``.
         """
-        with self.adapter.routed(route):
+        with self.adapter.routed(route), self.base.saving_marks():
             return self.base.predict(noisy_latents, timesteps, encoder_hidden_states, masks)
 
     def probe(
@@ -260,7 +261,8 @@ class DiffusionEngine:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Pixels]:
         """Latents -> RGB pictures, uint8 ``(height, width, 3)``."""
-        images = self.base.decode(latents)
+        with self.base.on_device("vae"):
+            images = self.base.decode(latents)
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
         return list(pixels.cpu().numpy())
 
@@ -268,12 +270,13 @@ class DiffusionEngine:
     def encode_images(self, images: Sequence[Pixels], batch_size: int = 16) -> Tensor:
         """Pictures of one size -> scaled latent means ``(images, channels, h, w)``."""
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return torch.cat(
-            [
-                self.base.encode(chunk.to(self.base.device).float() / 127.5 - 1)
-                for chunk in stacked.split(batch_size)
-            ]
-        )
+        with self.base.on_device("vae"):
+            return torch.cat(
+                [
+                    self.base.encode(chunk.to(self.base.device).float() / 127.5 - 1)
+                    for chunk in stacked.split(batch_size)
+                ]
+            )
 
 
 class _ProbeEndError(Exception):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -84,6 +85,8 @@ class TextConditioner(ABC):
     """
 
     prompts: PromptTokenizer
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A context in which the text encoders may be used."""
 
     @property
     def length(self) -> int:
@@ -173,7 +176,8 @@ class PlaceholderConditioner(TextConditioner):
 
     def start(self, tokens: Sequence[str], noun: str, generator: torch.Generator) -> None:
         """All tokens but the first start slightly apart from ``noun``, else they stay twins."""
-        start = self.initial_vector(noun)
+        with self.reading():
+            start = self.initial_vector(noun).clone()
         for index, token in enumerate(tokens):
             noise = torch.randn(start.shape, generator=generator).to(start.device)
             self.table.add(token, start + (0.02 * noise if index else 0 * noise))
@@ -202,14 +206,16 @@ class PlaceholderConditioner(TextConditioner):
         for token, vector in tokens.items():
             if vector.shape != (width,):
                 raise ValueError(f"{token} has shape {tuple(vector.shape)}, expected ({width},)")
-            self.table.add(token, vector.to(self.table.base.weight.device))
+            with self.reading():
+                self.table.add(token, vector.to(self.table.base.weight.device))
 
     def encode_each(self, prompts: Sequence[str]) -> list[Any]:
         """What each text encoder gives, its hidden states among it."""
-        return [
-            encoder(self.input_ids(prompts, pad), output_hidden_states=True)
-            for encoder, pad in zip(self._text_encoders, self._pad_ids, strict=True)
-        ]
+        with self.reading():
+            return [
+                encoder(self.input_ids(prompts, pad), output_hidden_states=True)
+                for encoder, pad in zip(self._text_encoders, self._pad_ids, strict=True)
+            ]
 
     def input_ids(self, prompts: Sequence[str], pad_id: int | None = None) -> Tensor:
         """``(batch, max_length)`` ids: start, words and placeholders, padding as the base pads.
@@ -241,7 +247,8 @@ class PlaceholderConditioner(TextConditioner):
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """The last hidden state of the one encoder."""
-        encoder_hidden_states = self._text_encoders[0](self.input_ids(prompts))[0]
+        with self.reading():
+            encoder_hidden_states = self._text_encoders[0](self.input_ids(prompts))[0]
         assert isinstance(encoder_hidden_states, Tensor)
         return encoder_hidden_states
 

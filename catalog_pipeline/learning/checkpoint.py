@@ -45,8 +45,9 @@ def encode_state(
     tensors: dict[str, Tensor] = {f"extra/{name}": value.clone() for name, value in extra.items()}
     for index, parameter in enumerate(parameters):
         tensors[f"parameter/{index}"] = parameter.detach().cpu().contiguous()
+        # Copies: 8-bit optimisers share one table among parameters, and a file holds no shares.
         for name, value in optimizer.state[parameter].items():
-            tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).cpu().contiguous()
+            tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).cpu().clone().contiguous()
     header = {"fingerprint": fingerprint, "step": str(step), "curve": json.dumps(curve)}
     return save({name: tensors[name] for name in sorted(tensors)}, metadata=header)
 
@@ -92,10 +93,15 @@ def restore_state(
             parameter.copy_(tensors[f"parameter/{index}"].to(parameter.device))
             prefix = f"optimizer/{index}/"
             names = [name for name in tensors if name.startswith(prefix)]
-            state[index] = {name.removeprefix(prefix): tensors[name] for name in names}
+            state[index] = {name.removeprefix(prefix): _stored(tensors[name]) for name in names}
     optimizer.load_state_dict({"state": state, "param_groups": _groups(optimizer)})
     curve = [(int(step), float(loss)) for step, loss in json.loads(header["curve"])]
     return int(header["step"]), curve
+
+
+def _stored(value: Tensor) -> Tensor | int:
+    """A whole number was a plain one: counts of steps, where they are no tensor."""
+    return int(value) if value.dtype == torch.int64 and not value.dim() else value
 
 
 def _groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

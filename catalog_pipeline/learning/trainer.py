@@ -18,6 +18,7 @@ from catalog_pipeline.learning.checkpoint import (
     restore_state,
 )
 from catalog_pipeline.learning.memory import derive_seed
+from catalog_pipeline.learning.optimizer import make_optimizer
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
 from catalog_pipeline.learning.schedule import PlateauSchedule
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
@@ -92,12 +93,12 @@ class _TaskRun:
         ]
         for parameter in self._parameters:
             parameter.requires_grad_(True)
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = make_optimizer(
+            settings.optimizer,
             [
                 {"params": self._adapter_parameters, "weight_decay": settings.weight_decay},
                 {"params": self._token_parameters, "weight_decay": 0.0},
             ],
-            fused=True,  # hundreds of small tensors: one call for all of them
         )
         views = settings.latent_views
         pools = tuple(self._make_pool(subject, task.seed, views) for subject in task.subjects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,15 @@ from catalog_pipeline.settings import BaseModelSettings, GenerationSettings, Set
 from catalog_pipeline.workflows.home import Home
 
 if TYPE_CHECKING:
+    from catalog_pipeline.diffusion.memory_need import Work
     from catalog_pipeline.diffusion.prompts import PromptTokenizer
     from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
     from catalog_pipeline.evaluation.product_mask import ProductMasker
     from catalog_pipeline.generation.sampler import SceneSampler
     from catalog_pipeline.stores.adapters import AdapterStore
+
+_log = logging.getLogger(__name__)
+_WORDS = {"learn": "learning a product", "night": "rendering a batch of a night"}
 
 
 def open_engine(settings: Settings) -> DiffusionEngine:
@@ -45,6 +50,35 @@ def check_base_model(settings: Settings) -> None:
     from catalog_pipeline.diffusion.base import resolve_base_model
 
     resolve_base_model(settings.base_model)
+
+
+def require_memory(settings: Settings, work: Work) -> None:
+    """Refuse work for which a GPU has too little memory; on a CPU, which may swap, warn.
+
+    Raises:
+        ConfigurationError: what it needs, what there is and what to change, in one line.
+    """
+    from catalog_pipeline.diffusion.base import resolve_base_model
+    from catalog_pipeline.diffusion.memory_need import (
+        device_of,
+        free_bytes,
+        memory_need,
+        what_to_change,
+    )
+
+    folder = resolve_base_model(settings.base_model)
+    need, device = memory_need(settings, folder), device_of(settings)
+    free = free_bytes(device)
+    if need is None or not free or need.of(work) <= free:
+        return
+    words = (
+        f"{_WORDS[work]} needs about {need.of(work) / 1e9:.1f} GB of memory, and {device} has "
+        f"{free / 1e9:.1f} GB free; in base_model.yaml "
+        + what_to_change(settings, folder, work, free)
+    )
+    if device.type != "cpu":
+        raise ConfigurationError(words)
+    _log.warning(words)
 
 
 @lru_cache(maxsize=1)

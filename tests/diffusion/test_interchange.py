@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.export import kohya_state_dict, layer_factors, lora_state_dict
 from catalog_pipeline.diffusion.families.interchange import Interchange
@@ -231,6 +231,34 @@ def test_fused_layers_without_a_change_are_zeros(
     assert tensors["lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"].shape[0] == 6
     assert float(tensors["lora_unet_double_blocks_0_img_attn_qkv.alpha"]) == 6.0
     assert_same_change(read(engine, written(tmp_path / LORA, tensors)).factors, want)
+
+
+def test_every_layer_that_kohya_trains_in_an_xl_is_read(
+    engines: Callable[[str], DiffusionEngine], folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """All linear layers of its attention stacks, those of the way down and around them too."""
+    engine, xl = engines("xl"), FAMILIES["xl"]
+    layers = [
+        name
+        for name, module in _bare(folders("xl"), engine).named_modules()
+        if ".attentions." in name and isinstance(module, nn.Linear)
+    ]
+    assert any(name.startswith("down_blocks") and name.endswith("proj_in") for name in layers)
+    generator, want = torch.Generator().manual_seed(0), {}
+    for layer in layers:
+        out_width, in_width = engine.adapter.layers[layer].base.weight.shape
+        down = 0.3 * torch.randn(3, in_width, generator=generator)
+        want[layer] = (down, 0.3 * torch.randn(out_width, 3, generator=generator))
+    path = written(tmp_path / LORA, kohya_state_dict(want, engine.base.kohya_place))
+    found = read(engine, path)
+    assert found.others == ()
+    assert_same_change(found.factors, want)
+    engine.adapter.load_slot("mug", found.slot())
+    pipeline: Any = xl.pipeline.from_pretrained(folders("xl"), dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(tmp_path, weight_name=LORA)
+    theirs = xl.picture(pipeline, PROMPT, engine.initial_noise([7], UNGUIDED), 1.0)
+    torch.testing.assert_close(ours(engine, "mug", UNGUIDED), theirs, atol=5e-4, rtol=1e-3)
 
 
 # --- scales and ranks --------------------------------------------------------

@@ -30,6 +30,11 @@ class ClipPair:
         """``clip_l`` and ``clip_g`` side by side."""
         return checked_rows(tensors, ["clip_l", "clip_g"], self.clips)
 
+    def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """``clip_l`` and ``clip_g`` side by side."""
+        encoders = [self.parts["text_encoder"], self.parts["text_encoder_2"]]
+        return checked_rows(tensors, ["clip_l", "clip_g"], encoders)
+
     def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         """``clip_l`` and ``clip_g``, the rows of each encoder, as ComfyUI and others name them."""
         del token

@@ -13,7 +13,8 @@ them off again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -23,13 +24,34 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from catalog_pipeline.diffusion.acceleration import (
+    checkpoint_blocks,
+    compile_blocks,
+    language_model_blocks,
+    repeated_blocks,
+)
 from catalog_pipeline.diffusion.families.interchange import Interchange
+from catalog_pipeline.diffusion.quantised_linear import QuantisedLinear, quantise_layers
 from catalog_pipeline.diffusion.regional import RegionalContext, resize_masks
+from catalog_pipeline.diffusion.residence import (
+    Residence,
+    reside_by_layer,
+    saving_marks,
+    waits_in_cpu_memory,
+)
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.sizes import own_side_px
 from catalog_pipeline.diffusion.text import TextConditioner
 from catalog_pipeline.errors import ConfigurationError
-from catalog_pipeline.settings import AdapterSettings, LossWeighting, TimestepDensity
+from catalog_pipeline.settings import (
+    AdapterSettings,
+    BaseModelSettings,
+    LossWeighting,
+    TimestepDensity,
+)
+
+_PLAIN = BaseModelSettings()
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +66,7 @@ class BaseModel(Interchange, ABC):
         side_px: the side of training views and of pictures that are compared; ``None``
             for the one that the denoiser was trained at.
         regions: what the attention processors read during a forward pass.
+        residences: of the parts that wait in CPU memory; of the denoiser, one a layer.
     """
 
     parts: Mapping[str, Any]
@@ -52,6 +75,7 @@ class BaseModel(Interchange, ABC):
     dtype: torch.dtype
     side_px: int | None = None
     regions: RegionalContext = field(default_factory=RegionalContext)
+    residences: Mapping[str, Sequence[Residence]] = field(default_factory=dict)
 
     # --- the folder ----------------------------------------------------------
 
@@ -87,20 +111,62 @@ class BaseModel(Interchange, ABC):
         content_hash: str,
         device: torch.device,
         dtype: torch.dtype,
-        side_px: int | None = None,
+        settings: BaseModelSettings = _PLAIN,
     ) -> Self:
-        """Open every part from local safetensors files, frozen."""
-        parts = {}
+        """Open every part from local safetensors files, frozen; ``settings`` say where it lies.
+
+        Raises:
+            ConfigurationError: ``settings.quantise`` needs a package that is not there.
+        """
+        parts: dict[str, Any] = {}
+        residences: dict[str, list[Residence]] = {}
         for name, kind in cls.part_classes.items():
             half = name in cls.half_parts
             part = _open_part(kind, folder / name, dtype if half else torch.float32)
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
+                if half and name != "vae" and settings.quantise != "none":
+                    denoises = name == cls.denoiser_part
+                    blocks = repeated_blocks(part) if denoises else language_model_blocks(part)
+                    quantise_layers(part, settings.quantise, device, blocks)
+                waits = waits_in_cpu_memory(name, settings.offload, cls.denoiser_part)
                 # torch's own method: diffusers' wrapper warns about a list that is empty here.
                 layout = {"memory_format": cls.memory_format} if half else {}
-                nn.Module.to(part, device, **layout)  # type: ignore[call-overload]
+                nn.Module.to(part, _CPU if waits else device, **layout)  # type: ignore[call-overload]
+                if waits and name == cls.denoiser_part:
+                    residences[name] = reside_by_layer(part, device)
+                elif waits:
+                    residences[name] = [Residence(part.modules(), device)]
             parts[name] = part
-        return cls(parts, content_hash, device, dtype, side_px)
+        base = cls(parts, content_hash, device, dtype, settings.side_px, residences=residences)
+        if settings.gradient_checkpointing:
+            checkpoint_blocks(base.denoiser, base.regions)
+        if settings.compile:
+            compile_blocks(base.denoiser)
+        return base
+
+    @property
+    def weights_are_at_hand(self) -> bool:
+        """Whether the denoiser's weights lie on the device as they were opened."""
+        quantised = any(isinstance(m, QuantisedLinear) for m in self.denoiser.modules())
+        return not quantised and self.denoiser_part not in self.residences
+
+    @contextmanager
+    def on_device(self, *parts: str) -> Iterator[None]:
+        """Those of ``parts`` that wait in CPU memory are on the device inside the block."""
+        with ExitStack() as stack:
+            for residence in (r for part in parts for r in self.residences.get(part, ())):
+                stack.enter_context(residence.on_device())
+            yield
+
+    def reading_texts(self) -> AbstractContextManager[None]:
+        """The text encoders are on the device inside the block."""
+        return self.on_device(*(part for part in self.parts if part.startswith("text_encoder")))
+
+    def saving_marks(self) -> AbstractContextManager[Any]:
+        """A pass of the denoiser inside the block keeps none of its weights on the device."""
+        residences = self.residences.get(self.denoiser_part)
+        return saving_marks(residences) if residences else nullcontext()
 
     @property
     def denoiser(self) -> Any:

@@ -38,6 +38,8 @@ from catalog_pipeline.settings import AdapterSettings
 _LAYER_KINDS = {"attn1": "self", "attn2": "cross", "ff": "feed_forward"}
 _FEED_FORWARD = ("net.0.proj", "net.2")
 """Of a diffusers ``FeedForward``: into its hidden width, and back."""
+_AROUND = (".proj_in", ".proj_out")
+"""Of a stack of attentions: in and out. Linear layers in Stable Diffusion 2.x and XL."""
 _OTHER_UNETS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 7: "an upscaler"}
 """By the channels that their UNets read."""
 
@@ -166,9 +168,14 @@ class StableDiffusion(BaseModel):
         return PlaceholderConditioner(self.tokenizer, self.text_encoder)
 
     def delta_layers(self, settings: AdapterSettings) -> dict[str, Rows]:
-        """Projections of the attentions and, if asked for, of the feed-forward behind them."""
+        """Projections of the attentions and, if asked for, of the feed-forward behind them.
+
+        Also the linear layers around them, which kohya's trainers move: only imported slots do.
+        """
         layers: dict[str, Rows] = {}
-        for name, _ in self.unet.named_modules():
+        for name, module in self.unet.named_modules():
+            if name.endswith(_AROUND) and isinstance(module, nn.Linear):
+                layers[name] = "image"
             kind = _LAYER_KINDS.get(name.rsplit(".", 1)[-1])
             if kind == "feed_forward" and settings.feed_forward:
                 layers |= {f"{name}.{target}": "image" for target in _FEED_FORWARD}
@@ -179,8 +186,9 @@ class StableDiffusion(BaseModel):
         return layers
 
     def trained_layers(self, settings: AdapterSettings) -> list[str]:
-        """Those of ``settings.blocks``."""
-        return [n for n in self.delta_layers(settings) if n.startswith(_blocks(settings))]
+        """Those of ``settings.blocks`` in the attentions and behind them."""
+        layers = [n for n in self.delta_layers(settings) if n.startswith(_blocks(settings))]
+        return [name for name in layers if not name.endswith(_AROUND)]
 
     def install_attention(self, settings: AdapterSettings) -> None:
         """Cross-attention by region; self-attention as it is."""

@@ -113,6 +113,11 @@ def dropped_elsewhere(home: Home, photo_set: PhotoSet, outcome: LearnOutcome) ->
 
 
 def base_identity(settings: BaseModelSettings) -> str:
-    """Of all that weights of a base depend on: its files, and the side where settings name one."""
-    base, side = base_model_hash(settings), settings.side_px
-    return base if side is None else f"{base} at {side} px"
+    """Of all of a base that learned weights depend on: its files, and what settings ask of it.
+
+    Rounded weights are another base: a slot also learns to undo their errors.
+    """
+    base = base_model_hash(settings)
+    if settings.side_px is not None:
+        base = f"{base} at {settings.side_px} px"
+    return base if settings.quantise == "none" else f"{base} in {settings.quantise}"

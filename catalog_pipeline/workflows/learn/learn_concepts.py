@@ -51,6 +51,7 @@ from catalog_pipeline.workflows.models import (
     check_base_model,
     check_same_base,
     prompt_tokenizer,
+    require_memory,
 )
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
@@ -89,12 +90,14 @@ def learn_concepts(
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
         BaseModelError: the base model cannot be opened; nothing is written.
-        ConfigurationError: a scene of learning.yaml is too long for the base; likewise.
+        ConfigurationError: a scene of learning.yaml is too long for the base, or its GPU has too
+            little memory for a step; likewise.
     """
     rows = choose_rows(home.index.read(), skus)
     if rows:
         check_base_model(home.settings)
         check_scenes(home.settings, prompt_tokenizer(home.settings.base_model))
+        require_memory(home.settings, "learn")
     run = _LearningRun(home, progress or SilentProgress(), on_photo_set, force)
     for row in rows:
         yield run.learn(row)

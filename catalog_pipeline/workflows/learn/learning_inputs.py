@@ -93,7 +93,7 @@ class StoredCollection:
         return RememberedConcept(concept, entry.prompts, entry.features)
 
 
-_LATER = ("timestep_density", "loss_weighting", "aspect_buckets")
+_LATER = ("timestep_density", "loss_weighting", "aspect_buckets", "optimizer")
 """Settings of learning that came after the first published versions."""
 
 

@@ -21,7 +21,7 @@ from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.manifest import newest_rows
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_base_model
+from catalog_pipeline.workflows.models import check_base_model, require_memory
 from catalog_pipeline.workflows.night.night_sheet import SHEET_IMAGES, draw_night_sheet
 from catalog_pipeline.workflows.night.picture_gate import (
     FOUND_FIRST,
@@ -72,6 +72,7 @@ def render_night(
 
     Raises:
         BaseModelError: the base model cannot be opened; nothing is written.
+        ConfigurationError: the GPU has too little memory for a batch; nothing is rendered.
         GenerationError: there is no plan and nothing to plan from.
         StoreError: a picture or its row cannot be stored.
     """
@@ -88,6 +89,8 @@ def render_night(
     known = _known_rows(home.archive, day)
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
     reused = len(jobs) - len(missing)
+    if missing and open_sampler is None:
+        require_memory(home.settings, "night")
     name = f"render {day.isoformat()}"
     sink.start(name, len(jobs), reused)
     run = NightRun(

@@ -18,6 +18,7 @@ from catalog_pipeline.workflows.models import check_picture_size, prompt_tokeniz
 from catalog_pipeline.workflows.night.plan_night import check_texts
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
+from catalog_pipeline.workflows.upkeep.doctor_memory import check_memory
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
 
 __all__ = ["CheckResult", "run_doctor"]
@@ -33,7 +34,7 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
 
     Writes one small probe object and removes it; changes nothing else unless ``repair``
     is set, which first makes the repairs of
-    :func:`~catalog_pipeline.workflows.upkeep.doctor_repair.repair_home`. Opens no model and
+    :func:`~catalog_pipeline.workflows.upkeep.doctor_repair.repair_home`. Reads no weights and
     needs no accelerator.
     """
     settings = home.settings
@@ -81,6 +82,7 @@ def _base_model(settings: Settings) -> Iterator[CheckResult]:
     yield CheckResult("ok", f"base model: {name} in {folder}", "")
     yield from guarded("prompts", _prompts, settings)
     yield from guarded("pictures", _picture_size, settings)
+    yield from guarded("memory", check_memory, settings)
 
 
 def _prompts(settings: Settings) -> Iterator[CheckResult]:

@@ -154,9 +154,8 @@ def _read(
             "its own product; expected one SKU, or SKUs learned with slots: shared; "
             "export them one by one, to a folder each"
         )
-    base = load_base_model(
-        settings.base_model.model_copy(update={"dtype": "float32", "device": "cpu"})
-    )
+    plain = {"dtype": "float32", "device": "cpu", "quantise": "none", "offload": "none"}
+    base = load_base_model(settings.base_model.model_copy(update={**plain, "compile": False}))
     check_same_base(version, base.content_hash)
     name = skus[0] if own else f"{version.collection}-{version.version[:12]}"
     try:

@@ -26,6 +26,7 @@ from catalog_pipeline.errors import (
 )
 from catalog_pipeline.records import LearnOutcome, SkuStatus
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.versions import encode_version
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
@@ -270,6 +271,23 @@ def test_another_rank_is_imported_beside_what_was_learned(
     assert np.array_equal(picture(tiny, "B"), before)
     write_photos(tiny, "C", 3)
     assert learn_all(tiny)["C"].status == "learned"
+
+
+def test_an_import_that_died_before_the_head_moved_is_done_by_a_rerun(
+    tiny: Settings, learned: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AdapterStore, "promote", dies)
+        with pytest.raises(KeyboardInterrupt):
+            take_in(tiny, learned.file)
+    store = open_home(tiny).adapters("default")
+    (written,) = store.version_names()
+    assert (store.head(), store.staging_names()) == (None, [])
+    assert statuses(tiny) == {"A": SkuStatus.NEW}
+    assert take_in(tiny, learned.file).version == written
 
 
 # --- what is refused ---------------------------------------------------------
