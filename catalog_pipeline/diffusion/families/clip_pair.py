@@ -17,18 +17,10 @@ class ClipPair:
     parts: Mapping[str, Any]
 
     @property
-    def clips(self) -> list[Any]:
-        """Both text encoders."""
-        return [self.parts["text_encoder"], self.parts["text_encoder_2"]]
-
-    @property
     def clip_widths(self) -> list[int]:
         """Of the hidden states of each, and of its part of a learned row."""
-        return [int(encoder.config.hidden_size) for encoder in self.clips]
-
-    def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """``clip_l`` and ``clip_g`` side by side."""
-        return checked_rows(tensors, ["clip_l", "clip_g"], self.clips)
+        names = ("text_encoder", "text_encoder_2")
+        return [int(self.parts[name].config.hidden_size) for name in names]
 
     def inversion_rows(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """``clip_l`` and ``clip_g`` side by side."""
