@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -45,6 +46,10 @@ class Interchange:
     def noise_code(self) -> str:
         """The argument with which the pipeline starts from the noise that a seed has here."""
         return "generator=torch.Generator().manual_seed(seed)"
+
+    def prompt_code(self, prompt: str) -> str:
+        """The prompt as the call of the pipeline begins with it."""
+        return json.dumps(prompt)
 
     def call_arguments(self, steps: int, guidance: float) -> str:
         """Of the call of the pipeline, as they are written behind the prompt."""

@@ -11,6 +11,7 @@ Diffusion; T5 is frozen and reads a word that means nothing (:mod:`..language_mo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
 from catalog_pipeline.diffusion.joint_attention import join_streams, joint_attend
 from catalog_pipeline.diffusion.language_model_text import LanguageModelConditioner
-from catalog_pipeline.diffusion.prompts import t5_prompts
+from catalog_pipeline.diffusion.prompts import plain_words, t5_prompts
 from catalog_pipeline.diffusion.regional import RegionalContext
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner
@@ -48,6 +49,7 @@ class StableDiffusion3(ClipPair, JointTransformer):
         "scheduler": FlowMatchEulerDiscreteScheduler,
     }
     half_parts = ("transformer", "vae", "text_encoder_3")
+    learns_rows = True
     spaced_to_zero = False
     image_attentions = ("attn", "attn2")
     feed_forwards: ClassVar[Mapping[str, Rows]] = {
@@ -147,22 +149,33 @@ class StableDiffusion3(ClipPair, JointTransformer):
             )[0]
         return model_pred.float()
 
+    def product_words(self, sku: str, tokens: Sequence[str], *, beside_lora: bool) -> str:
+        """The tokens themselves, by which the CLIPs know the rows either way."""
+        del sku, beside_lora
+        return " ".join(tokens)
+
+    def prompt_code(self, prompt: str) -> str:
+        """T5 is given the product's word as ``prompt_3``."""
+        return f"{json.dumps(prompt)}, prompt_3={json.dumps(plain_words(prompt))}"
+
     def inversion_code(self, file: str, token: str) -> str:
         """The rows by hand, since the pipeline has no ``load_textual_inversion``.
 
-        They are named as that would name them: ``token``, then ``token_1`` and so on.
+        ``token`` is all of the product's, with spaces between them.
         """
-        return f"""\
-from safetensors.torch import load_file
-rows = load_file("{file}")
-token, count = "{token}", len(rows["clip_l"])
-names = [token, *(f"{{token}}_{{index}}" for index in range(1, count))]
-for key, end in (("clip_l", ""), ("clip_g", "_2")):
-    tokenizer, encoder = getattr(pipe, "tokenizer" + end), getattr(pipe, "text_encoder" + end)
-    tokenizer.add_tokens(names)
-    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    table = encoder.get_input_embeddings().weight.data
-    table[tokenizer.convert_tokens_to_ids(names)] = rows[key].to(table)"""
+        lines = [
+            "from safetensors.torch import load_file",
+            "from transformers import AddedToken",
+            f'rows, tokens = load_file("{file}"), "{token}".split()',
+            'for key, end in (("clip_l", ""), ("clip_g", "_2")):',
+            '    tokenizer = getattr(pipe, f"tokenizer{end}")',
+            '    encoder = getattr(pipe, f"text_encoder{end}")',
+            "    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])",
+            "    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)",
+            "    table = encoder.get_input_embeddings().weight.data",
+            "    table[tokenizer.convert_tokens_to_ids(tokens)] = rows[key].to(table)",
+        ]
+        return "\n    ".join(lines)
 
 
 class _ThreeEncoders(PlaceholderConditioner):

@@ -258,7 +258,8 @@ def _write_readme(
 ) -> None:
     generation, base = settings.generation, exported.base
     arguments = base.call_arguments(generation.steps, generation.guidance)
-    call = f"image = pipe({json.dumps(next(iter(prompts.values())))}, {arguments}).images[0]"
+    prompt = base.prompt_code(next(iter(prompts.values())))
+    call = f"image = pipe({prompt}, {arguments}).images[0]"
     text = _README.format(
         skus=", ".join(prompts),
         collection=exported.version.collection,

@@ -141,7 +141,7 @@ def test_sdxl_from_the_folder_to_the_files_of_diffusers(
     engine = open_engine(settings)
     noise = engine.initial_noise([7], PLAN)
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32)
-    guided = SamplingPlan(PLAN.steps, 4.0, 16, 16)
+    guided = SamplingPlan(PLAN.steps, 4.0, 16, 16, "euler")  # as the folder's scheduler
     torch.testing.assert_close(
         sample(engine, "a red mug", None, guided),
         theirs(pipeline, "a red mug", noise, 4.0),

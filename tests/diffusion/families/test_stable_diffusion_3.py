@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +93,25 @@ def test_the_clips_read_rows_and_t5_a_word(folder: Path, engine: DiffusionEngine
     """As plain diffusers with the exported rows: ``prompt_3`` is what T5 reads."""
     rows = learn_rows(engine)
     pipeline = open_pipeline(folder)
-    exported = engine.base.inversion_state_dict("<mug>", rows)
+    words = engine.base.product_words("mug", TOKENS, beside_lora=True)
+    exported = engine.base.inversion_state_dict(words, rows)
     assert {key: tuple(value.shape) for key, value in exported.items()} == {
         "clip_l": (2, 16),
         "clip_g": (2, 24),
     }
+    assert torch.equal(engine.base.inversion_rows(exported), rows)
     file = folder / "learned_embeds.safetensors"
     save_file(exported, file)
-    exec(engine.base.inversion_code(str(file), "<mug>"), {"pipe": pipeline})
+    code = textwrap.dedent(f"    {engine.base.inversion_code(str(file), words)}")
+    exec(code, {"pipe": pipeline})
+    call = engine.base.prompt_code(f"a photo of a {words} mug")
+    assert trigger_word("mug") in call
+    encode = partial(pipeline.encode_prompt, prompt_2=None, do_classifier_free_guidance=False)
+    scope: dict[str, Any] = {"encode": encode}
     with torch.no_grad():
-        texts, _, pooled, _ = pipeline.encode_prompt(
-            "a photo of a <mug> <mug>_1 mug",
-            None,
-            f"a photo of a {trigger_word('mug')} mug",
-            do_classifier_free_guidance=False,
-        )
+        exec(f"texts, _, pooled, _ = encode({call})", scope)
         ours = engine.text.encode([PROMPT])
+    texts, pooled = scope["texts"], scope["pooled"]
     torch.testing.assert_close(ours[:, :-1], texts, atol=1e-5, rtol=1e-5)
     width = pooled.shape[-1]
     torch.testing.assert_close(ours[:, -1, :width], pooled, atol=1e-5, rtol=1e-5)
