@@ -1,7 +1,7 @@
 """What a perfect run would take: the work in FLOPs and bytes against what the device reaches.
 
-The floor of a task is ``max(FLOPs / matrix product, weight bytes / memory)``, both rates measured in
-the same run. It counts matrix products, convolutions and attention once, and each weight once a
+The floor of a task is ``max(FLOPs / matrix product, weight bytes / memory)``, both rates measured
+in the same run. It counts matrix products, convolutions and attention once, and each weight once a
 pass; activations that are written and read, norms, and the optimiser are left out. Nothing that
 computes the same numbers in the same type can be faster, and nothing reaches it.
 """

@@ -6,7 +6,8 @@ import gc
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
+from catalog_pipeline.errors import BaseModelError
 from catalog_pipeline.settings import LearningSettings
+from tests.benchmarks.gpu.accelerated import BASE, switch_on
 from tests.benchmarks.gpu.floor import Peaks, count_flops
 from tests.benchmarks.gpu.models import build, bytes_of
 from tests.benchmarks.gpu.ours import (
@@ -26,12 +29,12 @@ from tests.benchmarks.gpu.ours import (
     set_trained,
 )
 from tests.benchmarks.gpu.pairs import Spread, peak_bytes, ratio_of, time_by_turns
+from tests.benchmarks.gpu.scripts import SIDES
 from tests.benchmarks.gpu.sizes import Size
-from tests.benchmarks.gpu.theirs import SIDES, TheirSide
+from tests.benchmarks.gpu.theirs import TheirSide
 
 _log = logging.getLogger(__name__)
 
-LAYERS = ("ours", "script")
 _RATE = 1e-6
 """Of AdamW: small, so that random weights stay where their losses are numbers."""
 
@@ -71,8 +74,8 @@ class Row:
     flops: int
     read_bytes: int
     floor_seconds: float
-    losses: Mapping[str, float]
-    peak_bytes: Mapping[str, int | None]
+    losses: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: Mapping[str, int | None] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """For the JSON report."""
@@ -105,41 +108,76 @@ class _Training:
 
 
 class Bench:
-    """Measures on one device; everything random comes from ``seed``."""
+    """Measures on one device; everything random comes from ``seed``.
+
+    ``settings`` are those of :func:`.settings_at_hand` to be measured; ``failures`` says what
+    could not be.
+    """
 
     def __init__(
-        self, device: torch.device, dtype: torch.dtype, peaks: Peaks, rounds: Rounds, seed: int
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        peaks: Peaks,
+        rounds: Rounds,
+        seed: int,
+        settings: Sequence[str] = (BASE,),
     ) -> None:
         self._device, self._dtype, self._peaks = device, dtype, peaks
-        self._rounds, self._seed = rounds, seed
+        self._rounds, self._seed, self._settings = rounds, seed, settings
+        self.failures: list[str] = []
 
     def measure(self, size: Size) -> Iterator[Row]:
-        """Both choices of layers: learning steps of each; pictures with ours."""
-        for layers in LAYERS:
-            with tempfile.TemporaryDirectory() as scratch:
-                base = build(size, self._device, self._dtype, Path(scratch), self._seed)
-                theirs = SIDES[type(base).__name__](base, size)
-                settings = LearningSettings(adapter=adapter_settings(layers))
-                ours = OurSide(DiffusionEngine(base, settings.adapter), size, self._seed)
-                theirs.add_adapter(ours.factors())
-                for batch in size.batches:
-                    yield self._steps(size, layers, batch, settings, ours, theirs)
-                if layers == "ours":
-                    yield self._pictures(size, base, ours, theirs)
-            del base, ours, theirs
+        """Steps and pictures of each setting, with our layers; steps with the script's layers."""
+        for settings, layers in [*((name, "ours") for name in self._settings), (BASE, "script")]:
+            try:
+                yield from self._measure(size, settings, layers)
+            except (RuntimeError, BaseModelError) as error:
+                if settings == BASE:
+                    raise
+                # Hours of other figures are not lost to a compiler that does not run here.
+                self.failures.append(f"{size.name}, {settings}: {' '.join(str(error).split())}")
+                _log.exception("%s, %s", size.name, settings)
             gc.collect()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _steps(
-        self,
-        size: Size,
-        layers: str,
-        batch: int,
-        settings: LearningSettings,
-        ours: OurSide,
-        theirs: TheirSide,
-    ) -> Row:
+    def _measure(self, size: Size, settings: str, layers: str) -> Iterator[Row]:
+        with tempfile.TemporaryDirectory() as scratch:
+            base = build(size, self._device, self._dtype, Path(scratch), self._seed)
+        theirs = SIDES[type(base).__name__](base, size)
+        learning = LearningSettings(adapter=adapter_settings(layers))
+        what = {"settings": settings, "layers": layers}
+        ours = OurSide(DiffusionEngine(base, learning.adapter), size, self._seed)
+        theirs.add_adapter(ours.factors())
+        # Counted before: activations that are computed again are not work that must be done.
+        work = {batch: self._work_of_step(batch, ours, theirs) for batch in size.batches}
+        picture = self._work_of_picture(size, base, ours, theirs) if layers == "ours" else (0, 0)
+        switch_on(settings, base, theirs)
+        for batch in size.batches:
+            seconds, ways = self._time_steps(batch, learning, ours, theirs)
+            losses = {name: ways[name].last_loss for name in seconds}
+            peaks = {
+                name: self._own_peak(name, {n: ways[n] for n in seconds}, ours, theirs)
+                for name in seconds
+            }
+            done = {"losses": losses, "peak_bytes": peaks, "batch": batch}
+            yield self._row(size, seconds, work[batch], task="step", **what, **done)
+        if layers == "ours":
+            seconds = self._time_pictures(ours, theirs)
+            yield self._row(size, seconds, picture, task="picture", batch=1, **what)
+
+    def _work_of_step(self, batch: int, ours: OurSide, theirs: TheirSide) -> tuple[int, int]:
+        """FLOPs of a forward and a backward pass; bytes of the weights, once in each."""
+        latents = random_latents(ours.engine, batch, self._seed)
+        flops = count_flops(lambda: theirs.loss(theirs.draw(latents)).backward())
+        for parameter in theirs.parameters:
+            parameter.grad = None
+        return flops, 2 * bytes_of(theirs.denoiser)
+
+    def _time_steps(
+        self, batch: int, settings: LearningSettings, ours: OurSide, theirs: TheirSide
+    ) -> tuple[dict[str, list[float]], Mapping[str, _Training]]:
         latents = random_latents(ours.engine, batch, self._seed)
         generator = torch.Generator().manual_seed(self._seed)
         set_trained(ours.parameters, True)
@@ -165,26 +203,8 @@ class Bench:
                 _adamw([*ours.parameters, *shipped.rows], fused=True),
             ),
         }
-        flops = count_flops(lambda: theirs.loss(theirs.draw(latents)).backward())
-        read_bytes = 2 * bytes_of(theirs.denoiser)  # forward, and backward through the weights
         seconds = time_by_turns(self._device, ways, self._rounds.steps, self._rounds.warm_up)
-        row = self._row(
-            size,
-            task="step",
-            layers=layers,
-            batch=batch,
-            seconds=seconds,
-            flops=flops,
-            read_bytes=read_bytes,
-            losses={name: ways[name].last_loss for name in seconds},
-            peak_bytes={
-                name: self._own_peak(name, {n: ways[n] for n in seconds}, ours, theirs)
-                for name in seconds
-            },
-        )
-        set_trained(ours.parameters, False)
-        ours.engine.adapter.parameters_changed()
-        return row
+        return seconds, ways
 
     def _own_peak(
         self, name: str, ways: Mapping[str, _Training], ours: OurSide, theirs: TheirSide
@@ -198,43 +218,43 @@ class Bench:
         twice = theirs.copied_bytes()
         return peak - others - sum(p.nbytes for p in adapter) - twice
 
-    def _pictures(self, size: Size, base: BaseModel, ours: OurSide, theirs: TheirSide) -> Row:
-        seed, noise = self._seed, ours.noise_of(self._seed)
-        ways = {
-            "ours": lambda: ours.picture(seed),
-            "diffusers": lambda: theirs.picture(noise),
-            "two products": lambda: ours.picture_of_two(seed),
-        }
-        two, three = (count_flops(lambda n=n: theirs.picture(noise, n)) for n in (2, 3))
+    def _work_of_picture(
+        self, size: Size, base: BaseModel, ours: OurSide, theirs: TheirSide
+    ) -> tuple[int, int]:
+        """FLOPs of the pipeline's call; bytes of every network, the denoiser's once a step."""
+        noise = ours.noise_of(self._seed)
+        two, three = (count_flops(partial(theirs.picture, noise, steps)) for steps in (2, 3))
         networks = [part for part in base.parts.values() if isinstance(part, nn.Module)]
         read_bytes = (size.steps - 1) * bytes_of(theirs.denoiser) + bytes_of(*networks)
-        seconds = time_by_turns(self._device, ways, self._rounds.pictures, 1)
-        return self._row(
-            size,
-            task="picture",
-            layers="ours",
-            batch=1,
-            seconds=seconds,
-            flops=two + (size.steps - 2) * (three - two),
-            read_bytes=read_bytes,
-            losses={},
-            peak_bytes={},
-        )
+        return two + (size.steps - 2) * (three - two), read_bytes
 
-    def _row(self, size: Size, *, seconds: Mapping[str, list[float]], **fields: Any) -> Row:
+    def _time_pictures(self, ours: OurSide, theirs: TheirSide) -> dict[str, list[float]]:
+        set_trained(ours.parameters, False)
+        ours.engine.adapter.parameters_changed()
+        ways = {
+            "ours": partial(ours.picture, self._seed),
+            "diffusers": partial(theirs.picture, ours.noise_of(self._seed)),
+            "two products": partial(ours.picture_of_two, self._seed),
+        }
+        return time_by_turns(self._device, ways, self._rounds.pictures, 1)
+
+    def _row(
+        self, size: Size, seconds: Mapping[str, list[float]], work: tuple[int, int], **what: Any
+    ) -> Row:
         both = "ours" in seconds and "diffusers" in seconds
         row = Row(
             size=size.name,
             side_px=size.side_px,
-            settings="base",
             seconds={name: Spread.of(values) for name, values in seconds.items()},
             ratio=ratio_of(seconds["ours"], seconds["diffusers"]) if both else None,
-            floor_seconds=self._peaks.floor_seconds(fields["flops"], fields["read_bytes"]),
-            **fields,
+            flops=work[0],
+            read_bytes=work[1],
+            floor_seconds=self._peaks.floor_seconds(*work),
+            **what,
         )
         _log.info(
-            "%s, %s, layers of %s, batch %d: %s",
-            *(row.size, row.task, row.layers, row.batch),
+            "%s, %s, %s, layers of %s, batch %d: %s",
+            *(row.size, row.task, row.settings, row.layers, row.batch),
             ", ".join(f"{name} {spread.median:.4f} s" for name, spread in row.seconds.items()),
         )
         return row

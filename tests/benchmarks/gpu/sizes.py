@@ -14,7 +14,7 @@ The time of a step does not depend on the values of weights, but on shapes and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from catalog_pipeline.diffusion.families.family import BaseModel
@@ -50,7 +50,7 @@ class Size:
 
 _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _SD_SCHEDULER = {**_NOISE, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
-_SD_VAE = {
+SD_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (128, 256, 512, 512),
@@ -59,7 +59,7 @@ _SD_VAE = {
 }
 _CLIP = {"bos_token_id": 2780, "eos_token_id": 2781, "pad_token_id": 2781}
 """Of the tokenizer that is at hand; the tables of tokens have the sizes of the originals."""
-_CLIP_L = {
+CLIP_L = {
     **_CLIP,
     "vocab_size": 49408,
     "hidden_size": 768,
@@ -68,7 +68,7 @@ _CLIP_L = {
     "num_attention_heads": 12,
     "projection_dim": 768,
 }
-_CLIP_BIG_G = {
+CLIP_BIG_G = {
     **_CLIP,
     "vocab_size": 49408,
     "hidden_size": 1280,
@@ -78,7 +78,7 @@ _CLIP_BIG_G = {
     "projection_dim": 1280,
     "hidden_act": "gelu",
 }
-_SDXL_UNET = {
+SDXL_UNET = {
     "sample_size": 128,
     "block_out_channels": (320, 640, 1280),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -91,7 +91,7 @@ _SDXL_UNET = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-_KLEIN_TRANSFORMER = {
+KLEIN_TRANSFORMER = {
     "in_channels": 128,
     "num_layers": 5,
     "num_single_layers": 20,
@@ -104,7 +104,7 @@ _KLEIN_TRANSFORMER = {
     "rope_theta": 2000,
     "guidance_embeds": False,
 }
-_QWEN3_4B = {
+QWEN3_4B = {
     "vocab_size": 151936,
     "hidden_size": 2560,
     "intermediate_size": 9728,
@@ -122,8 +122,8 @@ FULL: tuple[Size, ...] = (
         StableDiffusion,
         {
             "unet": {"sample_size": 64, "cross_attention_dim": 768},
-            "vae": {**_SD_VAE, "scaling_factor": 0.18215},
-            "text_encoder": _CLIP_L,
+            "vae": {**SD_VAE, "scaling_factor": 0.18215},
+            "text_encoder": CLIP_L,
             "scheduler": _SD_SCHEDULER,
         },
         side_px=512,
@@ -134,10 +134,10 @@ FULL: tuple[Size, ...] = (
         "SDXL",
         StableDiffusionXL,
         {
-            "unet": _SDXL_UNET,
-            "vae": {**_SD_VAE, "scaling_factor": 0.13025, "sample_size": 1024},
-            "text_encoder": _CLIP_L,
-            "text_encoder_2": _CLIP_BIG_G,
+            "unet": SDXL_UNET,
+            "vae": {**SD_VAE, "scaling_factor": 0.13025, "sample_size": 1024},
+            "text_encoder": CLIP_L,
+            "text_encoder_2": CLIP_BIG_G,
             "scheduler": _SD_SCHEDULER,
         },
         side_px=1024,
@@ -148,9 +148,9 @@ FULL: tuple[Size, ...] = (
         "FLUX.2-klein-4B",
         Flux2Klein,
         {
-            "transformer": _KLEIN_TRANSFORMER,
+            "transformer": KLEIN_TRANSFORMER,
             "vae": {},
-            "text_encoder": _QWEN3_4B,
+            "text_encoder": QWEN3_4B,
             "scheduler": _FLOW,
         },
         side_px=1024,
@@ -158,147 +158,3 @@ FULL: tuple[Size, ...] = (
         sampler="euler",
     ),
 )
-
-_SMALL_VAE = {**_SD_VAE, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1}
-_SMALL_QWEN3 = {
-    **_QWEN3_4B,
-    "vocab_size": 512,
-    "hidden_size": 256,
-    "intermediate_size": 512,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-}
-
-
-def _small_clip(config: Config, width: int) -> Config:
-    small = {"vocab_size": 2782, "num_hidden_layers": 2, "num_attention_heads": 4}
-    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "projection_dim": width}
-    return {**config, **small, **sizes}
-
-
-def _with_parts(size: Size, **parts: Config) -> Size:
-    return replace(size, parts={**size.parts, **parts})
-
-
-def _middle() -> tuple[Size, ...]:
-    sd, xl, klein = FULL
-    unet = {"block_out_channels": (128, 256, 256, 256), "layers_per_block": 1}
-    return (
-        replace(
-            _with_parts(
-                sd,
-                unet={**sd.parts["unet"], **unet, "cross_attention_dim": 256},
-                vae=_SMALL_VAE,
-                text_encoder=_small_clip(_CLIP_L, 256),
-            ),
-            side_px=128,
-        ),
-        replace(
-            _with_parts(
-                xl,
-                unet={
-                    **_SDXL_UNET,
-                    "block_out_channels": (128, 256, 512),
-                    "transformer_layers_per_block": (1, 2, 4),
-                    "attention_head_dim": (2, 4, 8),
-                    "layers_per_block": 1,
-                    "cross_attention_dim": 512,
-                    "addition_time_embed_dim": 32,
-                    "projection_class_embeddings_input_dim": 6 * 32 + 256,
-                },
-                vae=_SMALL_VAE,
-                text_encoder=_small_clip(_CLIP_L, 256),
-                text_encoder_2=_small_clip(_CLIP_BIG_G, 256),
-            ),
-            side_px=128,
-        ),
-        replace(
-            _with_parts(
-                klein,
-                transformer={
-                    **_KLEIN_TRANSFORMER,
-                    "num_layers": 2,
-                    "num_single_layers": 6,
-                    "attention_head_dim": 64,
-                    "num_attention_heads": 8,
-                    "joint_attention_dim": 3 * 256,
-                    "axes_dims_rope": (16, 16, 16, 16),
-                },
-                vae={**_SMALL_VAE, "latent_channels": 32},
-                text_encoder=_SMALL_QWEN3,
-            ),
-            side_px=128,
-        ),
-    )
-
-
-MIDDLE: tuple[Size, ...] = tuple(replace(size, steps=4) for size in _middle())
-"""Widths of 128 to 512 and 128 px: what a CPU does in a second."""
-
-
-def _tiny() -> tuple[Size, ...]:
-    sd, xl, klein = MIDDLE
-    unet = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 16}
-    blocks = {
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    }
-    vae = {
-        **_SMALL_VAE,
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-        "block_out_channels": (16, 16),
-        "norm_num_groups": 8,
-    }
-    return (
-        _with_parts(
-            sd,
-            unet={**unet, **blocks, "cross_attention_dim": 64, "attention_head_dim": 4},
-            vae=vae,
-            text_encoder=_small_clip(_CLIP_L, 64),
-        ),
-        _with_parts(
-            xl,
-            unet={
-                **_SDXL_UNET,
-                **unet,
-                **blocks,
-                "transformer_layers_per_block": (1, 2),
-                "attention_head_dim": (2, 4),
-                "cross_attention_dim": 128,
-                "addition_time_embed_dim": 8,
-                "projection_class_embeddings_input_dim": 6 * 8 + 64,
-            },
-            vae=vae,
-            text_encoder=_small_clip(_CLIP_L, 64),
-            text_encoder_2=_small_clip(_CLIP_BIG_G, 64),
-        ),
-        _with_parts(
-            klein,
-            transformer={
-                **_KLEIN_TRANSFORMER,
-                "in_channels": 32,
-                "num_layers": 1,
-                "num_single_layers": 1,
-                "attention_head_dim": 16,
-                "num_attention_heads": 2,
-                "joint_attention_dim": 3 * 32,
-                "axes_dims_rope": (4, 4, 4, 4),
-            },
-            vae={**vae, "latent_channels": 8},
-            text_encoder={
-                **_SMALL_QWEN3,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "head_dim": 16,
-            },
-        ),
-    )
-
-
-TINY: tuple[Size, ...] = tuple(replace(size, side_px=16, steps=2, batches=(2,)) for size in _tiny())
-"""For the dry run."""
