@@ -223,10 +223,10 @@ class Bench:
     ) -> tuple[int, int]:
         """FLOPs of the pipeline's call; bytes of every network, the denoiser's once a step."""
         noise = ours.noise_of(self._seed)
-        two, three = (count_flops(partial(theirs.picture, noise, steps)) for steps in (2, 3))
+        one, two = (count_flops(partial(theirs.picture, noise, steps)) for steps in (1, 2))
         networks = [part for part in base.parts.values() if isinstance(part, nn.Module)]
         read_bytes = (size.steps - 1) * bytes_of(theirs.denoiser) + bytes_of(*networks)
-        return two + (size.steps - 2) * (three - two), read_bytes
+        return one + (size.steps - 1) * (two - one), read_bytes
 
     def _time_pictures(self, ours: OurSide, theirs: TheirSide) -> dict[str, list[float]]:
         set_trained(ours.parameters, False)
