@@ -33,7 +33,11 @@ ONCE = Rounds(steps=1, pictures=1, warm_up=1)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     """Of one tiny model; without guidance, with which our negative prompts read the bare base."""
     size: Size = replace(request.param, guidance=1.0)
-    base = build(size, CPU, torch.float32, tmp_path_factory.mktemp("vocabulary"), seed=0)
+    return _both_sides(size, torch.float32, tmp_path_factory.mktemp("vocabulary"))
+
+
+def _both_sides(size: Size, dtype: torch.dtype, scratch: Path) -> Both:
+    base = build(size, CPU, dtype, scratch, seed=0)
     theirs = SIDES[type(base).__name__](base, size)
     ours = OurSide(DiffusionEngine(base, adapter_settings("ours")), size, seed=0)
     theirs.add_adapter(ours.factors())
@@ -63,6 +67,17 @@ def test_both_sides_paint_the_same_picture(both: Both) -> None:
     assert mine.std() > 10
     assert np.abs(mine.astype(int) - other.astype(int)).max() <= 1
     assert np.abs(mine.astype(int) - ours.picture(seed=4).astype(int)).max() > 10
+
+
+@pytest.mark.parametrize("size", TINY, ids=lambda size: size.name)
+def test_both_sides_run_in_the_type_of_a_card(size: Size, tmp_path: Path) -> None:
+    ours, theirs = _both_sides(size, torch.bfloat16, tmp_path)
+    draw = theirs.draw(random_latents(ours.engine, 1, seed=1))
+    with torch.no_grad():
+        assert ours.loss(draw).item() == pytest.approx(theirs.loss(draw).item(), rel=0.02)
+    mine, other = ours.picture(seed=3), theirs.picture(ours.noise_of(3))
+    assert mine.shape == other.shape == (size.side_px, size.side_px, 3)
+    assert other.std() > 10
 
 
 def test_the_twin_shares_all_weights_but_convolutions(both: Both) -> None:

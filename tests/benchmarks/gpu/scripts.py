@@ -33,11 +33,11 @@ class _Sd(TheirSide):
         super().__init__(base, size)
         self._noise_scheduler = DDPMScheduler.from_config(base.scheduler_config)
 
-    def _make_pipeline(self) -> Any:
+    def _make_pipeline(self, *, reads: bool) -> Any:
         parts = self._base.parts
         return StableDiffusionPipeline(
             self._vae,
-            parts["text_encoder"],
+            parts["text_encoder"] if reads else None,
             parts["tokenizer"],
             self.denoiser,
             DPMSolverMultistepScheduler.from_config(self._base.scheduler_config),
@@ -47,7 +47,7 @@ class _Sd(TheirSide):
         )
 
     def _encode(self, prompt: str) -> Any:
-        texts = self.pipeline.encode_prompt(prompt, self._base.device, 1, False)
+        texts = self._reader.encode_prompt(prompt, self._base.device, 1, False)
         return texts[0].to(self._base.dtype)
 
     def loss(self, draw: Draw) -> Tensor:
@@ -64,18 +64,18 @@ class _Sd(TheirSide):
 
     def _call(self, texts: Any, negative: Any, latents: Tensor, steps: int) -> Any:
         options = self._options(latents, steps)
-        return self.pipeline(prompt_embeds=texts, negative_prompt_embeds=negative, **options)
+        return self._painter(prompt_embeds=texts, negative_prompt_embeds=negative, **options)
 
 
 class _Sdxl(_Sd):
     script = "train_dreambooth_lora_sdxl.py"
 
-    def _make_pipeline(self) -> Any:
+    def _make_pipeline(self, *, reads: bool) -> Any:
         parts = self._base.parts
         return StableDiffusionXLPipeline(
             self._vae,
-            parts["text_encoder"],
-            parts["text_encoder_2"],
+            parts["text_encoder"] if reads else None,
+            parts["text_encoder_2"] if reads else None,
             parts["tokenizer"],
             parts["tokenizer_2"],
             self.denoiser,
@@ -84,7 +84,7 @@ class _Sdxl(_Sd):
         )
 
     def _encode(self, prompt: str) -> Any:
-        texts, _, pooled, _ = self.pipeline.encode_prompt(
+        texts, _, pooled, _ = self._reader.encode_prompt(
             prompt, device=self._base.device, do_classifier_free_guidance=False
         )
         return texts.to(self._base.dtype), pooled.to(self._base.dtype)
@@ -106,7 +106,7 @@ class _Sdxl(_Sd):
         )[0]
 
     def _call(self, texts: Any, negative: Any, latents: Tensor, steps: int) -> Any:
-        return self.pipeline(
+        return self._painter(
             prompt_embeds=texts[0],
             pooled_prompt_embeds=texts[1],
             negative_prompt_embeds=negative[0],
@@ -126,11 +126,15 @@ class _Klein(TheirSide):
         latents = torch.empty(1, base.latent_channels, side, side, device=base.device)
         self._latent_ids = Flux2KleinPipeline._prepare_latent_ids(latents).to(base.device)
 
-    def _make_pipeline(self) -> Any:
+    def _make_pipeline(self, *, reads: bool) -> Any:
         parts = self._base.parts
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(self._base.scheduler_config)
         return Flux2KleinPipeline(
-            scheduler, self._vae, parts["text_encoder"], parts["tokenizer"], self.denoiser
+            scheduler,
+            self._vae,
+            parts["text_encoder"] if reads else None,
+            parts["tokenizer"],
+            self.denoiser,
         )
 
     @property
@@ -139,7 +143,7 @@ class _Klein(TheirSide):
 
     def _encode(self, prompt: str) -> Any:
         layers = self._base.parts["text_encoder"].config.num_hidden_layers
-        return self.pipeline.encode_prompt(
+        return self._reader.encode_prompt(
             prompt,
             self._base.device,
             text_encoder_out_layers=tuple(layers * part // 4 for part in (1, 2, 3)),
@@ -188,7 +192,7 @@ class _Klein(TheirSide):
         return error.reshape(batch, -1).mean(1).mean()
 
     def _call(self, texts: Any, negative: Any, latents: Tensor, steps: int) -> Any:
-        return self.pipeline(
+        return self._painter(
             prompt_embeds=texts[0],
             negative_prompt_embeds=negative[0],
             text_encoder_out_layers=(),

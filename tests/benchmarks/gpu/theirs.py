@@ -41,8 +41,10 @@ class TheirSide(ABC):
         self._base, self._size = base, size
         self.denoiser = twin(base.denoiser)
         self._vae = twin(base.parts["vae"])
-        self.pipeline = self._make_pipeline()
-        self.pipeline.set_progress_bar_config(disable=True)
+        # Two, since one with text encoders casts given texts to their type, which here is fp32.
+        self._reader = self._make_pipeline(reads=True)
+        self._painter = self._make_pipeline(reads=False)
+        self._painter.set_progress_bar_config(disable=True)
         with torch.no_grad():
             self._text = self._encode(PROMPT)
 
@@ -91,8 +93,8 @@ class TheirSide(ABC):
         """The script's loss, a scalar."""
 
     @abstractmethod
-    def _make_pipeline(self) -> Any:
-        """Over the twins and the base's text encoders."""
+    def _make_pipeline(self, *, reads: bool) -> Any:
+        """Over the twins; with the base's text encoders if it ``reads``."""
 
     @abstractmethod
     def _encode(self, prompt: str) -> Any:
