@@ -76,8 +76,8 @@ def _middle() -> tuple[Size, ...]:
                 klein,
                 transformer={
                     **KLEIN_TRANSFORMER,
-                    "num_layers": 2,
-                    "num_single_layers": 6,
+                    "num_layers": 1,
+                    "num_single_layers": 3,
                     "attention_head_dim": 64,
                     "num_attention_heads": 8,
                     "joint_attention_dim": 3 * 256,
