@@ -91,6 +91,8 @@ class RoutedLinear(nn.Module):
         if self.rows != "text":
             positions, dtype = hidden_states.shape[1], hidden_states.dtype
             mask = self._owner[0].mask_at(self.rows, positions, dtype, packed.regions, packed.rank)
+        if packed.bare:
+            return self._add_behind(packed, hidden_states, mask)
         if not self._is_plain:
             delta = _Delta.apply(hidden_states, packed.down, packed.up, mask)  # type: ignore[no-untyped-call]
             assert isinstance(delta, Tensor)
@@ -100,6 +102,21 @@ class RoutedLinear(nn.Module):
         )
         assert isinstance(product, Tensor)
         return product
+
+    def _add_behind(self, packed: _Packed, hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+        """The base's product, and the deltas of the rows behind those that have none.
+
+        With guidance half of the rows are the negative prompts', which read the bare base.
+        """
+        out: Tensor = self.base(hidden_states)
+        inner = hidden_states[packed.bare :] @ packed.down.to(hidden_states.dtype).mT
+        if mask is not None:
+            inner = inner * mask[packed.bare :]
+        up = packed.up.to(hidden_states.dtype).mT
+        if torch.is_grad_enabled():
+            return torch.cat([out[: packed.bare], out[packed.bare :] + inner @ up])
+        _add_product(out[packed.bare :], inner, up)
+        return out
 
     def _pack(self, dtype: torch.dtype) -> _Packed | None:
         """The factors of the route, laid side by side; ``None`` where every row is the base's."""
@@ -122,6 +139,8 @@ class RoutedLinear(nn.Module):
         named = {slot for group in groups for slot in group if slot is not None}
         held = {slot for slot in named if owner.holds(self, slot)}
         groups = [tuple(slot if slot in held else None for slot in group) for group in groups]
+        bare = next((row for row, group in enumerate(groups) if any(group)), 0)
+        groups = groups[bare:]
         kinds = list(dict.fromkeys(groups))
         # Regions that no row gives a slot (a background) would only add products with zero.
         regions = tuple(r for r, slots in enumerate(zip(*kinds, strict=True)) if any(slots))
@@ -144,7 +163,7 @@ class RoutedLinear(nn.Module):
             down, up = torch.stack(downs)[rows], torch.stack(ups)[rows]
         if not up.requires_grad:  # it will be kept: cast it once
             down, up = down.to(dtype), up.to(dtype)
-        return _Packed(down, up, rank, regions)
+        return _Packed(down, up, rank, regions, bare)
 
     def forget_packed(self) -> None:
         """Drop the packed weights: parameters or the routes in use have changed."""
@@ -253,12 +272,16 @@ def _sum_of_products(left: Tensor, right: Tensor, dims: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Packed:
-    """``down`` ([rows,] R, in) and ``up`` ([rows,] out, R), ``R = len(regions) * rank``."""
+    """``down`` ([rows,] R, in) and ``up`` ([rows,] out, R), ``R = len(regions) * rank``.
+
+    They are of the rows behind the first ``bare`` ones, which no region gives a slot.
+    """
 
     down: Tensor
     up: Tensor
     rank: int
     regions: tuple[int, ...]
+    bare: int
 
 
 def _join(tensors: list[Tensor], dim: int) -> Tensor:

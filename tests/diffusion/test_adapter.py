@@ -38,6 +38,24 @@ def test_rows_of_a_batch_use_their_own_slots(engine):
         torch.testing.assert_close(mixed[index], same[index], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("gradient", [False, True])
+def test_rows_in_front_without_a_slot_are_those_of_the_base(engine, gradient):
+    """As with guidance: the negative prompts stand first, and read the bare base."""
+    fill_slot(engine, "A", 1, scale=0.5)
+    fill_slot(engine, "B", 2, scale=0.5)
+    masks = torch.rand(3, 2, 2, 2)
+    for layer in engine.adapter.layers_of("A").values():
+        rows = 6 if layer.rows == "text" else 3
+        hidden = torch.randn(rows, 4, layer.base.in_features)
+        slots = ((None, None), ("A", "B"), (None, "A"))
+        with torch.set_grad_enabled(gradient), engine.adapter.routed(Route(slots, masks)):
+            together = layer(hidden)
+        assert torch.equal(together[: rows // 3], layer.base(hidden[: rows // 3]))
+        with torch.no_grad(), engine.adapter.routed(Route(slots[1:], masks[1:])):
+            behind = layer(hidden[rows // 3 :])
+        torch.testing.assert_close(together[rows // 3 :], behind, atol=1e-5, rtol=1e-4)
+
+
 def test_routed_linear_equals_a_slow_loop(engine):
     fill_slot(engine, "A", 1, scale=0.5)
     fill_slot(engine, "B", 2, scale=0.5)

@@ -78,7 +78,7 @@ class Cidm(OwnSlots):
 
     def _rows(self, concept: Concept) -> Tensor:
         """Unit rows of the placeholders, ``(placeholders, width)``."""
-        rows = torch.stack(self._text.parameters_of(concept.placeholder_tokens))
+        rows = torch.stack([*self._text.parameters_of(concept.placeholder_tokens)])
         return normalize(rows.float(), dim=1)
 
     def _words(self, prompt: str) -> Tensor:
