@@ -33,7 +33,7 @@ from catalog_pipeline.workflows.upkeep.export_concept import export_concept
 from tests.builders import make_adapter_version, make_concept, promote
 from tests.tiny_model import write_tiny_xl
 
-PLAN = SamplingPlan(steps=3, guidance=1.0, width=16, height=16)
+PLAN = SamplingPlan(steps=3, guidance=1.0, width=16, height=16, sampler="euler")
 TOKENS = placeholder_tokens("mug", 2)
 PROMPT = f"a photo of a {' '.join(TOKENS)} mug on a white background"
 WIDTHS = (16, 24)
@@ -48,7 +48,7 @@ class FlowMatchingXL(StableDiffusionXL):
         **StableDiffusionXL.part_classes,
         "scheduler": FlowMatchEulerDiscreteScheduler,
     }
-    solvers: ClassVar[Mapping[str, Any]] = {"dpmsolver++": FlowMatchEulerDiscreteScheduler}
+    solvers: ClassVar[Mapping[str, Any]] = {"euler": FlowMatchEulerDiscreteScheduler}
 
     def timesteps_at(self, shares: Tensor) -> Tensor:
         return shares * 1000
@@ -71,7 +71,13 @@ def settings(make_settings, folder: Path) -> Settings:
     return make_settings(
         base_model={"base_model": str(folder), "dtype": "float32", "threads": 1},
         learning={"adapter": {"rank": 2, "initial_scale": 1.0}},
-        generation={"steps": PLAN.steps, "guidance": 1.0, "width": 16, "height": 16},
+        generation={
+            "steps": PLAN.steps,
+            "guidance": 1.0,
+            "width": 16,
+            "height": 16,
+            "sampler": PLAN.sampler,
+        },
     )
 
 
@@ -191,7 +197,7 @@ def test_flow_matching_trains_and_samples(
     engine = open_engine(settings)
     losses = train(engine, steps=30)
     assert losses[-1] < 0.9 * losses[0]
-    picture = sample(engine, PROMPT, "mug", SamplingPlan(PLAN.steps, 3.0, 16, 16))
+    picture = sample(engine, PROMPT, "mug", SamplingPlan(PLAN.steps, 3.0, 16, 16, "euler"))
     assert picture.isfinite().all()
     publish(settings, engine)
     report = export_concept(open_home(settings), ["mug"], tmp_path / "out", form="pipeline")
