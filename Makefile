@@ -170,6 +170,14 @@ endif
 bench-anchor-photos: $(STAMP)  ## Which photos are taken for scenes, against what a person saw
 	$(BIN)/python -m tests.benchmarks.anchor_photos --data $(DATA)
 
+.PHONY: bench-regions
+bench-regions: $(STAMP)  ## What crosses the border of two regions: docs/benchmarks/regions.md
+	$(BIN)/python -m tests.benchmarks.regions
+
+.PHONY: bench-gpu
+bench-gpu: $(STAMP)  ## Against plain diffusers on an accelerator: docs/benchmarks/gpu.md (QUICK=1: tiny, on a CPU)
+	$(BIN)/python -m tests.benchmarks.gpu $(if $(QUICK),--dry-run)
+
 .PHONY: bench-stores
 bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benchmarks/stores.md (QUICK=1: seconds)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.stores $(if $(QUICK),--quick)
