@@ -156,7 +156,9 @@ class RoutedLinear(nn.Module):
             downs.append(_join([down for down, _ in pairs], 0))
             up = _join([up for _, up in pairs], 1)
             ups.append(up if owner.scale == 1.0 else up * owner.scale)
-        if len(kinds) == 1:  # One product of matrices for all rows is far cheaper than one a row.
+        # One product of matrices for all rows is far cheaper than one a row. With guidance there is
+        # one a row, whatever the others are: a picture is the same alone and in company.
+        if len(kinds) == 1 and not bare:
             down, up = downs[0], ups[0]
         else:
             rows = torch.tensor([kinds.index(g) for g in groups], device=ups[0].device)
