@@ -172,7 +172,7 @@ bench-anchor-photos: $(STAMP)  ## Which photos are taken for scenes, against wha
 
 .PHONY: bench-regions
 bench-regions: $(STAMP)  ## What crosses the border of two regions: docs/benchmarks/regions.md
-	$(BIN)/python -m tests.benchmarks.regions
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.regions
 
 .PHONY: bench-gpu
 bench-gpu: $(STAMP)  ## Against plain diffusers on an accelerator: docs/benchmarks/gpu.md (QUICK=1: tiny, on a CPU)

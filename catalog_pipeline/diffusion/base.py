@@ -195,8 +195,10 @@ def _fetch(hub_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        find_family(Path(snapshot_download(hub_id, allow_patterns=[*_TEXTS])))
-        return Path(snapshot_download(hub_id, allow_patterns=[*_TEXTS, "*.safetensors"]))
+        family = find_family(Path(snapshot_download(hub_id, allow_patterns=[*_TEXTS])))
+        # Of the parts alone: many repositories hold the same weights in one file as well.
+        weights = [f"{part}/*.safetensors" for part in family.part_classes]
+        return Path(snapshot_download(hub_id, allow_patterns=[*_TEXTS, *weights]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         why = " ".join(str(error).split())
         raise BaseModelError(f"hub model '{hub_id}' cannot be fetched: {why}") from error
