@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,8 +182,8 @@ def test_a_quantised_product_is_that_of_its_restored_weight(kind: str) -> None:
 def test_a_missing_package_is_one_line_that_names_the_extra(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
-    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.functional", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.functional", None)
     with pytest.raises(ConfigurationError, match=r"catalog-pipeline\[quantise\]") as caught:
         open_engine(folders["klein"], quantise="nf4")
     assert "\n" not in str(caught.value)
