@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import init_empty_weights  # type: ignore[import-untyped, unused-ignore]
 from safetensors import safe_open
 from torch import nn
 
@@ -33,6 +33,7 @@ from catalog_pipeline.diffusion.parametrisation import make_parametrisation
 from catalog_pipeline.diffusion.prompts import open_prompt_tokenizer
 from catalog_pipeline.diffusion.quantised_linear import NF4_BLOCK
 from catalog_pipeline.diffusion.residence import waits_in_cpu_memory
+from catalog_pipeline.diffusion.sampling import coded_together
 from catalog_pipeline.settings import Settings
 
 Work = Literal["learn", "night"]
@@ -53,7 +54,6 @@ _GRADIENTS = 0.5
 """Gradients of a block under way, as a share of what the block keeps."""
 _DECODED = {"AutoencoderKL": 4.0, "AutoencoderKLFlux2": 4.0, "AutoencoderKLQwenImage": 8.0}
 """Tensors of the second channel count at full size while a VAE works on a picture."""
-_ENCODED_TOGETHER = 16
 _TRAINED_REGIONS, _RENDERED_REGIONS = 2, 3
 _QUANTISED = re.compile(r"(?:layers|blocks)\.\d+\..*weight")
 
@@ -116,7 +116,7 @@ def memory_need(settings: Settings, folder: Path) -> MemoryNeed | None:
         adapter=_adapter(skeleton, settings),
         step=work.step(),
         batch=work.batch(),
-        encoding=work.vae(_ENCODED_TOGETHER, work.side_px**2),
+        encoding=work.vae(16, work.side_px**2),
         decoding=work.vae(settings.generation.batch_size, work.night_pixels),
     )
 
@@ -360,7 +360,8 @@ class _Work:
         return kept / 2 * self._base.dtype.itemsize
 
     def vae(self, pictures: int, pixels: int) -> int:
-        """Of coding so many pictures at once."""
+        """Of coding so many pictures, as many at once as are."""
+        pictures = min(pictures, coded_together(pixels))
         config = self._base.parts["vae"].config
         widths = config.get("block_out_channels") or [
             config.base_dim * factor for factor in config.dim_mult

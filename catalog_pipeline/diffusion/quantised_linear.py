@@ -15,6 +15,7 @@ pass makes it once more, so that nothing of full size is kept.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -156,11 +157,10 @@ def _from_nf4(
 
 def _bitsandbytes() -> Any:
     try:
-        import bitsandbytes.functional  # type: ignore[import-not-found, unused-ignore]
+        return importlib.import_module("bitsandbytes.functional")
     except ImportError as error:
         raise ConfigurationError(
             "base_model.yaml: quantise is nf4, which needs bitsandbytes, and it cannot be "
             f"imported ({error}); install it with pip install 'catalog-pipeline[quantise]', or "
             "set quantise: int8"
         ) from error
-    return bitsandbytes.functional

@@ -261,22 +261,29 @@ class DiffusionEngine:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Pixels]:
         """Latents -> RGB pictures, uint8 ``(height, width, 3)``."""
+        pixels_each = latents[0, 0].numel() * self.base.vae_scale_factor**2
         with self.base.on_device("vae"):
-            images = self.base.decode(latents)
+            chunks = latents.split(coded_together(pixels_each))
+            images = torch.cat([self.base.decode(chunk) for chunk in chunks])
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
         return list(pixels.cpu().numpy())
 
     @torch.no_grad()
-    def encode_images(self, images: Sequence[Pixels], batch_size: int = 16) -> Tensor:
+    def encode_images(self, images: Sequence[Pixels]) -> Tensor:
         """Pictures of one size -> scaled latent means ``(images, channels, h, w)``."""
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         with self.base.on_device("vae"):
             return torch.cat(
                 [
                     self.base.encode(chunk.to(self.base.device).float() / 127.5 - 1)
-                    for chunk in stacked.split(batch_size)
+                    for chunk in stacked.split(coded_together(stacked[0, 0].numel()))
                 ]
             )
+
+
+def coded_together(pixels: int) -> int:
+    """How many pictures of so many pixels a VAE is given at once: 16 of 256 x 256, 1 of 1,024."""
+    return max(1, min(16, 1024**2 // pixels))
 
 
 class _ProbeEndError(Exception):

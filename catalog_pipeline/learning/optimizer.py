@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Literal
 
 import torch
@@ -26,13 +27,13 @@ def make_optimizer(name: OptimizerName, groups: list[dict[str, Any]]) -> torch.o
             fused=True,  # hundreds of small tensors: one call for all of them
         )
     try:
-        from bitsandbytes.optim.adamw import AdamW8bit
+        optim: Any = importlib.import_module("bitsandbytes.optim")
     except ImportError as error:
         raise ConfigurationError(
             "learning.yaml: optimizer is adamw_8bit, which needs bitsandbytes, and it cannot be "
             f"imported ({error}); install it with pip install 'catalog-pipeline[quantise]', or "
             "set optimizer: adamw"
         ) from error
-    optimizer = AdamW8bit(groups)  # type: ignore[no-untyped-call]
+    optimizer = optim.AdamW8bit(groups)
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
