@@ -64,7 +64,7 @@ def test_guidance_of_one_needs_no_second_pass(engine):
 
 def test_unknown_solver_is_refused(engine):
     with pytest.raises(ValueError, match="unknown sampler"):
-        engine.base.make_scheduler("euler", 2, 16, 16)
+        engine.base.make_scheduler("heun", 2, 16, 16)
 
 
 def test_a_start_of_full_strength_is_the_noised_picture_at_the_first_step(engine):

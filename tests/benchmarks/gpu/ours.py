@@ -11,7 +11,7 @@ from catalog_pipeline.diffusion.adapter import whole_image
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.learning.objective import noise_loss
-from catalog_pipeline.learning.pool import TrainingPool
+from catalog_pipeline.learning.pool import SizedViews, TrainingPool
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.training_step import TrainingStep
 from catalog_pipeline.records import Concept, Pixels
@@ -133,7 +133,8 @@ def _random_pool(engine: DiffusionEngine, views: int, seed: int) -> TrainingPool
     ones = torch.ones_like(latents[:, :1])
     prompts = ("a photo of a {concept} on a wooden table",) * views
     everything = torch.arange(views)
-    return TrainingPool(latents, ones, ones, prompts, (None,) * views, everything, everything[:0])
+    whole = SizedViews(latents, ones, ones, prompts, (None,) * views, everything, everything[:0])
+    return TrainingPool((whole,))
 
 
 def random_latents(engine: DiffusionEngine, count: int, seed: int) -> Tensor:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from catalog_pipeline.canonical_json import canonical_sha256
 from catalog_pipeline.settings import LearningSettings, Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learn_concepts import _LearningRun
-from catalog_pipeline.workflows.learn.learning_inputs import concept_config_hash
+from catalog_pipeline.workflows.learn.learning_inputs import _LATER, concept_config_hash
 from catalog_pipeline.workflows.progress import SilentProgress
 
 
@@ -34,9 +35,21 @@ def test_a_quantised_base_is_another_one(settings: Settings) -> None:
     assert len(hashes) == 3
 
 
-def test_another_optimizer_counts_and_the_first_one_does_not() -> None:
-    def hashed(**changes: Any) -> str:
-        return concept_config_hash(LearningSettings(**changes), "base", "encoder")
+LATER = {
+    "timestep_density": "mode",
+    "loss_weighting": "cosmap",
+    "aspect_buckets": True,
+    "optimizer": "adamw_8bit",
+}
 
-    assert hashed(optimizer="adamw") == hashed()
-    assert hashed(optimizer="adamw_8bit") != hashed()
+
+def test_settings_that_came_later_count_where_they_are_not_the_default() -> None:
+    """What a version without them has learned is not learned anew by one that has them."""
+    assert set(LATER) == set(_LATER)
+    before = LearningSettings().model_dump(mode="json")
+    before = {k: v for k, v in before.items() if k not in LATER and not k.startswith("gate_")}
+    known = canonical_sha256({"learning": before, "base": "base", "encoder": "encoder"})
+    assert concept_config_hash(LearningSettings(), "base", "encoder") == known
+    changed = [LearningSettings(**{name: value}) for name, value in LATER.items()]
+    hashes = {concept_config_hash(settings, "base", "encoder") for settings in changed}
+    assert len(hashes | {known}) == 1 + len(LATER)

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catalog_pipeline.canonical_json import canonical_sha256
-from catalog_pipeline.settings import LearningSettings, Settings
+from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.learn.learning_inputs import concept_config_hash
-from tests.workflows.tiny_catalog import elsewhere, learn_all, tiny_settings, with_learning
+from tests.workflows.tiny_catalog import elsewhere, learn_all, tiny_settings
 
 
 @pytest.fixture
@@ -53,17 +51,3 @@ def test_sigkill_in_mid_learning_resumes_to_the_same_version(
     assert child.returncode == -signal.SIGKILL
     assert len(open_home(tiny).adapters("default").staging_names()) == 1
     assert learn_all(tiny)["A"].version == want.version
-
-    squares = with_learning(elsewhere(tiny, tmp_path / "squares"), aspect_buckets=False)
-    assert learn_all(squares)["A"].status == "learned"
-    assert concept_part(squares) != concept_part(tiny) == concept_part(undisturbed)
-
-
-def test_what_was_learned_in_squares_is_not_learned_anew_unless_buckets_are_asked_for() -> None:
-    plain = LearningSettings()
-    before = {name: v for name, v in plain.model_dump(mode="json").items() if name[:5] != "gate_"}
-    assert before.pop("aspect_buckets") is False
-    known = canonical_sha256({"learning": before, "base": "base", "encoder": "encoder"})
-    asked = plain.model_copy(update={"aspect_buckets": True})
-    hashes = [concept_config_hash(settings, "base", "encoder") for settings in (plain, asked)]
-    assert hashes[0] == known != hashes[1]

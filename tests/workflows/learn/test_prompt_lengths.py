@@ -107,5 +107,5 @@ def test_every_prompt_of_training_is_among_those_that_are_counted(tiny, monkeypa
     monkeypatch.undo()
     prompts = prompt_tokenizer(settings.base_model)
     card = Sku("A", "A", "coffee mug")
-    bound = max(prompts.count(one) for one in prompt_lengths._prompts(card, settings))
+    bound = max(prompts.count(one) for one in prompt_lengths._prompts(card, settings, None))
     assert max(prompts.count(one) for one in set(asked)) <= bound

@@ -286,6 +286,7 @@ def test_the_status_is_plain_json(settings: Settings, home: Home) -> None:
             "version": "152b57882315b97d",
             "fence": 2,
             "concepts": 1,
+            "imported": {},
             "created_utc": "2026-03-01T02:30:00.123456+00:00",
             "versions": 2,
             "learning": None,
