@@ -50,6 +50,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::dagster.{warning}"))
 
 
+_MASKS: dict[tuple[tuple[int, ...], bytes], np.ndarray] = {}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _masks_are_estimated_once() -> Iterator[None]:
+    """The same photos return in most tests; one network looks at each once a process."""
+    from catalog_pipeline.evaluation.product_mask import ProductMasker
+
+    estimate = ProductMasker._saliency
+
+    def remembered(self: ProductMasker, pixels: np.ndarray) -> np.ndarray:
+        key = (pixels.shape, pixels.tobytes())
+        if key not in _MASKS:
+            _MASKS[key] = estimate(self, pixels)
+        return _MASKS[key].copy()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ProductMasker, "_saliency", remembered)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the person who runs it."""

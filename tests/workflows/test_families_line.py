@@ -29,7 +29,7 @@ from tests.tiny_families import (
 from tests.tiny_model import write_tiny_xl
 from tests.workflows.tiny_catalog import LEARNING, elsewhere, learn_all, write_photos
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 NIGHT = "2026-01-31"
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "xl": write_tiny_xl,
