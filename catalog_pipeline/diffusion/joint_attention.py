@@ -83,16 +83,16 @@ def _bias(context: RegionalContext, query: Tensor) -> Tensor | None:
         return None
     key = ("joint", query.shape[2], query.dtype)
     if key not in context.kept:
-        context.kept[key] = _make_bias(context, query.shape[2]).to(query.dtype)
+        context.kept[key] = _make_bias(context, query.shape[2], query.dtype)
     return context.kept[key]
 
 
-def _make_bias(context: RegionalContext, positions: int) -> Tensor:
+def _make_bias(context: RegionalContext, positions: int, dtype: torch.dtype) -> Tensor:
     assert context.encoder_hidden_states is not None
     batch, regions, tokens = context.encoder_hidden_states.shape[:3]
     texts = regions * tokens
     device = context.encoder_hidden_states.device
-    bias = torch.zeros(batch, positions, positions, device=device)
+    bias = torch.zeros(batch, positions, positions, device=device, dtype=dtype)
     if context.masks is not None:
         acts = joint_masks(context, context.masks.float(), positions - texts).log()
         # What a text reads, and who reads it, a region at a time.

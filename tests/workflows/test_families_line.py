@@ -55,7 +55,8 @@ def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             "side_px": SIDE_PX,
         },
         "catalogs": {"root": "products", "settle_seconds": 0},
-        "learning": {**LEARNING, "steps": 4, "gate_images": 1},
+        # The photos are 96 x 80, so that views are oblong where a family's step allows it.
+        "learning": {**LEARNING, "steps": 4, "gate_images": 1, "aspect_buckets": True},
         "generation": {
             "policies": {"singles_per_sku": 1, "pairs": 1},
             "steps": 2,
