@@ -32,6 +32,8 @@ LONG_FILES = (
     "test_taken_over.py",
     "test_import_lora.py",
     "test_same_bytes.py",
+    "test_families_line.py",
+    "test_acceleration.py",
 )
 """A third of the suite's time. They start first, so that of two workers none ends long before
 the other."""
