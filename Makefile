@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt | $(if $(PYTH
 	  echo "make setup: needs one of Python $(PYTHONS), with venv; found: $${found:-none}." \
 	    "Name one with PYTHON=..." >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
-	@echo "Installing the tested versions into $(VENV) (2.3 GB, 6 GB with accelerator libraries; minutes)."
+	@echo "Installing the tested versions into $(VENV) (3.1 GB, 7 GB with accelerator libraries; minutes)."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3,postgres,text]'
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
 	@touch $@
