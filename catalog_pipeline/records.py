@@ -91,6 +91,18 @@ class RefusedFile:
 
 
 @dataclass(frozen=True)
+class PhotoUse:
+    """One photo in one attempt at learning: used when ``reason`` is empty, else why not.
+
+    ``sha256`` is of the file; empty for one that was not read.
+    """
+
+    key: str
+    sha256: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class SkuListing:
     """One SKU folder as listed: nothing decoded yet.
 
@@ -128,6 +140,13 @@ class PhotoSet:
     content_hash: str
     photos: tuple[Photo, ...]
     refused: tuple[RefusedFile, ...] = ()
+
+    @property
+    def uses(self) -> tuple[PhotoUse, ...]:
+        """Every file of the set by key, and whether it is used."""
+        used = [PhotoUse(photo.key, photo.sha256) for photo in self.photos]
+        left = [PhotoUse(file.key, "", file.reason) for file in self.refused]
+        return tuple(sorted((*used, *left), key=lambda use: (use.key, use.reason)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +206,10 @@ class ProductPhotos:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One SKU in ``catalog/index.parquet``; grain: one row per SKU ever seen."""
+    """One SKU in ``catalog/index.parquet``; grain: one row per SKU ever seen.
+
+    ``photos_used`` and ``left_out`` (photo -> reason) are of the last attempt at learning it.
+    """
 
     sku: str
     collection: str
@@ -202,6 +224,10 @@ class IndexRow:
     newest_modified_utc: datetime
     status: SkuStatus
     reason: str = ""
+    learned_version: str = ""
+    learned_utc: datetime | None = None
+    photos_used: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -323,6 +349,37 @@ class LearnOutcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     loss_curve: tuple[tuple[int, float], ...] = ()
     contact_sheet_png: bytes = b""
+
+
+@dataclass(frozen=True)
+class LearningRow:
+    """One attempt at learning a SKU; grain of the learning log: one row per ``attempt_id``.
+
+    ``status`` is ``learned`` or ``failed``. ``concept_sha256`` is of the part
+    ``concept/<sku>``, by which a picture's row names what it was rendered from.
+    ``settings`` is ``learning.yaml`` as JSON.
+    """
+
+    attempt_id: str
+    sku: str
+    collection: str
+    status: str
+    reason: str
+    version: str
+    concept_sha256: str
+    ended_utc: datetime
+    seconds: float
+    name: str
+    class_noun: str
+    content_hash: str
+    photos_hash: str
+    config_hash: str
+    base_model_hash: str
+    code_version: str
+    settings: str
+    photos: tuple[PhotoUse, ...]
+    metrics: Mapping[str, float]
+    imported_from: str = ""
 
 
 # --- generation --------------------------------------------------------------
@@ -457,6 +514,11 @@ class ArchiveRow:
     asked. ``photos`` maps a SKU to the SHA-256 of the photo that stands in the picture, ``boxes``
     to the pixels that it fills there: left, top, right, bottom, the latter two exclusive.
     ``real_pixels`` is the share of the products' visible pixels that are the photos' own.
+
+    ``plan_hash`` is of the plan that it was made for, ``attention`` the job's
+    :class:`AttentionControl` as JSON, ``render_seconds`` its share of its batches' time. ``reason``
+    says why a row is superseded or held back. ``concepts`` maps a SKU to the SHA-256 of its part
+    ``concept/<sku>``.
     """
 
     image_id: str
@@ -489,6 +551,13 @@ class ArchiveRow:
     boxes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
     strength: float = 1.0
     real_pixels: float = 0.0
+    plan_hash: str = ""
+    policy: str = ""
+    negative_prompt: str = ""
+    attention: str = "{}"
+    render_seconds: float = 0.0
+    reason: str = ""
+    concepts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pytest
 
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.columns import MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.stores.local import LocalObjectStore
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION
 from tests.builders import NIGHT, make_archive_row
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")

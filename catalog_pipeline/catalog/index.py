@@ -24,7 +24,15 @@ from catalog_pipeline.catalog.file_kinds import printable
 from catalog_pipeline.catalog.listing import ListingResult
 from catalog_pipeline.catalog.photo_set import too_few
 from catalog_pipeline.errors import CatalogError, EmptyListingError
-from catalog_pipeline.records import IndexReport, IndexRow, RefusedFile, Sku, SkuListing, SkuStatus
+from catalog_pipeline.records import (
+    IndexReport,
+    IndexRow,
+    PhotoUse,
+    RefusedFile,
+    Sku,
+    SkuListing,
+    SkuStatus,
+)
 from catalog_pipeline.settings import CatalogSettings
 
 _FEWEST_FOR_FRACTION = 4
@@ -107,10 +115,19 @@ def merge_index(
     )
 
 
-def mark_learned(rows: Sequence[IndexRow], sku: str, content_hash: str) -> list[IndexRow]:
+def mark_learned(
+    rows: Sequence[IndexRow],
+    sku: str,
+    content_hash: str,
+    *,
+    photos: Sequence[PhotoUse] = (),
+    version: str = "",
+    learned_utc: datetime | None = None,
+) -> list[IndexRow]:
     """``rows`` after ``sku`` was learned from the photos of ``content_hash``.
 
-    Photos that changed in the meantime leave the SKU ``changed``; a retired SKU stays
+    ``version`` and ``learned_utc`` are of the version that learned it; without them those of the
+    row stay. Photos that changed in the meantime leave the SKU ``changed``; a retired SKU stays
     retired and comes back as learned. Idempotent.
 
     Raises:
@@ -121,11 +138,19 @@ def mark_learned(rows: Sequence[IndexRow], sku: str, content_hash: str) -> list[
     if status is not SkuStatus.RETIRED:
         current = row.content_hash == content_hash
         status = SkuStatus.LEARNED if current else SkuStatus.CHANGED
-    return _with(rows, replace(row, learned_hash=content_hash, status=status, reason=""))
+    learned = replace(row, learned_hash=content_hash, status=status, reason="")
+    if version:
+        learned = replace(learned, learned_version=version, learned_utc=learned_utc)
+    return _with(rows, _with_photos(learned, photos))
 
 
 def mark_failed(
-    rows: Sequence[IndexRow], sku: str, content_hash: str, reason: str
+    rows: Sequence[IndexRow],
+    sku: str,
+    content_hash: str,
+    reason: str,
+    *,
+    photos: Sequence[PhotoUse] = (),
 ) -> list[IndexRow]:
     """``rows`` after learning ``sku`` from the photos of ``content_hash`` failed.
 
@@ -138,7 +163,8 @@ def mark_failed(
     row = _find(rows, sku)
     if row.content_hash != content_hash or row.status is SkuStatus.RETIRED:
         return list(rows)
-    return _with(rows, replace(row, status=SkuStatus.FAILED, reason=reason))
+    failed = replace(row, status=SkuStatus.FAILED, reason=reason)
+    return _with(rows, _with_photos(failed, photos))
 
 
 def _row(
@@ -185,6 +211,8 @@ def _row(
         newest_modified_utc=found.newest_modified_utc,
         status=status,
         reason=reason,
+        learned_version=row.learned_version if row is not None else "",
+        learned_utc=row.learned_utc if row is not None else None,
     )
 
 
@@ -241,6 +269,17 @@ def _refuse_mass_retirement(
         "changed: mount the share or correct root in catalogs.yaml, or, when they are meant to "
         "go, retire them by name (`catalog-pipeline retire SKU...`) or set "
         "retire_fraction_limit: 1 for one refresh"
+    )
+
+
+def _with_photos(row: IndexRow, photos: Sequence[PhotoUse]) -> IndexRow:
+    """``row`` with what became of its photos; as it is where none was read."""
+    if not photos:
+        return row
+    return replace(
+        row,
+        photos_used=sum(not use.reason for use in photos),
+        left_out={use.key: use.reason for use in photos if use.reason},
     )
 
 

@@ -16,10 +16,11 @@ is done. Nothing but manifests lies under ``manifest/``, so the folder is a data
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain
+from types import MappingProxyType
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow, ManifestReport
@@ -40,13 +41,19 @@ from catalog_pipeline.stores.manifest import (
     check_days,
     check_pictures,
     merged_rows,
+    moment_of_publication,
     newest_rows,
     rows_by_image_id,
     state_as_of,
 )
 from catalog_pipeline.stores.objects import ObjectStore, StoredObject, until_won
 from catalog_pipeline.stores.picture_quarantine import PictureQuarantine
-from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest, is_outdated
+from catalog_pipeline.stores.schemas import (
+    ManifestStamps,
+    decode_manifest,
+    encode_manifest,
+    is_outdated,
+)
 
 __all__ = ["ImageArchive", "ManifestState", "image_key"]
 
@@ -124,13 +131,18 @@ class ImageArchive:
         return self._read(day).rows
 
     def publish_day(
-        self, day: date, rows: Sequence[ArchiveRow], planned: Collection[str]
+        self,
+        day: date,
+        rows: Sequence[ArchiveRow],
+        planned: Collection[str],
+        reasons: Mapping[str, str] = MappingProxyType({}),
     ) -> ManifestReport:
         """Merge ``rows`` into the manifest of ``day`` by image id.
 
         A row that is there already stays as it is, its time included, unless one made
         later has another picture or description. ``superseded`` becomes true for exactly
-        the rows whose image id is not in ``planned``; no row is ever removed.
+        the rows whose image id is not in ``planned``; no row is ever removed. ``reasons`` says
+        why, by image id, where it is not that the plan no longer asks for it.
         Idempotent: when nothing changes nothing is written. Atomic: concurrent
         publications are applied one after the other.
 
@@ -149,7 +161,7 @@ class ImageArchive:
         def attempt() -> ManifestReport:
             stored = self._read(day)
             before = {row.image_id: row for row in stored.rows}
-            after = merged_rows(before, given, wanted)
+            after = merged_rows(before, given, wanted, reasons)
             changed = [row for key, row in after.items() if row is not before.get(key)]
             if changed:
                 check_pictures(self._objects, changed)
@@ -205,8 +217,10 @@ class ImageArchive:
         if found.token is None:
             return []
         states = [self._state(day, found, manifest_key(day))]
-        while found.previous and self._objects.exists(version_key(day, found.previous)):
-            found = self._read_version(day, found.previous)
+        while (earlier := found.stamps.previous) and self._objects.exists(
+            version_key(day, earlier)
+        ):
+            found = self._read_version(day, earlier)
             states.append(self._state(day, found, version_key(day, found.digest)))
         return states[::-1]
 
@@ -312,7 +326,7 @@ class ImageArchive:
         try:
             stored = self._objects.read(key)
         except ObjectNotFoundError:
-            return _Manifest([], "", "", None, outdated=False)
+            return _Manifest([], "", ManifestStamps(), None, outdated=False)
         return self._decoded(key, stored)
 
     def _read_version(self, day: date, version: str) -> _Manifest:
@@ -320,18 +334,22 @@ class ImageArchive:
         return self._decoded(key, self._objects.read(key))
 
     def _decoded(self, key: str, stored: StoredObject) -> _Manifest:
-        rows, previous = decode_manifest(stored.data, self._objects.uri(key))
+        rows, stamps = decode_manifest(stored.data, self._objects.uri(key))
         digest, outdated = sha256_hex(stored.data), is_outdated(stored.data)
-        return _Manifest(rows, digest, previous, stored.version, outdated)
+        return _Manifest(rows, digest, stamps, stored.version, outdated)
 
     def _state(self, day: date, found: _Manifest, key: str) -> ManifestState:
-        copy = version_key(day, found.digest)
-        written = self._objects.info(copy if self._objects.exists(copy) else key).modified_utc
+        published = found.stamps.published_utc
+        if published is None:
+            copy = version_key(day, found.digest)
+            published = self._objects.info(copy if self._objects.exists(copy) else key).modified_utc
         superseded = sum(row.superseded for row in found.rows)
-        return ManifestState(found.digest, found.previous, written, len(found.rows), superseded)
+        previous = found.stamps.previous
+        return ManifestState(found.digest, previous, published, len(found.rows), superseded)
 
     def _write(self, day: date, rows: Sequence[ArchiveRow], replaced: _Manifest) -> None:
-        data = encode_manifest(rows, previous=replaced.digest)
+        now = moment_of_publication(replaced.stamps.published_utc)
+        data = encode_manifest(rows, ManifestStamps(replaced.digest, now))
         self._objects.put_if_absent(version_key(day, sha256_hex(data)), data)
         self._objects.compare_and_swap(manifest_key(day), data, replaced.token)
 
@@ -365,7 +383,7 @@ class _Manifest:
 
     rows: list[ArchiveRow]
     digest: str
-    previous: str
+    stamps: ManifestStamps
     token: str | None
     outdated: bool
 

@@ -22,6 +22,7 @@ MANIFEST_PREFIX = "manifest/dt="
 VERSIONS_PREFIX = f"_versions/{MANIFEST_PREFIX}"
 STAGING_PREFIX = "_staging/dt="
 QUARANTINE_PREFIX = "quarantine/dt="
+LEARNING_PREFIX = "learning/dt="
 
 
 def image_key(sha256: str) -> str:
@@ -42,6 +43,11 @@ def manifest_key(day: date) -> str:
 def quarantine_key(day: date) -> str:
     """The pictures of ``day`` that are held back."""
     return f"{QUARANTINE_PREFIX}{day.isoformat()}/part-0.parquet"
+
+
+def learning_key(day: date) -> str:
+    """What was learned and refused on ``day``."""
+    return f"{LEARNING_PREFIX}{day.isoformat()}/part-0.parquet"
 
 
 def version_key(day: date, version: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
@@ -14,14 +15,22 @@ from catalog_pipeline.stores.objects import ObjectStore
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+NOT_PLANNED = "the plan in force no longer asks for it"
+"""The reason of a superseded row, where the caller knows no better one."""
+
+
 def merged_rows(
-    before: Mapping[str, ArchiveRow], given: Mapping[str, ArchiveRow], planned: frozenset[str]
+    before: Mapping[str, ArchiveRow],
+    given: Mapping[str, ArchiveRow],
+    planned: frozenset[str],
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, ArchiveRow]:
     """``before`` with ``given`` merged in, by image id, in the order of image ids.
 
     A row whose picture and description stay is the very object of ``before``; of two
     that differ the one made later counts, and of one time the given one. A row is
-    superseded exactly when its image id is not in ``planned``.
+    superseded exactly when its image id is not in ``planned``; ``reasons`` says why, by image
+    id, where it is not that the plan no longer asks for it.
     """
     merged = {}
     for image_id in sorted(before.keys() | given.keys()):
@@ -29,13 +38,16 @@ def merged_rows(
         new = given.get(image_id, row)
         if new is not row and _replaces(new, row):
             row = new
-        merged[image_id] = marked(row, superseded=image_id not in planned)
+        gone = image_id not in planned
+        merged[image_id] = marked(row, gone, reasons.get(image_id, NOT_PLANNED) if gone else "")
     return merged
 
 
-def marked(row: ArchiveRow, superseded: bool) -> ArchiveRow:
-    """``row`` with ``superseded`` so; the very object when it is."""
-    return row if row.superseded == superseded else replace(row, superseded=superseded)
+def marked(row: ArchiveRow, superseded: bool, reason: str) -> ArchiveRow:
+    """``row`` with ``superseded`` so and that reason; the very object when it is so already."""
+    if row.superseded == superseded:
+        return row
+    return replace(row, superseded=superseded, reason=reason)
 
 
 def _replaces(new: ArchiveRow, row: ArchiveRow) -> bool:
@@ -43,9 +55,14 @@ def _replaces(new: ArchiveRow, row: ArchiveRow) -> bool:
 
 
 def _description(row: ArchiveRow) -> tuple[ArchiveRow, list[tuple[str, str]]]:
-    """All of a row but when it was made; scores as text, so that NaN equals itself."""
+    """What a row says of its picture; scores as text, so that NaN equals itself.
+
+    When it was made, how long that took, for which plan, and whether it is still asked for,
+    and why not, is no part of that.
+    """
     scores = sorted((name, repr(float(score))) for name, score in row.scores.items())
-    return replace(row, created_utc=_EPOCH, superseded=False, scores={}), scores
+    plain = replace(row, created_utc=_EPOCH, render_seconds=0.0, plan_hash="", reason="")
+    return replace(plain, superseded=False, scores={}), scores
 
 
 def newest_rows(rows: Iterable[ArchiveRow]) -> dict[str, ArchiveRow]:
@@ -99,8 +116,8 @@ def check_pictures(objects: ObjectStore, rows: Sequence[ArchiveRow]) -> None:
 class ManifestState:
     """One state of a night; ``version`` and ``previous`` are the SHA-256 of Parquet files.
 
-    ``published_utc`` is when the store took the immutable copy; a home that was copied
-    without its times (``cp`` without ``-p``, a sync between buckets) has those of the copy.
+    ``published_utc`` is what the file says; of one of schema 3 and earlier, which says
+    nothing, when the store took the immutable copy.
     """
 
     version: str
@@ -108,6 +125,12 @@ class ManifestState:
     published_utc: datetime
     rows: int
     superseded: int
+
+
+def moment_of_publication(replaced: datetime | None) -> datetime:
+    """Now, but always after the state that is replaced: a clock that was set back reorders none."""
+    now = datetime.now(UTC)
+    return now if replaced is None else max(now, replaced + timedelta(microseconds=1))
 
 
 def state_as_of(

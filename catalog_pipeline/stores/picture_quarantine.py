@@ -71,7 +71,9 @@ class PictureQuarantine:
                     held[row.image_id] = row
                 else:
                     held.pop(row.image_id, None)
-            after = [marked(held[name], name not in wanted) for name in sorted(held)]
+            after = [
+                marked(row, name not in wanted, row.reason) for name, row in sorted(held.items())
+            ]
             if after != before:
                 known_ids = {(row.image_id, row.path) for row in before}
                 new = [row for row in after if (row.image_id, row.path) not in known_ids]

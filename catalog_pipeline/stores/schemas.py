@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -18,111 +18,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_pipeline.errors import IntegrityError, StoreError
-from catalog_pipeline.records import ArchiveRow, IndexRow, SkuStatus
-
-INDEX_SCHEMA_VERSION = 1
-"""Raised whenever a column of the index is added, removed or changes its meaning."""
-
-MANIFEST_SCHEMA_VERSION = 3
-"""Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``, version 3 ``mode`` and
-what belongs to it."""
-
-_Record = TypeVar("_Record", IndexRow, ArchiveRow)
-
-_UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
-
-_SIDES = ("left", "top", "right", "bottom")
-_BOX = pa.struct([pa.field(side, pa.int32(), nullable=False) for side in _SIDES])
-"""Pixels; right and bottom are exclusive."""
-
-
-def _schema(name: str, version: int, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
-    return pa.schema(
-        [pa.field(column, kind, nullable=False) for column, kind in columns],
-        metadata={"schema_name": name, "schema_version": str(version)},
-    )
-
-
-INDEX_SCHEMA = _schema(
-    "catalog_index",
-    INDEX_SCHEMA_VERSION,
-    [
-        ("sku", pa.string()),
-        ("collection", pa.string()),
-        ("name", pa.string()),
-        ("class_noun", pa.string()),
-        ("category", pa.string()),
-        ("content_hash", pa.string()),
-        ("learned_hash", pa.string()),
-        ("photo_count", pa.int32()),
-        ("bytes", pa.int64()),
-        ("first_seen_utc", _UTC_MICROSECONDS),
-        ("newest_modified_utc", _UTC_MICROSECONDS),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-    ],
-)
-"""``catalog/index.parquet``; grain: one row per SKU ever seen, sorted by ``sku``."""
-
-MANIFEST_SCHEMA = _schema(
-    "image_manifest",
+from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, PhotoUse, SkuStatus
+from catalog_pipeline.stores.columns import (
+    ADDED,
+    INDEX_SCHEMA,
+    LEARNING_SCHEMA,
+    MANIFEST_SCHEMA,
     MANIFEST_SCHEMA_VERSION,
-    [
-        ("image_id", pa.string()),
-        ("path", pa.string()),
-        ("sha256", pa.string()),
-        ("day", pa.date32()),
-        ("job_id", pa.string()),
-        ("prompt", pa.string()),
-        ("skus", pa.list_(pa.field("element", pa.string(), nullable=False))),
-        ("layout", pa.string()),
-        ("seed", pa.int64()),
-        ("sampler", pa.string()),
-        ("steps", pa.int32()),
-        ("guidance", pa.float64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("base_model_hash", pa.string()),
-        ("collection", pa.string()),
-        ("adapter_version", pa.string()),
-        ("memory_version", pa.string()),
-        ("scores", pa.map_(pa.string(), pa.float64())),
-        ("superseded", pa.bool_()),
-        ("created_utc", _UTC_MICROSECONDS),
-        ("schema_version", pa.int32()),
-        ("attempts", pa.int32()),
-        ("verdict", pa.string()),
-        ("mode", pa.string()),
-        ("mode_reason", pa.string()),
-        ("photos", pa.map_(pa.string(), pa.string())),
-        ("boxes", pa.map_(pa.string(), _BOX)),
-        ("strength", pa.float64()),
-        ("real_pixels", pa.float64()),
-    ],
+    SIDES,
 )
-"""``manifest/dt=.../part-0.parquet``; grain: one row per ``image_id``, sorted by it.
 
-The column ``schema_version`` is that of the program that made the row; the file's own
-is in its metadata. ``quarantine/dt=.../part-0.parquet`` has the same schema.
+_Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
 
-``dt`` of the path is a partition column; the file's own date is ``day``, so that
-no reader meets one column twice. There is no partition on SKU: hive readers would
-turn ``00123`` into 123.
-"""
 
-_ADDED: Mapping[str, Mapping[str, tuple[int, Any]]] = {
-    "image_manifest": {
-        "attempts": (2, 1),
-        "verdict": (2, "unscored"),
-        "mode": (3, "learned"),
-        "mode_reason": (3, ""),
-        "photos": (3, ()),
-        "boxes": (3, ()),
-        "strength": (3, 1.0),
-        "real_pixels": (3, 0.0),
-    }
-}
-"""Schema -> column -> the version that brought it, and its value in older files."""
+@dataclass(frozen=True)
+class ManifestStamps:
+    """What a manifest says of itself besides its rows.
+
+    ``previous`` is the content hash of the manifest that it replaced; empty for the first.
+    ``published_utc`` is when it was made; ``None`` in files of schema 3 and earlier.
+    """
+
+    previous: str = ""
+    published_utc: datetime | None = None
 
 
 def encode_index(rows: Sequence[IndexRow]) -> bytes:
@@ -143,35 +61,77 @@ def decode_index(data: bytes, what: str) -> list[IndexRow]:
         StoreError: written by a newer version of this program.
     """
     rows, _ = _decode(data, INDEX_SCHEMA, what)
-    return [IndexRow(**{**row, "status": SkuStatus(row["status"])}) for row in rows]
+    return [
+        IndexRow(**{**row, "status": SkuStatus(row["status"]), "left_out": dict(row["left_out"])})
+        for row in rows
+    ]
 
 
-def encode_manifest(rows: Sequence[ArchiveRow], previous: str = "") -> bytes:
+def encode_manifest(rows: Sequence[ArchiveRow], stamps: ManifestStamps = ManifestStamps()) -> bytes:
     """Parquet bytes of one night; sorts by image id.
 
-    ``previous`` is the content hash of the manifest that this one replaces; it
-    chains the versions and is stored as metadata ``previous_version``.
+    ``stamps`` chain the versions and date them; they are stored as metadata
+    ``previous_version`` and ``published_utc``.
 
     Raises:
         StoreError: an image id twice, a time without a zone, or a value that does
             not fit its column.
     """
     ordered = sorted(rows, key=lambda row: row.image_id)
-    return _encode(ordered, "image_id", MANIFEST_SCHEMA, {"previous_version": previous})
+    published = stamps.published_utc
+    metadata = {"previous_version": stamps.previous}
+    if published is not None:
+        metadata["published_utc"] = published.astimezone(UTC).isoformat()
+    return _encode(ordered, "image_id", MANIFEST_SCHEMA, metadata)
 
 
-def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], str]:
-    """Rows and ``previous`` of :func:`encode_manifest`; ``what`` names the file in errors.
+def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestStamps]:
+    """Rows and stamps of :func:`encode_manifest`; ``what`` names the file in errors.
 
     Rows of a version 1 file have one attempt and the verdict ``unscored``; those of version 1
-    and 2 are ``learned``, without photos.
+    and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
     rows, metadata = _decode(data, MANIFEST_SCHEMA, what)
-    return [_archive_row(row) for row in rows], metadata.get("previous_version", "")
+    published = metadata.get("published_utc")
+    stamps = ManifestStamps(
+        metadata.get("previous_version", ""),
+        datetime.fromisoformat(published) if published else None,
+    )
+    return [_archive_row(row) for row in rows], stamps
+
+
+def encode_learning(rows: Sequence[LearningRow]) -> bytes:
+    """Parquet bytes of one day of the learning log; sorts by attempt.
+
+    Raises:
+        StoreError: an attempt twice, a time without a zone, or a value that does not fit.
+    """
+    ordered = sorted(rows, key=lambda row: row.attempt_id)
+    return _encode(ordered, "attempt_id", LEARNING_SCHEMA, {})
+
+
+def decode_learning(data: bytes, what: str) -> list[LearningRow]:
+    """The rows of :func:`encode_learning`; ``what`` names the file in errors.
+
+    Raises:
+        IntegrityError: not Parquet, or not this schema.
+        StoreError: written by a newer version of this program.
+    """
+    rows, _ = _decode(data, LEARNING_SCHEMA, what)
+    return [
+        LearningRow(
+            **{
+                **row,
+                "photos": tuple(PhotoUse(**photo) for photo in row["photos"]),
+                "metrics": dict(row["metrics"]),
+            }
+        )
+        for row in rows
+    ]
 
 
 def is_outdated(manifest: bytes) -> bool:
@@ -184,9 +144,9 @@ def is_outdated(manifest: bytes) -> bool:
 
 
 def _archive_row(row: Mapping[str, Any]) -> ArchiveRow:
-    boxes = {sku: tuple(box[side] for side in _SIDES) for sku, box in row["boxes"]}
-    maps = {"scores": dict(row["scores"]), "photos": dict(row["photos"]), "boxes": boxes}
-    return ArchiveRow(**{**row, **maps, "skus": tuple(row["skus"])})
+    boxes = {sku: tuple(box[side] for side in SIDES) for sku, box in row["boxes"]}
+    maps = {name: dict(row[name]) for name in ("scores", "photos", "concepts")}
+    return ArchiveRow(**{**row, **maps, "boxes": boxes, "skus": tuple(row["skus"])})
 
 
 def _encode(
@@ -204,7 +164,7 @@ def _encode(
     try:
         plain = [
             {
-                field.name: _plain(name, field.name, getattr(row, field.name))
+                field.name: _plain(name, schema.field(field.name), getattr(row, field.name))
                 for field in fields(row)
             }
             for row in rows
@@ -218,24 +178,28 @@ def _encode(
     return sink.getvalue()
 
 
-def _plain(name: str, column: str, value: Any) -> Any:
+def _plain(name: str, column: pa.Field, value: Any) -> Any:
     if value is None:
-        raise StoreError(f"column {column!r} of {name} is None; every column has a value")
+        if column.nullable:
+            return None
+        raise StoreError(f"column {column.name!r} of {name} is None; every column has a value")
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise StoreError(
-                f"column {column!r} of {name} is {value.isoformat()} without a time zone; "
+                f"column {column.name!r} of {name} is {value.isoformat()} without a time zone; "
                 "expected an aware UTC time"
             )
         return value.astimezone(UTC)
     if isinstance(value, Mapping):
         return sorted((key, _entry(entry)) for key, entry in value.items())
+    if isinstance(value, tuple):
+        return [asdict(entry) if isinstance(entry, PhotoUse) else entry for entry in value]
     return value
 
 
 def _entry(value: Any) -> Any:
     """The value of a map: a box by its sides, any other as it is."""
-    return dict(zip(_SIDES, value, strict=True)) if isinstance(value, tuple) else value
+    return dict(zip(SIDES, value, strict=True)) if isinstance(value, tuple) else value
 
 
 def _decode(
@@ -284,7 +248,7 @@ def _check_schema(
             f"{what} was written with schema version {version}; this program reads up to "
             f"{newest}: upgrade catalog-pipeline"
         )
-    young = {name: v for name, (since, v) in _ADDED.get(wanted, {}).items() if since > int(version)}
+    young = {name: v for name, (since, v) in ADDED.get(wanted, {}).items() if since > int(version)}
     missing = [name for name in schema.names if name not in columns and name not in young]
     if missing:
         raise IntegrityError(f"{what} lacks the column(s) {', '.join(missing)}")

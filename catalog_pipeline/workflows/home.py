@@ -13,11 +13,12 @@ from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.columns import MANIFEST_SCHEMA
 from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.learning_log import LearningLog
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA
 
 
 class Home:
@@ -50,6 +51,11 @@ class Home:
     def index(self) -> IndexStore:
         """The catalog index."""
         return IndexStore(self.objects)
+
+    @cached_property
+    def learning_log(self) -> LearningLog:
+        """What was learned when, and what was refused."""
+        return LearningLog(self.objects)
 
     @cached_property
     def archive(self) -> ImageArchive:

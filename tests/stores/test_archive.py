@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,10 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreEr
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.keys import MANIFEST_PREFIX, days_of
+from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.manifest import NOT_PLANNED
 from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.schemas import ManifestStamps, decode_manifest, encode_manifest
 from tests.builders import NIGHT
 from tests.stores.store_processes import Worker
 
@@ -115,16 +118,52 @@ def test_every_state_of_a_night_can_be_read_again(
         archive.read_version(NIGHT, "0" * 64)
 
 
-def test_the_same_night_gives_the_same_bytes(
-    archive: ImageArchive, objects: ObjectStore, rendered: Rendered
-) -> None:
+def test_the_same_night_gives_the_same_bytes(archive: ImageArchive, rendered: Rendered) -> None:
     rows = [rendered(archive, name) for name in "abc"]
-    archive.publish_day(NIGHT, rows, "abc")
-    first = objects.read(HEAD_KEY).data
-    objects.delete(HEAD_KEY)
     shuffled = [replace(r, scores=dict(reversed(list(r.scores.items())))) for r in rows[::-1]]
-    archive.publish_day(NIGHT, shuffled, "abc")
-    assert objects.read(HEAD_KEY).data == first
+    stamps = ManifestStamps("before", datetime(2026, 3, 1, tzinfo=UTC))
+    first = encode_manifest(rows, stamps)
+    assert encode_manifest(shuffled, stamps) == first
+    assert decode_manifest(first, "x") == (rows, stamps)
+
+
+def test_a_copied_home_keeps_the_times_of_its_states(
+    archive: ImageArchive, objects: ObjectStore, rendered: Rendered, tmp_path: Path
+) -> None:
+    archive.publish_day(NIGHT, [rendered(archive, "a")], "a")
+    archive.publish_day(NIGHT, [rendered(archive, "b")], "ab")
+    states = archive.history(NIGHT)
+    copy = LocalObjectStore(tmp_path / "copy")
+    for key in objects.list(""):
+        copy.put(key, objects.read(key).data)
+    assert ImageArchive(copy).history(NIGHT) == states
+    between = states[1].published_utc - timedelta(microseconds=1)
+    assert [row.image_id for row in ImageArchive(copy).read_as_of(NIGHT, between)] == ["a"]
+
+
+def test_a_clock_that_was_set_back_reorders_no_state(
+    archive: ImageArchive, rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.publish_day(NIGHT, [rendered(archive, "a")], "a")
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2001, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("catalog_pipeline.stores.manifest.datetime", Earlier)
+    archive.publish_day(NIGHT, [rendered(archive, "b")], "ab")
+    first, second = archive.history(NIGHT)
+    assert first.published_utc < second.published_utc
+
+
+def test_a_superseded_row_says_why(archive: ImageArchive, rendered: Rendered) -> None:
+    archive.publish_day(NIGHT, [rendered(archive, name) for name in "abc"], "abc")
+    archive.publish_day(NIGHT, [], "a", {"b": "held back: not found: MUG"})
+    why = {row.image_id: row.reason for row in archive.read_day(NIGHT)}
+    assert why == {"a": "", "b": "held back: not found: MUG", "c": NOT_PLANNED}
+    archive.publish_day(NIGHT, [], "abc")
+    assert [row.reason for row in archive.read_day(NIGHT)] == ["", "", ""]
 
 
 def test_rows_that_cannot_be_right_are_refused(

@@ -3,7 +3,9 @@
 The files are never rewritten: a later schema adds a folder beside the others. ``schema_2``
 differs from ``schema_1`` in version records, whose concepts lie in pages; ``schema_3`` from
 ``schema_2`` in the manifest (version 2: attempts and verdict), and it has a quarantine;
-``schema_4`` from ``schema_3`` in the manifest again (version 3: mode, photos and their boxes).
+``schema_4`` from ``schema_3`` in the manifest again (version 3: mode, photos and their boxes);
+``schema_5`` from ``schema_4`` in manifest and index (versions 4 and 2: where rows come from), and
+it has a learning log.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import io
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from catalog_pipeline.records import AdapterVersion, ArchiveRow, SkuStatus
+from catalog_pipeline.records import (
+    AdapterVersion,
+    ArchiveRow,
+    LearningRow,
+    PhotoUse,
+    SkuStatus,
+)
 from catalog_pipeline.stores.adapters import AdapterStore, Head, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.learning_log import LearningLog
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory, encode_memory
 from catalog_pipeline.stores.versions import encode_version
@@ -34,8 +44,8 @@ from tests.builders import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-SCHEMAS = ("schema_1", "schema_2", "schema_3", "schema_4")
-WRITTEN_NOW = "schema_4"
+SCHEMAS = ("schema_1", "schema_2", "schema_3", "schema_4", "schema_5")
+WRITTEN_NOW = "schema_5"
 
 INDEX = [
     make_index_row(
@@ -60,6 +70,31 @@ INDEX = [
         reason="2 usable photos, expected 3",
     ),
 ]
+
+LEARNED_UTC = datetime(2026, 3, 1, 1, 30, tzinfo=UTC)
+LEARNED = {"learned_version": "v", "learned_utc": LEARNED_UTC, "photos_used": 5}
+LEFT_OUT = {"00123/blurred.jpg": "is blurred"}
+ATTEMPT = LearningRow(
+    attempt_id="00123@v",
+    sku="00123",
+    collection="mugs",
+    status="learned",
+    reason="",
+    version="v",
+    concept_sha256="abc",
+    ended_utc=LEARNED_UTC,
+    seconds=51.5,
+    name="星のマグカップ",
+    class_noun="mug",
+    content_hash="c0ffee",
+    photos_hash="5e7",
+    config_hash="c0f",
+    base_model_hash="ba5e",
+    code_version="0.1.0",
+    settings='{"steps":120}',
+    photos=(PhotoUse("00123/a.jpg", "beef"), PhotoUse("00123/blurred.jpg", "", "is blurred")),
+    metrics={"fidelity": 0.5},
+)
 
 MEMORY = MemoryEntry(
     sku="00123",
@@ -94,6 +129,16 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
         "strength": 0.6,
         "real_pixels": 0.875,
     }
+    traced: dict[str, Any] = {
+        "schema_version": 4,
+        "plan_hash": "97a",
+        "policy": "pairs",
+        "negative_prompt": "blur",
+        "attention": '{"method": "none"}',
+        "render_seconds": 3.25,
+        "reason": "the plan in force no longer asks for it",
+        "concepts": {"00123": "abc", "マグ": "def"},
+    }
     return make_archive_row(
         "job-1",
         path=path,
@@ -106,7 +151,11 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
         adapter_version="v",
         scores={"fidelity/00123": 0.5},
         superseded=True,
-        **((judged if schema >= "schema_3" else {}) | (anchored if schema >= "schema_4" else {})),
+        **(
+            (judged if schema >= "schema_3" else {})
+            | (anchored if schema >= "schema_4" else {})
+            | (traced if schema >= "schema_5" else {})
+        ),
     )
 
 
@@ -117,8 +166,18 @@ def home(tmp_path: Path, request: pytest.FixtureRequest) -> LocalObjectStore:
     return LocalObjectStore(tmp_path / "home")
 
 
-def test_the_index_opens(home: LocalObjectStore) -> None:
-    assert IndexStore(home).read() == INDEX
+def test_the_index_opens(home: LocalObjectStore, request: pytest.FixtureRequest) -> None:
+    mug, other = INDEX
+    if request.node.callspec.params["home"] >= "schema_5":
+        mug = replace(mug, left_out=LEFT_OUT, **LEARNED)
+    assert IndexStore(home).read() == [mug, other]
+
+
+@pytest.mark.parametrize("home", ["schema_5"], indirect=True)
+def test_the_learning_log_opens(home: LocalObjectStore) -> None:
+    log = LearningLog(home)
+    assert log.days() == [LEARNED_UTC.date()]
+    assert log.read_day(LEARNED_UTC.date()) == [ATTEMPT]
 
 
 def test_the_version_its_parts_and_the_head_open(home: LocalObjectStore) -> None:
@@ -179,10 +238,12 @@ def test_the_night_opens(home: LocalObjectStore, request: pytest.FixtureRequest)
     versions = archive.versions(NIGHT)
     assert len(versions) == 2
     assert [row.superseded for row in archive.read_version(NIGHT, versions[0])] == [False]
+    if schema < "schema_5":
+        assert (row.plan_hash, row.attention, row.reason, row.concepts) == ("", "{}", "", {})
     assert not archive.publish_day(NIGHT, [row], []).changed
 
 
-@pytest.mark.parametrize("home", ["schema_3", "schema_4"], indirect=True)
+@pytest.mark.parametrize("home", ["schema_3", "schema_4", "schema_5"], indirect=True)
 def test_the_quarantine_opens(home: LocalObjectStore, request: pytest.FixtureRequest) -> None:
     archive = ImageArchive(home)
     (row,) = archive.quarantine.read_day(NIGHT)
@@ -209,14 +270,14 @@ def test_an_old_night_is_written_anew_with_every_value(
     assert not archive.publish_day(NIGHT, before, []).changed
 
 
-@pytest.mark.parametrize("home", ["schema_2", "schema_3"], indirect=True)
+@pytest.mark.parametrize("home", ["schema_2", "schema_3", "schema_4"], indirect=True)
 def test_a_manifest_that_takes_up_old_rows_is_of_the_new_version(home: LocalObjectStore) -> None:
     archive = ImageArchive(home)
     (old,) = archive.read_day(NIGHT)
     new = replace(old, image_id="job-9", job_id="job-9", attempts=3, mode="exact")
     archive.publish_day(NIGHT, [new], ["job-9"])
     data = home.read(f"manifest/dt={NIGHT}/part-0.parquet").data
-    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"3"
+    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"4"
     assert archive.read_day(NIGHT) == [old, replace(new, superseded=False)]
     assert archive.verify_day(NIGHT) == []
     assert len(archive.history(NIGHT)) == 3

@@ -24,21 +24,22 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from catalog_pipeline.errors import IntegrityError, StoreError
-from catalog_pipeline.records import ArchiveRow, IndexRow
+from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.columns import (
+    INDEX_SCHEMA,
+    INDEX_SCHEMA_VERSION,
+    LEARNING_SCHEMA,
+    LEARNING_SCHEMA_VERSION,
+    MANIFEST_SCHEMA,
+    MANIFEST_SCHEMA_VERSION,
+)
 from catalog_pipeline.stores.keys import manifest_key
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
-from catalog_pipeline.stores.schemas import (
-    INDEX_SCHEMA,
-    INDEX_SCHEMA_VERSION,
-    MANIFEST_SCHEMA,
-    MANIFEST_SCHEMA_VERSION,
-    decode_manifest,
-    encode_manifest,
-)
+from catalog_pipeline.stores.schemas import ManifestStamps, decode_manifest, encode_manifest
 from tests.builders import NIGHT, make_archive_row
 from tests.stores.store_processes import Location, Worker
 
@@ -107,7 +108,7 @@ def test_duckdb_reads_the_glob(two_nights: LocalObjectStore) -> None:
     ]
 
 
-MAPS = ["scores", "photos", "boxes"]
+MAPS = ["scores", "photos", "boxes", "concepts"]
 PLAIN = [name for name in MANIFEST_SCHEMA.names if name not in MAPS]
 """The columns that every tool gives back as it got them: a map is a list of pairs in some."""
 
@@ -222,7 +223,7 @@ def test_a_writer_killed_beside_a_night_is_in_no_tools_way(local: Location, kill
     assert_they_agree(by_every_tool(Path(local.root)))
 
 
-@pytest.mark.parametrize("order", [("schema_1", "schema_4"), ("schema_4", "schema_1")])
+@pytest.mark.parametrize("order", [("schema_1", "schema_5"), ("schema_5", "schema_1")])
 def test_nights_of_two_releases_are_read_alike_once_upgraded(
     tmp_path: Path, order: tuple[str, str]
 ) -> None:
@@ -262,6 +263,7 @@ def test_the_published_schemas_list_the_records_fields() -> None:
     for record, schema, version in (
         (IndexRow, INDEX_SCHEMA, INDEX_SCHEMA_VERSION),
         (ArchiveRow, MANIFEST_SCHEMA, MANIFEST_SCHEMA_VERSION),
+        (LearningRow, LEARNING_SCHEMA, LEARNING_SCHEMA_VERSION),
     ):
         assert [field.name for field in fields(record)] == schema.names
         assert schema.metadata[b"schema_version"] == b"%d" % version
@@ -277,10 +279,9 @@ def test_another_schema_is_never_read_as_this_one(make_row: Rendered) -> None:
         pq.write_table(changed.replace_schema_metadata(stamps), sink)
         return bytes(sink.getvalue())
 
-    rows, previous = decode_manifest(written(table), "x")
-    assert (rows, previous) == ([make_row("a")], "")
-    with pytest.raises(StoreError, match=r"x was written with schema version 4; .* upgrade"):
-        decode_manifest(written(table, schema_version="4"), "x")
+    assert decode_manifest(written(table), "x") == ([make_row("a")], ManifestStamps())
+    with pytest.raises(StoreError, match=r"x was written with schema version 99; .* upgrade"):
+        decode_manifest(written(table, schema_version="99"), "x")
     with pytest.raises(IntegrityError, match="x has schema 'catalog_index'"):
         decode_manifest(written(table, schema_name="catalog_index"), "x")
     with pytest.raises(IntegrityError, match="x lacks the column"):
@@ -299,11 +300,11 @@ def test_every_date_and_extreme_survives(make_row: Rendered) -> None:
         "a", day=date(1970, 1, 1), skus=(), scores={}, seed=2**63 - 1, guidance=1e-300, prompt=""
     )
     assert decode_manifest(encode_manifest([row]), "x")[0] == [row]
-    assert decode_manifest(encode_manifest([]), "x") == ([], "")
+    assert decode_manifest(encode_manifest([]), "x") == ([], ManifestStamps())
 
 
 def test_manifests_of_two_versions_are_read_by_name(tmp_path: Path) -> None:
-    for schema, day in (("schema_1", "2026-03-01"), ("schema_4", "2026-03-02")):
+    for schema, day in (("schema_1", "2026-03-01"), ("schema_5", "2026-03-02")):
         folder = tmp_path / f"manifest/dt={day}"
         folder.mkdir(parents=True)
         (file,) = (GOLDEN / schema / "manifest").glob("*/part-0.parquet")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.canonical_json import canonical_sha256
-from catalog_pipeline.catalog.index import mark_learned
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import AdapterVersion, Concept, LearnOutcome, PhotoSet
 from catalog_pipeline.settings import AdapterSettings, Settings
 from catalog_pipeline.stores.memory import ENCODER
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.learn.attempts import has_learned, log_learned, note_learned
 from catalog_pipeline.workflows.learn.commit import (
     base_identity,
     commit_learned,
@@ -92,10 +92,13 @@ def import_lora(
     check_base_model(settings)
     check_scenes(settings, prompt_tokenizer(settings.base_model))
     photo_set = validate_photo_set(home, row.sku)
-    outcome = _commit(home, photo_set, source, progress or SilentProgress())
+    outcome, version = _commit(home, photo_set, source, progress or SilentProgress())
     outcome = dropped_elsewhere(home, photo_set, outcome)
-    home.index.update(lambda rows: mark_learned(rows, sku, photo_set.content_hash))
-    return replace(outcome, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    if version is not None:
+        log_learned(home, photo_set, version, reason=outcome.reason, seconds=seconds)
+    note_learned(home, photo_set, version)
+    return replace(outcome, seconds=seconds)
 
 
 def _check_settings(adapter: AdapterSettings) -> None:
@@ -129,8 +132,11 @@ def _check_files(source: LoraSource) -> None:
 
 def _commit(
     home: Home, photo_set: PhotoSet, source: LoraSource, progress: ProgressSink
-) -> LearnOutcome:
-    """Judge under the collection's lease and move its head by compare-and-swap."""
+) -> tuple[LearnOutcome, AdapterVersion | None]:
+    """Judge under the collection's lease and move its head by compare-and-swap.
+
+    The version is the one that imported it, as far as log and index do not know it yet.
+    """
     from catalog_pipeline.workflows.learn.task_runner import TaskRunner
 
     settings, sku = home.settings, photo_set.sku.sku
@@ -142,7 +148,8 @@ def _commit(
         photos = photos_hash(photo_set)
         if parent and known and (known.photos_hash, known.config_hash) == (photos, config):
             reason = "already imported for these photos"
-            return LearnOutcome(sku, "unchanged", parent.version, reason, metrics=known.metrics)
+            outcome = LearnOutcome(sku, "unchanged", parent.version, reason, metrics=known.metrics)
+            return outcome, parent if has_learned(store, parent, sku) else None
         if parent is not None:
             check_same_base(parent, base_model_hash(settings.base_model))
         tools = open_tools(settings)
@@ -153,7 +160,7 @@ def _commit(
         runner = TaskRunner(settings, home.objects, store, tools, method, progress, given)
         learned = runner.run(parent, photo_set, concept)
         version = commit_learned(home, store, parent, learned, lease.fence)
-    return learned_outcome(learned, version, f"imported from {source.file.name}")
+    return learned_outcome(learned, version, f"imported from {source.file.name}"), version
 
 
 def _hashes(source: LoraSource, settings: Settings) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.catalog.index import mark_failed, mark_learned
+from catalog_pipeline.catalog.index import mark_failed
 from catalog_pipeline.errors import (
     CatalogError,
     CatalogPipelineError,
@@ -29,6 +29,12 @@ from catalog_pipeline.stores.loss_curves import read_curve
 from catalog_pipeline.stores.memory import ENCODER
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.learn.attempts import (
+    has_learned,
+    log_failed,
+    log_learned,
+    note_learned,
+)
 from catalog_pipeline.workflows.learn.commit import (
     base_identity,
     commit_learned,
@@ -45,7 +51,7 @@ from catalog_pipeline.workflows.learn.learning_inputs import (
     photos_hash,
 )
 from catalog_pipeline.workflows.learn.prompt_lengths import check_class_noun, check_scenes
-from catalog_pipeline.workflows.learn.taken_over import find_learned
+from catalog_pipeline.workflows.learn.taken_over import TakenOver, find_learned
 from catalog_pipeline.workflows.models import (
     base_model_hash,
     check_base_model,
@@ -141,32 +147,41 @@ class _LearningRun:
     def learn(self, row: IndexRow) -> LearnOutcome:
         """One SKU from photos to promoted version; failures of the SKU become an outcome."""
         started = time.monotonic()
+        photo_set: PhotoSet | None = None
         try:
             photo_set = validate_photo_set(self.home, row.sku)
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
-            outcome = dropped_elsewhere(self.home, photo_set, self._commit(photo_set))
+            outcome, version = self._commit(row, photo_set)
+            outcome = dropped_elsewhere(self.home, photo_set, outcome)
+            self._note(photo_set, version, outcome, time.monotonic() - started)
         except (ConflictError, LockTimeoutError, StorageFullError) as error:
             # The store's trouble, not the product's: its row stays as it is, and the next
             # run learns it.
             outcome = failed_outcome(row.sku, error)
         except CatalogPipelineError as error:
-            reason = str(error)
-            self.home.index.update(
-                lambda rows: mark_failed(rows, row.sku, row.content_hash, reason)
-            )
             outcome = failed_outcome(row.sku, error)
-        else:
-            learned = photo_set.content_hash
-            self.home.index.update(lambda rows: mark_learned(rows, row.sku, learned))
+            log_failed(self.home, row, photo_set, outcome, time.monotonic() - started)
+            reason, photos = str(error), photo_set.uses if photo_set else ()
+            self.home.index.update(
+                lambda rows: mark_failed(rows, row.sku, row.content_hash, reason, photos=photos)
+            )
         return replace(outcome, seconds=time.monotonic() - started)
 
-    def _commit(self, photo_set: PhotoSet) -> LearnOutcome:
-        """Train under the collection's lease and move its head by compare-and-swap."""
+    def _commit(
+        self, row: IndexRow, photo_set: PhotoSet
+    ) -> tuple[LearnOutcome, AdapterVersion | None]:
+        """Train under the collection's lease and move its head by compare-and-swap.
+
+        Returns:
+            The outcome, and the version that learned the SKU: the one just published, or the head
+            where a crash has kept that from log and index; ``None`` where nothing is to be noted.
+        """
         store = self.home.adapters(photo_set.sku.collection)
         with store.lease(timeout_seconds=LEASE_WAIT_SECONDS) as lease:
             parent = store.current()
-            known = parent.concept(photo_set.sku.sku) if parent else None
+            sku = photo_set.sku.sku
+            known = parent.concept(sku) if parent else None
             if (
                 known is not None
                 and parent is not None
@@ -178,31 +193,38 @@ class _LearningRun:
                     version = publish_concept(
                         self.home, store, parent, renamed, dict(parent.parts), lease.fence
                     )
-                    return _unchanged(renamed, version.version, "the card changed, the photos not")
-                return _unchanged(known, parent.version, "already learned from these photos")
+                    reason = "the card changed, the photos not"
+                    return _unchanged(renamed, version.version, reason), None
+                reason = "already learned from these photos"
+                noted = row.learned_hash == photo_set.content_hash
+                missed = None if noted or not has_learned(store, parent, sku) else parent
+                return _unchanged(known, parent.version, reason), missed
             if parent is not None:
                 check_same_base(parent, base_model_hash(self.home.settings.base_model))
-            parts = dict(parent.parts) if parent else {}
-            sku = photo_set.sku.sku
-            draft = self._draft(parent, photo_set)
-            taken = None if self.force else find_learned(self.home, draft)
+            taken = None if self.force else find_learned(self.home, self._draft(parent, photo_set))
             if taken is not None:
+                parts = dict(parent.parts) if parent else {}
                 parts |= {name: store.write_part(data) for name, data in taken.parts.items()}
                 version = publish_concept(
                     self.home, store, parent, taken.concept, parts, lease.fence
                 )
-                return LearnOutcome(
-                    sku,
-                    "learned",
-                    version=version.version,
-                    reason=f"as {taken.source}, not trained again",
-                    metrics=taken.concept.metrics,
-                    loss_curve=tuple(read_curve(store, version, sku)),
-                )
+                return _taken_over(store, version, taken), version
             learned = self._train(store, parent, photo_set)
             version = commit_learned(self.home, store, parent, learned, lease.fence)
         replaced = "in place of what was imported" if known and known.imported_from else ""
-        return learned_outcome(learned, version, replaced)
+        return learned_outcome(learned, version, replaced), version
+
+    def _note(
+        self,
+        photo_set: PhotoSet,
+        version: AdapterVersion | None,
+        outcome: LearnOutcome,
+        seconds: float,
+    ) -> None:
+        """Log and index the outcome; ``version`` is the one that learned the SKU, if any did."""
+        if version is not None:
+            log_learned(self.home, photo_set, version, reason=outcome.reason, seconds=seconds)
+        note_learned(self.home, photo_set, version)
 
     def _is_current(self, parent: AdapterVersion, known: Concept, photo_set: PhotoSet) -> bool:
         """An imported one is, whatever the settings of learning: they have not made it."""
@@ -252,6 +274,18 @@ def failed_outcome(sku: str, error: CatalogPipelineError) -> LearnOutcome:
             contact_sheet_png=error.picture_png,
         )
     return LearnOutcome(sku, "failed", reason=str(error))
+
+
+def _taken_over(store: AdapterStore, version: AdapterVersion, taken: TakenOver) -> LearnOutcome:
+    sku = taken.concept.sku
+    return LearnOutcome(
+        sku,
+        "learned",
+        version=version.version,
+        reason=f"as {taken.source}, not trained again",
+        metrics=taken.concept.metrics,
+        loss_curve=tuple(read_curve(store, version, sku)),
+    )
 
 
 def _unchanged(concept: Concept, version: str, reason: str) -> LearnOutcome:

@@ -41,6 +41,7 @@ def publish_manifest(home: Home, day: date) -> ManifestReport:
     published = {row.image_id for row in archive.read_day(day)}
     good = [row for row in staged if row.verdict != FAILED or row.image_id in published]
     held = archive.quarantine.settle_day(day, staged, planned)
-    report = archive.publish_day(day, good, planned - {row.image_id for row in held})
+    reasons = {row.image_id: f"held back: {row.reason}" for row in held}
+    report = archive.publish_day(day, good, planned - reasons.keys(), reasons)
     archive.clear_staging(day)
     return replace(report, quarantined=sum(row.image_id in planned for row in held))

@@ -8,11 +8,12 @@ wait are gathered over batches until they fill one: the sampler pads short batch
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
@@ -27,8 +28,9 @@ from catalog_pipeline.records import (
     Cutout,
     Pixels,
     RenderJob,
+    concept_part,
 )
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
+from catalog_pipeline.stores.columns import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.picture_gate import (
@@ -37,6 +39,7 @@ from catalog_pipeline.workflows.night.picture_gate import (
     attempt_strength,
     found_first,
     rank,
+    why_failed,
 )
 from catalog_pipeline.workflows.night.picture_scores import OpenJudge, PictureScorer
 
@@ -75,7 +78,8 @@ class Task:
 
     ``attempt`` is the number of the next one, ``last`` of the last one; ``held`` is the
     job's row in quarantine where one is to be tried again. ``best`` is the best attempt
-    so far, ``first_found`` the ``found_first/<sku>`` scores of the job's first one.
+    so far, ``seconds`` the share of all of them in the time of their batches, ``first_found``
+    the ``found_first/<sku>`` scores of the job's first one.
     """
 
     job: RenderJob
@@ -83,6 +87,7 @@ class Task:
     last: int
     held: ArchiveRow | None = None
     best: Attempt | None = None
+    seconds: float = 0.0
     first_found: Mapping[str, float] = field(default_factory=dict)
 
     def take(self, made: Attempt) -> bool:
@@ -118,6 +123,7 @@ class NightRun:
 
     home: Home
     day: date
+    plan_hash: str
     known: Mapping[str, ArchiveRow]
     open_sampler: OpenSampler
     open_judge: OpenJudge | None
@@ -183,11 +189,13 @@ class NightRun:
         started: float,
     ) -> list[Task]:
         judgements = opened.scorer.judge(jobs, pictures, cutouts)
+        share = (time.monotonic() - started) / len(batch)
         settled: list[Task] = []
         left: list[Task] = []
         for task, job, picture, judgement in zip(batch, jobs, pictures, judgements, strict=True):
             real = real_pixels(job, cutouts)
             made = Attempt(task.attempt, job, picture, judgement, real)
+            task.seconds += share
             (settled if task.take(made) else left).append(task)
         self.attempts += len(batch)
         self._keep(settled, opened)
@@ -219,7 +227,8 @@ class NightRun:
                 rows.append(replace(task.held, attempts=task.attempt - 1, created_utc=made))
                 continue
             path, sha256 = self.home.archive.put_image(encode_png(task.best.picture))
-            rows.append(_make_row(task, opened.version, path, sha256, made))
+            row = _make_row(task, opened.version, path, sha256, made)
+            rows.append(replace(row, plan_hash=self.plan_hash))
         names = "\n".join(task.job.job_id for task in tasks)
         shard = hashlib.sha256(names.encode()).hexdigest()[:32]
         self.home.archive.stage(self.day, shard, rows)
@@ -319,7 +328,7 @@ def _make_row(
     assert best is not None
     job = best.job
     width, height = output_size(job)
-    return ArchiveRow(
+    row = ArchiveRow(
         image_id=job.job_id,
         path=path,
         sha256=sha256,
@@ -350,4 +359,10 @@ def _make_row(
         boxes={anchor.sku: pixel_box(anchor.box, width, height) for anchor in job.anchors},
         strength=job.strength,
         real_pixels=best.real_pixels,
+        policy=job.policy,
+        negative_prompt=job.negative_prompt,
+        attention=json.dumps(asdict(job.attention), sort_keys=True),
+        render_seconds=round(task.seconds, 3),
+        concepts={sku: version.parts[concept_part(sku)] for sku in job.skus},
     )
+    return replace(row, reason=why_failed(row)) if row.verdict == "failed" else row

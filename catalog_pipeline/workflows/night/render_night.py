@@ -96,6 +96,7 @@ def render_night(
     run = NightRun(
         home=home,
         day=day,
+        plan_hash=plan.plan_hash,
         known=known,
         open_sampler=open_sampler or _shipped_sampler(),
         open_judge=(open_judge or shipped_judge) if quality.gate else None,

@@ -24,7 +24,7 @@ from catalog_pipeline.records import (
     SkuStatus,
 )
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.stores.schemas import MANIFEST_SCHEMA_VERSION
+from catalog_pipeline.stores.columns import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.stores.versions import version_hash
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.night_inputs import (
