@@ -8,7 +8,8 @@
     ├── CatalogError              the product folders cannot be trusted
     │   ├── InvalidSkuError       a folder name that cannot be a SKU key
     │   ├── EmptyListingError     a listing that would retire the whole catalog
-    │   └── PhotoSetError         too few usable photos, or a set still moving
+    │   └── PhotoSetError         too few usable photos, or a file that changed meanwhile
+    │       └── UnsettledError    the set is still being uploaded
     ├── LearningError             a concept could not be learned
     │   └── QualityGateError      the candidate was learned, but is not good enough
     ├── PromptError               a prompt that the base's text encoder cannot read whole
@@ -51,7 +52,11 @@ class EmptyListingError(CatalogError):
 
 
 class PhotoSetError(CatalogError):
-    """A photo set has too few usable photos, or is still being uploaded."""
+    """A photo set has too few usable photos, or changed while it was read."""
+
+
+class UnsettledError(PhotoSetError):
+    """A photo set is still being uploaded: nothing is known of its photos yet."""
 
 
 class LearningError(CatalogPipelineError):

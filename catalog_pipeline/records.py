@@ -235,6 +235,7 @@ class IndexReport:
     """What one refresh of the index found.
 
     ``renamed`` maps an added SKU to one that is gone and had the same photos and card.
+    ``settled_utc`` is when the last of ``unsettled`` will have been still for long enough.
     """
 
     rows: tuple[IndexRow, ...]
@@ -245,6 +246,7 @@ class IndexReport:
     unsettled: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    settled_utc: datetime | None = None
 
 
 # --- learning ----------------------------------------------------------------

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from catalog_pipeline.catalog.card import default_card
@@ -48,6 +48,14 @@ def needs_card(row: IndexRow | None, listing: SkuListing) -> bool:
 def is_settled(listing: SkuListing, *, now: datetime, settings: CatalogSettings) -> bool:
     """Whether nothing in the folder has moved for ``settle_seconds``."""
     return now - listing.newest_modified_utc >= timedelta(seconds=settings.settle_seconds)
+
+
+def settled_at(listing: SkuListing, settings: CatalogSettings) -> datetime:
+    """When the folder will have been still for ``settle_seconds``, if nothing moves any more."""
+    try:
+        return listing.newest_modified_utc + timedelta(seconds=settings.settle_seconds)
+    except OverflowError:  # a file of the year 9999
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def merge_index(
@@ -84,7 +92,7 @@ def merge_index(
     rows = dict(known)
     added: list[str] = []
     changed: list[str] = []
-    unsettled: list[str] = []
+    unsettled: dict[str, datetime] = {}
     for found in listing.listings:
         row = known.get(found.sku)
         back = row is None or row.status is SkuStatus.RETIRED
@@ -92,7 +100,7 @@ def merge_index(
             continue
         same_content = row is not None and row.content_hash == found.content_hash
         if not same_content and not is_settled(found, now=now, settings=settings):
-            unsettled.append(found.sku)
+            unsettled[found.sku] = settled_at(found, settings)
             continue
         card = cards.get(found.sku) if not same_content else None
         rows[found.sku] = _row(row, found, card, now=now, settings=settings)
@@ -111,6 +119,7 @@ def merge_index(
         retired=tuple(retired),
         refused=(*listing.refused, *wrong_cards),
         unsettled=tuple(sorted(unsettled)),
+        settled_utc=max(unsettled.values(), default=None),
         renamed={sku: before for sku, before in renamed.items() if sku in added},
     )
 

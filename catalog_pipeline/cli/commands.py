@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +15,8 @@ from catalog_pipeline.cli import report
 from catalog_pipeline.cli.failures import FAILED, ReportingGroup, stop
 from catalog_pipeline.cli.progress import open_progress
 from catalog_pipeline.dates import parse_day
-from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.errors import BaseModelError, ConfigurationError
+from catalog_pipeline.records import SkuStatus
 
 if TYPE_CHECKING:
     from catalog_pipeline.records import PhotoSet
@@ -88,6 +90,18 @@ def chosen_home(config: Path | None, home: Path | None) -> Home:
     return Home(load_settings(config, home))
 
 
+def existing_home(config: Path | None, home: Path | None) -> Home:
+    """The one home of a command that only reads; ends the command where nothing is there yet."""
+    opened = chosen_home(config, home)
+    where = opened.settings.home
+    if opened.settings.archive.s3 is None and not where.is_dir():
+        stop(
+            f"error: no home at {where}: nothing has been written there yet; correct --home, or "
+            "begin with `catalog-pipeline index`"
+        )
+    return opened
+
+
 def published_night(opened: Home, day: date | None) -> date:
     """``day``, or the newest night; ends the command where there is none."""
     nights = [day] if day else opened.archive.days()
@@ -139,11 +153,23 @@ def sample_catalog(
 
 
 @app.command()
-def index(config: ConfigOption = None, home: HomeOption = None) -> None:
+def index(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until what is still being uploaded has settled.")
+    ] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
     """Bring the index of the product folders up to date."""
-    from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
+    from catalog_pipeline.workflows.catalog.refresh_index import refresh_index, refresh_settled
 
-    typer.echo("\n".join(report.index_lines(refresh_index(chosen_home(config, home)))))
+    opened = chosen_home(config, home)
+    if not wait:
+        typer.echo("\n".join(report.index_lines(refresh_index(opened))))
+        return
+    with open_progress() as progress:
+        result = refresh_settled(opened, progress=progress)
+    typer.echo("\n".join(report.index_lines(result)))
 
 
 @app.command()
@@ -158,6 +184,14 @@ def learn(
         bool,
         typer.Option("--force", help="Train the named products anew, an imported LoRA too."),
     ] = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Also what was learned under other settings than those of now."),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would be learned, and about how long it takes."),
+    ] = False,
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -168,7 +202,16 @@ def learn(
     """
     if force and not skus:
         raise typer.BadParameter("--force goes with the SKUs that are to be trained anew")
+    if everything and skus:
+        raise typer.BadParameter("--all goes without SKUs: it means every product on sale")
+    from catalog_pipeline.workflows.learn.forecast import forecast_learning, seconds_per_sku
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
+
+    opened = chosen_home(config, home)
+    if dry_run:
+        forecast = forecast_learning(opened, skus or None, everything=everything)
+        typer.echo("\n".join(report.forecast_lines(forecast, seconds_per_sku(opened))))
+        return
 
     def show_refused(photo_set: PhotoSet) -> None:
         for line in report.refused_lines(photo_set):
@@ -177,15 +220,20 @@ def learn(
     outcomes = []
     with open_progress() as progress:
         for outcome in learn_concepts(
-            chosen_home(config, home),
+            opened,
             skus or None,
             progress=progress,
             on_photo_set=show_refused,
             force=force,
+            everything=everything,
         ):
             outcomes.append(outcome)
             typer.echo(report.outcome_line(outcome))
     typer.echo(report.outcomes_summary(outcomes))
+    if not outcomes:
+        with suppress(BaseModelError):  # nothing is learned on it now, so it may be away
+            stale = [one for one in forecast_learning(opened, everything=True) if one.trains]
+            typer.echo("".join(report.stale_lines(stale)), nl=bool(stale))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(FAILED)
 
@@ -260,7 +308,7 @@ def evaluate(
     from catalog_pipeline.workflows.evaluate.evaluate import evaluate as measure
 
     with open_progress() as progress:
-        result = measure(chosen_home(config, home), collection, progress=progress)
+        result = measure(existing_home(config, home), collection, progress=progress)
     lines = report.evaluation_lines(result)
     typer.echo(report.as_json(result.to_record()) if as_json else "\n".join(lines))
 
@@ -274,8 +322,34 @@ def status(
     """Tell where products, versions and nights stand."""
     from catalog_pipeline.workflows.upkeep.status import collect_status
 
-    state = collect_status(chosen_home(config, home))
+    state = collect_status(existing_home(config, home))
     typer.echo(report.as_json(state) if as_json else "\n".join(report.status_lines(state)))
+
+
+@app.command()
+def products(
+    skus: Annotated[
+        list[str] | None, typer.Argument(metavar="SKU", help="Only these, in full.")
+    ] = None,
+    statuses: Annotated[
+        list[SkuStatus] | None,
+        typer.Option("--status", help="Only those that are so; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """List the products: where each stands, what was learned, what is to be done.
+
+    With SKUs also their photos that were left out, and why.
+    """
+    from catalog_pipeline.workflows.upkeep.products import list_products
+
+    found = list_products(existing_home(config, home), skus or (), statuses or ())
+    if as_json:
+        typer.echo(report.as_json({"products": found}))
+    else:
+        typer.echo("\n".join(report.product_lines(found, in_full=bool(skus))))
 
 
 @app.command()
@@ -286,7 +360,7 @@ def versions(
     from catalog_pipeline.workflows.upkeep.versions import list_versions
 
     typer.echo(
-        "\n".join(report.version_lines(list_versions(chosen_home(config, home), collection)))
+        "\n".join(report.version_lines(list_versions(existing_home(config, home), collection)))
     )
 
 
@@ -303,7 +377,7 @@ def rollback(
     """
     from catalog_pipeline.workflows.upkeep.versions import rollback as move_head
 
-    head = move_head(chosen_home(config, home), version, collection)
+    head = move_head(existing_home(config, home), version, collection)
     typer.echo(f"current version is now {head.version}")
 
 
@@ -314,7 +388,7 @@ def gallery(
     """Write an HTML page of a night and print its path."""
     from catalog_pipeline.workflows.night.gallery import write_gallery
 
-    opened = chosen_home(config, home)
+    opened = existing_home(config, home)
     typer.echo(write_gallery(opened, published_night(opened, day)))
 
 

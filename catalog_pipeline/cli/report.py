@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
+
+from catalog_pipeline.cli.tables import table_lines
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.scoring import EncoderScore, SkuScore
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.stores.archive import ManifestState
     from catalog_pipeline.workflows.catalog.retire import RetireOutcome
     from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport
+    from catalog_pipeline.workflows.learn.forecast import LearnForecast
     from catalog_pipeline.workflows.night.preview_night import NightPreview
     from catalog_pipeline.workflows.upkeep.collect_garbage import GarbageReport
     from catalog_pipeline.workflows.upkeep.doctor import CheckResult
@@ -42,10 +46,11 @@ def index_lines(report: IndexReport) -> list[str]:
         ("new", report.added),
         ("changed", report.changed),
         ("retired", report.retired),
-        ("still being uploaded, left for the next run", report.unsettled),
     ):
         if skus:
             lines.append(f"{title}: {_names(skus)}")
+    if report.unsettled:
+        lines.append(f"still being uploaded: {_names(report.unsettled)}{_settles(report)}")
     lines += [
         f"renamed: {sku} has the same photos and card as {before}, which is gone"
         for sku, before in sorted(report.renamed.items())
@@ -69,6 +74,16 @@ def index_lines(report: IndexReport) -> list[str]:
     if len(report.warnings) > NAMES_AT_MOST:
         lines.append(f"warning: {len(report.warnings) - NAMES_AT_MOST} more; `doctor` says each")
     return lines
+
+
+def _settles(report: IndexReport) -> str:
+    if report.settled_utc is None:
+        return ""
+    left = math.ceil((report.settled_utc - datetime.now(UTC)).total_seconds())
+    return (
+        f"; still for long enough in {max(0, left)} s (settle_seconds), if nothing changes there: "
+        "run `index` again then, or `index --wait`"
+    )
 
 
 def refused_lines(photo_set: PhotoSet) -> list[str]:
@@ -101,6 +116,26 @@ def outcomes_summary(outcomes: Sequence[LearnOutcome]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in ("learned", "unchanged", "failed"))
 
 
+def forecast_lines(forecast: Sequence[LearnForecast], seconds: float | None) -> list[str]:
+    """One line a SKU, and about how long all of them take."""
+    lines = table_lines(("SKU", "would be"), [(one.sku, one.why) for one in forecast], left=True)
+    count = sum(one.trains for one in forecast)
+    time = f"about {count * seconds / 60:.0f} minutes" if seconds else "no measured time yet"
+    lines.append(f"{count} of {len(forecast)} would be learned: {time}; dry run, nothing was done")
+    return lines
+
+
+def stale_lines(stale: Sequence[LearnForecast]) -> list[str]:
+    """What to know of products that were learned under other settings; none, no line."""
+    if not stale:
+        return []
+    why = stale[0].why
+    return [
+        f"{len(stale)} of the learned products would come out otherwise now ({why}): "
+        "`learn --all --dry-run` says what learning them anew would cost"
+    ]
+
+
 def plan_lines(plan: NightPlan, *, in_full: bool) -> list[str]:
     """The plan's size and notes; ``in_full`` adds a line per image."""
     sizes = Counter(len(job.skus) for job in plan.jobs)
@@ -128,7 +163,7 @@ def render_lines(report: RenderReport) -> list[str]:
     if report.attempts > report.rendered:
         lines.append(f"{report.attempts} attempts at {report.rendered} images")
     if report.pass_rates:
-        lines += _table(
+        lines += table_lines(
             ("SKU", "images", "found", "at once"),
             (
                 (rate.sku, rate.pictures, f"{rate.rate:.0%}", f"{rate.first_rate:.0%}")
@@ -160,7 +195,7 @@ def evaluation_lines(report: EvaluationReport) -> list[str]:
     for part in report.collections:
         score = part.score
         lines.append(f"{score.collection} version {score.version}")
-        products = _table(
+        products = table_lines(
             ("SKU", "fidelity", "ceiling", "share", "colours", "recognised", "scenes", "forgotten"),
             (
                 (
@@ -223,6 +258,37 @@ def as_json(state: Mapping[str, Any]) -> str:
     return json.dumps(state, indent=2, ensure_ascii=False)
 
 
+def product_lines(found: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[str]:
+    """One line a product; ``in_full`` adds its photos that were left out."""
+    if not found:
+        return ["no product (`index` looks for them)"]
+    lines = table_lines(
+        ("SKU", "status", "learned", "version", "photos", "what it is", "reason"),
+        (
+            (
+                one["sku"],
+                one["status"] + ("" if one["served_by"] or one["status"] != "learned" else " (!)"),
+                (one["learned_utc"] or "-")[:16].replace("T", " "),
+                one["learned_version"][:8] or "-",
+                f"{one['photos_used']}/{one['photos']}" if one["photos_used"] else one["photos"],
+                f"{one['class_noun']}: {one['name']}",
+                one["reason"].removeprefix(f"{one['sku']}: "),
+            )
+            for one in found
+        ),
+        left=True,
+    )
+    if in_full:
+        lines += [
+            f"left out  {photo}: {reason}"
+            for one in found
+            for photo, reason in one["left_out"].items()
+        ]
+    if any(one["status"] == "learned" and not one["served_by"] for one in found):
+        lines.append("(!) no version of now knows it: run `doctor --repair`")
+    return lines
+
+
 def version_lines(entries: Sequence[VersionEntry]) -> list[str]:
     """One line a version; ``*`` marks the one that is served."""
     if not entries:
@@ -266,9 +332,9 @@ def preview_lines(preview: NightPreview) -> list[str]:
         ("scene", "per_template"),
         ("collection", "per_collection"),
     ):
-        lines += [*_table((title, "pictures"), record[key].items()), ""]
+        lines += [*table_lines((title, "pictures"), record[key].items()), ""]
     head = ("product", "pictures", "shown before", "short of")
-    lines += [*_table(head, _products(preview, record)), ""]
+    lines += [*table_lines(head, _products(preview, record)), ""]
     lines.append(_coverage_line(preview))
     if preview.unseen:
         lines.append(f"no picture tonight: {_names(preview.unseen, _UNSEEN_AT_MOST)}")
@@ -307,7 +373,7 @@ def manifest_lines(view: ManifestView) -> list[str]:
         f"{state.rows} rows, {state.superseded} superseded"
     ]
     if view.rows:
-        lines += _table(
+        lines += table_lines(
             ("image", "sha256", "version", "mode", "", "products", "prompt"),
             (
                 (
@@ -397,21 +463,6 @@ def _size(size_bytes: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[object]], *, left: bool = False
-) -> list[str]:
-    """Aligned columns: the first one, or with ``left`` every one, to the left."""
-    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if left or not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
 
 
 def _names(skus: Sequence[str], at_most: int = NAMES_AT_MOST) -> str:

@@ -17,6 +17,7 @@ from catalog_pipeline.cli.commands import (
     _folder,
     app,
     chosen_home,
+    existing_home,
     published_night,
 )
 from catalog_pipeline.cli.failures import FAILED
@@ -71,7 +72,7 @@ def manifest(
         raise typer.BadParameter("--files goes with --day alone: it names the present files")
     if versions and (as_of is not None or out is not None):
         raise typer.BadParameter("--versions lists every state; it goes with --day alone")
-    opened = chosen_home(config, home)
+    opened = existing_home(config, home)
     to_stdout = out is not None and out.as_posix() in ("-", "/dev/stdout")
     if out is not None and not to_stdout:
         check_destination(opened.settings, out)
@@ -111,7 +112,7 @@ def verify(
     from catalog_pipeline.workflows.upkeep.verify import verify as recompute
 
     with open_progress() as progress:
-        result = recompute(chosen_home(config, home), day, progress=progress)
+        result = recompute(existing_home(config, home), day, progress=progress)
     typer.echo("\n".join(report.verify_lines(result)))
     if result.problems:
         raise typer.Exit(FAILED)

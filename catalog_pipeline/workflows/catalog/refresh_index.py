@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.catalog.first_seen import date_by_first_seen
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 DIGESTS_KEY = "catalog/digests.json"
 """SHA-256 of every listed file under its etag: only files that changed are read again."""
@@ -58,6 +61,26 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
     if listing.digests != known:
         _write_digests(home.objects, listing.digests)
     return replace(merge.report(), warnings=shared_photo_warnings(listing.digests))
+
+
+def refresh_settled(home: Home, *, progress: ProgressSink | None = None) -> IndexReport:
+    """Refresh the index, and again once what is still being uploaded has been still long enough.
+
+    Every second a second of the wait is counted off. A folder in which something changes
+    meanwhile is waited for anew.
+    """
+    sink = progress or SilentProgress()
+    report = refresh_index(home)
+    while report.settled_utc is not None:
+        task = f"waiting for {', '.join(report.unsettled)} to settle"
+        left = (report.settled_utc - datetime.now(UTC)).total_seconds()
+        sink.start(task, max(1, math.ceil(left)))
+        while (left := (report.settled_utc - datetime.now(UTC)).total_seconds()) > 0:
+            time.sleep(min(1.0, left))
+            sink.advance(task)
+        sink.finish(task)
+        report = refresh_index(home)
+    return report
 
 
 class _Merge:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
-from catalog_pipeline.catalog.index import is_settled
+from catalog_pipeline.catalog.index import is_settled, settled_at
 from catalog_pipeline.catalog.listing import KnownDigests
 from catalog_pipeline.catalog.photo_set import list_one, load_photo_set
-from catalog_pipeline.errors import CatalogPipelineError, PhotoSetError
+from catalog_pipeline.errors import CatalogPipelineError, UnsettledError
 from catalog_pipeline.records import PhotoSet
 from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
@@ -25,8 +26,9 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
 
     Raises:
         InvalidSkuError: ``sku`` cannot be a SKU.
-        PhotoSetError: too few usable photos (names each refused file and its reason), a
-            file that changed while it was read, or a set that has not settled yet.
+        UnsettledError: the set is still being uploaded.
+        PhotoSetError: too few usable photos (names each refused file and its reason), or a
+            file that changed while it was read.
         ConfigurationError: the card is wrong.
         CatalogError: there is no such folder, or it cannot be read.
     """
@@ -36,12 +38,15 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
     def known() -> KnownDigests:
         return read_digests(home.objects)
 
-    if is_settled(listing, now=now or datetime.now(UTC), settings=catalog):
+    now = now or datetime.now(UTC)
+    if is_settled(listing, now=now, settings=catalog):
         return load_photo_set(source, listing, catalog, known)
-    moving = PhotoSetError(
+    changed = listing.newest_modified_utc
+    left = (settled_at(listing, catalog) - now).total_seconds()
+    moving = UnsettledError(
         f"{sku} is still being uploaded: something in its folder changed at "
-        f"{listing.newest_modified_utc:%Y-%m-%d %H:%M:%S} UTC; try again once it has been still "
-        f"for {catalog.settle_seconds:g} s (settle_seconds)"
+        f"{changed:%Y-%m-%d %H:%M:%S} UTC; a folder counts once it has been still for "
+        f"{catalog.settle_seconds:g} s (settle_seconds): try again in {math.ceil(left)} s"
     )
     try:
         photo_set = load_photo_set(source, listing, catalog, known)

@@ -15,6 +15,7 @@ from catalog_pipeline.errors import (
     LockTimeoutError,
     QualityGateError,
     StorageFullError,
+    UnsettledError,
 )
 from catalog_pipeline.records import (
     AdapterVersion,
@@ -75,6 +76,7 @@ def learn_concepts(
     progress: ProgressSink | None = None,
     on_photo_set: Callable[[PhotoSet], None] | None = None,
     force: bool = False,
+    everything: bool = False,
 ) -> Iterator[LearnOutcome]:
     """Learn ``skus``, or every new, changed and failed one, first seen first.
 
@@ -92,6 +94,8 @@ def learn_concepts(
         progress: advanced at every step.
         on_photo_set: gets the photos of each SKU as they were read, once, before it is learned.
         force: train what is current too, an imported LoRA among it.
+        everything: without ``skus``, every product on sale: those that were learned under other
+            settings are learned anew.
 
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
@@ -99,7 +103,7 @@ def learn_concepts(
         ConfigurationError: a scene of learning.yaml is too long for the base, or its GPU has too
             little memory for a step; likewise.
     """
-    rows = choose_rows(home.index.read(), skus)
+    rows = choose_rows(home.index.read(), skus, everything=everything)
     if rows:
         check_base_model(home.settings)
         check_scenes(home.settings, prompt_tokenizer(home.settings.base_model))
@@ -109,8 +113,10 @@ def learn_concepts(
         yield run.learn(row)
 
 
-def choose_rows(index: Sequence[IndexRow], skus: Sequence[str] | None) -> list[IndexRow]:
-    """The index rows to learn, first seen first.
+def choose_rows(
+    index: Sequence[IndexRow], skus: Sequence[str] | None, *, everything: bool = False
+) -> list[IndexRow]:
+    """The index rows to learn, first seen first; ``everything`` is all that are on sale.
 
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
@@ -121,13 +127,14 @@ def choose_rows(index: Sequence[IndexRow], skus: Sequence[str] | None) -> list[I
         )
     ordered = sorted(index, key=lambda row: (row.first_seen_utc, row.sku))
     if skus is None:
-        waiting = (SkuStatus.NEW, SkuStatus.CHANGED, SkuStatus.FAILED)
+        waiting = [SkuStatus.NEW, SkuStatus.CHANGED, SkuStatus.FAILED]
+        waiting += [SkuStatus.LEARNED] if everything else []
         return [row for row in ordered if row.status in waiting]
     unknown = sorted(set(skus) - {row.sku for row in index})
     if unknown:
         raise CatalogError(
             f"the index does not know {', '.join(unknown)}; expected SKUs that "
-            "`catalog-pipeline status` lists; run `catalog-pipeline index` after adding photos"
+            "`catalog-pipeline products` lists; run `catalog-pipeline index` after adding photos"
         )
     by_sku = {row.sku: row for row in ordered}
     return [by_sku[sku] for sku in dict.fromkeys(skus)]
@@ -155,9 +162,9 @@ class _LearningRun:
             outcome, version = self._commit(row, photo_set)
             outcome = dropped_elsewhere(self.home, photo_set, outcome)
             self._note(photo_set, version, outcome, time.monotonic() - started)
-        except (ConflictError, LockTimeoutError, StorageFullError) as error:
-            # The store's trouble, not the product's: its row stays as it is, and the next
-            # run learns it.
+        except (ConflictError, LockTimeoutError, StorageFullError, UnsettledError) as error:
+            # The store's trouble, or an upload that has not ended: the product's row stays as it
+            # is, and a later run learns it.
             outcome = failed_outcome(row.sku, error)
         except CatalogPipelineError as error:
             outcome = failed_outcome(row.sku, error)

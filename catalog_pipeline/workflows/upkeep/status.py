@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from catalog_pipeline.records import SkuStatus
+from catalog_pipeline.records import AdapterVersion, SkuStatus
 from catalog_pipeline.workflows.home import Home
 
 NIGHTS_SHOWN = 7
@@ -16,8 +16,8 @@ def collect_status(home: Home) -> dict[str, Any]:
 
     Keys: ``home``, ``index`` (SKUs and photos, a count per status, reasons of the
     failed ones), ``collections`` (name -> head, concept count, SKUs with an imported
-    LoRA and the SHA-256 of its file, metrics, who is learning), ``nights`` (the last seven,
-    newest first), ``staged`` (rendered, not yet published). Values are plain JSON types.
+    LoRA and the SHA-256 of its file, the SKU learned last with its figures, who is
+    learning), ``nights`` (the last seven, newest first), ``staged`` (rendered, not yet published). Values are plain JSON types.
 
     Raises:
         StoreError: something that is needed cannot be read.
@@ -62,10 +62,17 @@ def _collection(home: Home, name: str) -> dict[str, Any]:
         "created_utc": version.created_utc.isoformat() if version else None,
         "versions": len(store.version_names()),
         "learning": learning,
-        "metrics": {name: float(value) for name, value in sorted(version.metrics.items())}
-        if version
-        else {},
+        "last_learned": _last_learned(version),
     }
+
+
+def _last_learned(version: AdapterVersion | None) -> dict[str, Any]:
+    """The newest concept and what was measured of it; nothing before the first."""
+    newest = max(version.concepts, key=lambda c: c.task, default=None) if version else None
+    if newest is None:
+        return {}
+    figures = {name: float(value) for name, value in sorted(newest.metrics.items())}
+    return {"sku": newest.sku, **figures}
 
 
 def _night(home: Home, day: Any) -> dict[str, Any]:

@@ -290,7 +290,7 @@ def test_the_status_is_plain_json(settings: Settings, home: Home) -> None:
             "created_utc": "2026-03-01T02:30:00.123456+00:00",
             "versions": 2,
             "learning": None,
-            "metrics": {"fidelity": 0.5, "forgetting": 0.0},
+            "last_learned": {"sku": "00123", "fidelity": 0.5},
         }
     }
     assert status["nights"] == [
