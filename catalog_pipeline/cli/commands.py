@@ -102,6 +102,12 @@ def existing_home(config: Path | None, home: Path | None) -> Home:
     return opened
 
 
+def report_refused(photo_set: PhotoSet) -> None:
+    """Print which photos of a set do not count, and why."""
+    for line in report.refused_lines(photo_set):
+        typer.echo(line)
+
+
 def published_night(opened: Home, day: date | None) -> date:
     """``day``, or the newest night; ends the command where there is none."""
     nights = [day] if day else opened.archive.days()
@@ -213,17 +219,13 @@ def learn(
         typer.echo("\n".join(report.forecast_lines(forecast, seconds_per_sku(opened))))
         return
 
-    def show_refused(photo_set: PhotoSet) -> None:
-        for line in report.refused_lines(photo_set):
-            typer.echo(line)
-
     outcomes = []
     with open_progress() as progress:
         for outcome in learn_concepts(
             opened,
             skus or None,
             progress=progress,
-            on_photo_set=show_refused,
+            on_photo_set=report_refused,
             force=force,
             everything=everything,
         ):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from catalog_pipeline.cli import report
-from catalog_pipeline.cli.commands import ConfigOption, _folder, app
+from catalog_pipeline.cli.commands import ConfigOption, _folder, app, report_refused
 from catalog_pipeline.cli.failures import stop
 from catalog_pipeline.cli.progress import open_progress
 
@@ -55,7 +55,7 @@ def try_folder(
         for outcome in learn_concepts(
             opened,
             progress=progress,
-            on_photo_set=lambda photos: [typer.echo(line) for line in report.refused_lines(photos)],
+            on_photo_set=report_refused,
         ):
             outcomes.append(outcome)
             typer.echo(report.outcome_line(outcome))
