@@ -29,9 +29,11 @@ def try_folder(
         typer.Option("--class-noun", metavar="NOUN", help="What the one product is, such as mug."),
     ] = "",
     home: Annotated[
-        Path,
-        typer.Option("--home", metavar="DIR", parser=_folder, help="Where the try lies."),
-    ] = Path("try"),
+        Path | None,
+        typer.Option(
+            "--home", metavar="DIR", parser=_folder, help="Where the try lies. [default: ./try]"
+        ),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """See your own products in scenes: learn them, render a few pictures, write a page.
@@ -48,7 +50,7 @@ def try_folder(
     from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
     from catalog_pipeline.workflows.night.render_night import render_night
 
-    opened = trial_home(load_settings(config, home), folder, class_noun.strip())
+    opened = trial_home(load_settings(config, home or Path("try")), folder, class_noun.strip())
     typer.echo("\n".join(report.index_lines(refresh_index(opened))))
     with open_progress() as progress:
         outcomes = []
