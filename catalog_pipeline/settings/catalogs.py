@@ -20,7 +20,9 @@ class CatalogSettings(Strict):
     max_photos: int = Field(30, ge=1)
     min_side_px: int = Field(64, ge=8)
     max_pixels: int = Field(60_000_000, ge=1, le=10**10)
-    max_bytes: int = Field(50_000_000, ge=1, le=10**12)
+    max_bytes: int = Field(
+        50_000_000, ge=1, le=10**12, description="a larger photo is refused before it is read"
+    )
     working_side_px: int = Field(
         512, ge=64, le=16384, description="photos are reduced to this longer side"
     )

@@ -87,9 +87,9 @@ SceneMode = Literal["learned", "anchored", "exact"]
 class SceneTemplate(Strict):
     """A scene: ``text`` is everything after the products (``"on a sandy beach"``)."""
 
-    name: Name
-    text: PromptText
-    weight: float = Field(1.0, gt=0)
+    name: Name = Field(description="in plans and counts: lower case, digits, _")
+    text: PromptText = Field(description="everything in the sentence after the products")
+    weight: float = Field(1.0, gt=0, description="one of weight 2 is drawn about twice as often")
     negative_prompt: PromptText | None = Field(
         None, description="instead of the night's negative_prompt; null = the night's"
     )
@@ -103,9 +103,9 @@ Items = Annotated[tuple[str, ...], AfterValidator(_check_items)]
 class CrossSellList(Strict):
     """What goes together: a pair takes two of ``items``, one product of each."""
 
-    name: Name
-    items: Items
-    weight: float = Field(1.0, gt=0)
+    name: Name = Field(description="of the list, in plans and counts")
+    items: Items = Field(description="at least two: SKUs, or category:<name>")
+    weight: float = Field(1.0, gt=0, description="share of `pictures`, beside the other lists")
 
     @field_validator("items")
     @classmethod
@@ -140,7 +140,7 @@ class CrossSellSettings(Strict):
 class BestSellerSettings(Strict):
     """``generation.yaml: policies.best_sellers``: what each new product is shown beside."""
 
-    items: Items = ()
+    items: Items = Field((), description="SKUs, or category:<name>")
     per_new_sku: int = Field(2, ge=1, description="pairs of each new product with best-sellers")
     max_pictures: int = Field(24, ge=1, description="a night; the products learned last first")
 
@@ -150,7 +150,9 @@ class CoverageSettings(Strict):
 
     images: int = Field(0, ge=0, description="pictures of every SKU in `nights` nights; 0 = off")
     nights: int = Field(7, ge=1, le=60, description="counted back from the night, itself included")
-    top_up: Literal["singles", "pairs"] = "singles"
+    top_up: Literal["singles", "pairs"] = Field(
+        "singles", description="what a product lacks is added as these"
+    )
 
 
 class PolicySettings(Strict):
@@ -184,9 +186,15 @@ class LayoutSettings(Strict):
     fractions of the picture, 0..1 from its upper left corner.
     """
 
-    pairs: dict[str, Weight] = Field(default_factory=lambda: {"left_right": 1.0})
-    triples: dict[str, Weight] = Field(default_factory=lambda: {"three_columns": 1.0})
-    boxes: dict[Name, tuple[tuple[float, float, float, float], ...]] = Field(default_factory=dict)
+    pairs: dict[str, Weight] = Field(
+        default_factory=lambda: {"left_right": 1.0}, description="weight by layout of two products"
+    )
+    triples: dict[str, Weight] = Field(
+        default_factory=lambda: {"three_columns": 1.0}, description="likewise of three"
+    )
+    boxes: dict[Name, tuple[tuple[float, float, float, float], ...]] = Field(
+        default_factory=dict, description="layouts of your own: a box a product"
+    )
 
     @field_validator("pairs", "triples")
     @classmethod
@@ -236,8 +244,8 @@ class LayoutSettings(Strict):
 class BudgetSettings(Strict):
     """What a night may cost; the smaller of the two bounds wins."""
 
-    max_images: int | None = Field(None, ge=1)
-    max_minutes: float | None = Field(None, gt=0)
+    max_images: int | None = Field(None, ge=1, description="pictures a night; null = no bound")
+    max_minutes: float | None = Field(None, gt=0, description="of rendering; null = no bound")
 
 
 class AnchoringSettings(Strict):
@@ -274,10 +282,12 @@ class GenerationSettings(Strict):
     budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
     seed: Seed = 0
     steps: int = Field(14, ge=1, le=1000)
-    guidance: float = Field(3.0, ge=1.0, le=1000)
-    sampler: Literal["dpmsolver++", "ddim", "euler"] = "dpmsolver++"
+    guidance: float = Field(3.0, ge=1.0, le=1000, description="classifier-free guidance")
+    sampler: Literal["dpmsolver++", "ddim", "euler"] = Field(
+        "dpmsolver++", description="the solver; ddim not with bases of flow matching"
+    )
     width: PictureSide = 0
-    height: PictureSide = 0
+    height: PictureSide = Field(0, description="as width")
     widening: float = Field(
         0.5, ge=0, le=1, description="width that each further product adds, a share of `width`"
     )

@@ -21,8 +21,12 @@ class AdapterSettings(Strict):
     parametrisation: Literal["low_rank", "spectral_shift", "dense"] = "low_rank"
     rank: int = Field(16, ge=1, description="of low_rank")
     initial_scale: float = Field(4.0, gt=0, description="of low_rank: how fast it starts to move")
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
-    attentions: tuple[Literal["self", "cross"], ...] = ("self", "cross")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), description="linear layers of each attention"
+    )
+    attentions: tuple[Literal["self", "cross"], ...] = Field(
+        ("self", "cross"), description="which attentions, of the picture and of the text"
+    )
     feed_forward: bool = Field(True, description="also the two linear layers behind attention")
     blocks: tuple[Literal["down", "mid", "up"], ...] = Field(
         ("mid", "up"), min_length=1, description="of a UNet; without down a step is shorter"
@@ -44,7 +48,7 @@ class LossSettings(Strict):
 class EarlyStopSettings(Strict):
     """When a task has learned enough: the loss on held-out views no longer falls."""
 
-    enabled: bool = False
+    enabled: bool = Field(False, description="false: a task takes all its steps")
     check_every: int = Field(25, ge=1, description="steps between two looks at the held-out loss")
     heldout_views: int = Field(12, ge=1)
     patience: int = Field(3, ge=1, description="looks without a gain before the descent starts")
@@ -61,8 +65,8 @@ class LearningSettings(Strict):
     prior_batch_size: int = Field(2, ge=0)
     adapter_lr: float = Field(1e-3, gt=0)
     token_lr: float = Field(5e-3, gt=0)
-    weight_decay: float = Field(1e-3, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(1e-3, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="a longer gradient is cut to it")
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         "adamw", description="adamw_8bit keeps its moments in 8 bits: the extra `quantise`"
     )
@@ -125,7 +129,7 @@ class LearningSettings(Strict):
     gate_second_try_factor: float = Field(
         3.0, ge=0, description="alpha and gamma of a second try, times this; 0 or 1 = no second try"
     )
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of initial weights, views and noise")
 
     @model_validator(mode="after")
     def _exemplars_fit(self) -> LearningSettings:

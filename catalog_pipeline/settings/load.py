@@ -42,7 +42,7 @@ class Settings(Strict):
         return root if root.is_absolute() else self.home / root
 
 
-_FILES: dict[str, type[Strict]] = {
+FILES: dict[str, type[Strict]] = {
     "base_model": BaseModelSettings,
     "catalogs": CatalogSettings,
     "learning": LearningSettings,
@@ -52,8 +52,8 @@ _FILES: dict[str, type[Strict]] = {
 }
 
 
-_KNOWN = {f"{name}.yaml" for name in _FILES}
-_LOOK_ALIKE = re.compile(rf"\W*(?:{'|'.join(_FILES)})(?:\.ya?ml\W.*|\.json|\.toml)", re.IGNORECASE)
+_KNOWN = {f"{name}.yaml" for name in FILES}
+_LOOK_ALIKE = re.compile(rf"\W*(?:{'|'.join(FILES)})(?:\.ya?ml\W.*|\.json|\.toml)", re.IGNORECASE)
 """An editor's copy of a settings file, or a file misnamed: what a visible ending makes of it."""
 
 
@@ -118,7 +118,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
             "assets_config/; pass --config DIR or set " + CONFIG_ENV
         )
     _check_names(folder)
-    parts = {name: _read(folder / f"{name}.yaml", model) for name, model in _FILES.items()}
+    parts = {name: _read(folder / f"{name}.yaml", model) for name, model in FILES.items()}
     state = home or Path(environment(HOME_ENV) or folder.parent / "dagster_home" / "storage")
     return Settings(
         home=_absolute(state),
@@ -157,7 +157,7 @@ def _check_names(folder: Path) -> None:
     if unknown or misnamed:
         raise ConfigurationError(
             f"unknown settings file(s) {', '.join(map(repr, sorted(unknown | misnamed)))} in "
-            f"{folder}; expected only {', '.join(f'{name}.yaml' for name in _FILES)}; rename or "
+            f"{folder}; expected only {', '.join(f'{name}.yaml' for name in FILES)}; rename or "
             "remove what is not one of these"
         )
 

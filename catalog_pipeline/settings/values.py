@@ -75,7 +75,9 @@ class Strict(BaseModel):
 class S3Settings(Strict):
     """Where an S3 bucket is; credentials come from the usual boto3 chain."""
 
-    bucket: NotBlank
-    prefix: str = ""
-    endpoint_url: NotBlank | None = None
-    region: NotBlank | None = None
+    bucket: NotBlank = Field(description="name of the bucket")
+    prefix: str = Field("", description="what stands in front of every key, such as prod/")
+    endpoint_url: NotBlank | None = Field(
+        None, description="of an S3-compatible server; null = Amazon's"
+    )
+    region: NotBlank | None = Field(None, description="null = that of the boto3 chain")
