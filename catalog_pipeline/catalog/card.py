@@ -156,10 +156,22 @@ def parse_card(sku: str, key: str, data: bytes) -> Sku:
             f"{key} holds a {type(content).__name__}; expected a mapping such as 'name: Blue mug'"
         )
     try:
+        return read_card(sku, content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{key}: {error}") from error
+
+
+def read_card(sku: str, content: dict[str, Any]) -> Sku:
+    """The card with the keys of ``content``, whose values are text, every gap filled.
+
+    Raises:
+        ConfigurationError: an unknown key or a wrong value; names the key.
+    """
+    try:
         return _fill(sku, ProductCard.model_validate(content))
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
-        raise ConfigurationError(f"{key}: {problems}") from error
+        raise ConfigurationError(problems) from error
 
 
 def _fill(sku: str, card: ProductCard) -> Sku:
