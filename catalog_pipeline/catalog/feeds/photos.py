@@ -204,7 +204,7 @@ def _all_of(name: str, photos: list[PhotoFile]) -> list[PhotoFile]:
 
 
 def _require_photo(name: str) -> None:
-    kind = kind_of(name)
+    kind = kind_of(name.lstrip("."))  # it gets a name that is not hidden
     if kind != "photo":
         why = (
             why_not_read(name, kind)

@@ -49,36 +49,29 @@ class RowRemark:
 
 @dataclass(frozen=True, slots=True)
 class FeedProduct:
-    """One product: ``card`` holds the keys of its ``sku.yaml``, valid, every value text."""
+    """One product: ``card`` holds the keys of its ``sku.yaml``, every value text.
+
+    ``problems`` is all that is wrong with its rows; where there are none, SKU and card are valid.
+    """
 
     row: int
     sku: str
     card: dict[str, Any]
     photos: tuple[NamedPhoto, ...]
     warnings: tuple[RowRemark, ...] = ()
+    problems: tuple[RowRemark, ...] = ()
 
 
-def read_products(rows: Iterable[Row], columns: FeedColumns) -> Iterator[FeedProduct | RowRemark]:
-    """The products of ``rows`` in their order; a product that is wrong as its remarks instead.
+def read_products(rows: Iterable[Row], columns: FeedColumns) -> Iterator[FeedProduct]:
+    """The products of ``rows`` in their order, wrong ones with their problems.
 
     With a ``handle`` column (Shopify) the rows of one handle that follow each other are one
-    product: the first describes it, each names photos. Else a row is a product. A
-    SKU or a handle that comes back later is a remark at the later row, with the SKU of the first.
+    product: the first describes it, each names photos. Else a row is a product. A SKU or a handle
+    that comes back later is a problem of the later product; neither can be imported.
     """
     first_rows: dict[str, int] = {}
     for group in _groups(rows, columns):
-        reader = _Reader(columns, group)
-        read = reader.read()
-        before = first_rows.setdefault(reader.sku, reader.row)
-        if reader.sku and before != reader.row:
-            yield RowRemark(
-                reader.row,
-                reader.sku,
-                f"this SKU stands in row {before} as well; expected one product a SKU, so neither "
-                "is imported; correct or remove one",
-            )
-            read = [remark for remark in read if isinstance(remark, RowRemark)]
-        yield from read
+        yield _Reader(columns, group).read(first_rows)
 
 
 def _groups(rows: Iterable[Row], columns: FeedColumns) -> Iterator[list[Row]]:
@@ -114,26 +107,37 @@ class _Reader:
         self.problems: list[RowRemark] = []
         self.warnings: list[RowRemark] = []
 
-    def read(self) -> Sequence[FeedProduct | RowRemark]:
-        """The product, or everything that is wrong with it."""
+    def read(self, first_rows: dict[str, int]) -> FeedProduct:
+        """The product; notes its row in ``first_rows``, which maps SKUs to where they stand."""
         self.sku = self._sku()
         for number, cells in self.group:
             self._check_cells(number, cells)
-        problem = sku_problem(self.sku) if self.sku else "it has no SKU; expected one; write it"
-        if not problem and is_passed_over(self.sku):
-            problem = f"{shown(self.sku)} ends as an unfinished copy does; expected another ending"
-        if problem:
-            self._wrong(problem)
+        self._check_sku(first_rows)
         card = self._card()
         photos = self._photos()
-        if not self.problems:
-            try:
-                read_card(self.sku, card)
-            except ConfigurationError as error:
-                self._wrong(str(error))
-        if self.problems:
-            return self.problems
-        return [FeedProduct(self.row, self.sku, card, photos, tuple(self.warnings))]
+        try:
+            read_card(self.sku, card)
+        except ConfigurationError as error:
+            self._wrong(str(error))
+        warnings, problems = tuple(self.warnings), tuple(self.problems)
+        return FeedProduct(self.row, self.sku, card, photos, warnings, problems)
+
+    def _check_sku(self, first_rows: dict[str, int]) -> None:
+        if not self.sku:
+            self._wrong("it has no SKU; expected one; write it")
+            return
+        if problem := sku_problem(self.sku):
+            self._wrong(problem)
+        elif is_passed_over(self.sku):
+            self._wrong(
+                f"{shown(self.sku)} ends as an unfinished copy does; expected another ending"
+            )
+        before = first_rows.setdefault(self.sku, self.row)
+        if before != self.row:
+            self._wrong(
+                f"this SKU stands in row {before} as well; expected one product a SKU, so neither "
+                "is imported; correct or remove one"
+            )
 
     def _wrong(self, text: str, row: int | None = None) -> None:
         self.problems.append(RowRemark(row or self.row, self.sku, text))
@@ -190,6 +194,7 @@ class _Reader:
                     required = size not in self.columns.in_cm
                     card[size] = centimetres(card[size], unit_required=required)
                 except ValueError as error:
+                    del card[size]
                     self._wrong(f"{self.columns.names[self.columns.one[size]]} {error}")
         kinds = [value for place in self.columns.types if (value := _cell(self.cells, place))]
         if kinds and "category" not in card:

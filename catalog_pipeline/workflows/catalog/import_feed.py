@@ -129,14 +129,10 @@ class FeedImport:
         with open_feed(self.source.path) as table:
             columns = find_columns(table.columns, self.source.columns)
             progress.start("check", 0)
-            for read in read_products(table.rows, columns):
-                if isinstance(read, RowRemark):
-                    wrong.append(read)
-                    continue
-                photos, missing = self._find(read)
-                wrong += missing
-                if not missing:
-                    products.append((read, photos))
+            for product in read_products(table.rows, columns):
+                photos, missing = self._find(product)
+                wrong += (*product.problems, *missing)
+                products.append((product, photos))
                 progress.advance("check")
         bad = {remark.sku for remark in wrong}
         products = [entry for entry in products if entry[0].sku not in bad]
