@@ -71,7 +71,6 @@ def import_feed(
     status is 1 when one is wrong. Safe to interrupt and to run again; the same feed again
     writes nothing.
     """
-    from catalog_pipeline.catalog.feeds.products import RowRemark
     from catalog_pipeline.workflows.catalog.import_feed import FeedImport, FeedSource
 
     source = FeedSource(file, photos.strip(), dict(map(_pair, columns or ())))
@@ -80,24 +79,34 @@ def import_feed(
         checked = run.check(progress)
         if not as_json:
             _echo(_heading_lines(checked))
-        failed: list[RowRemark] = []
-        done: list[ProductOutcome] = []
         todo = [outcome for outcome in checked.outcomes if outcome.status != "unchanged"]
-        for outcome in todo if dry_run else run.write(checked, progress):
-            if isinstance(outcome, RowRemark):
-                failed.append(outcome)
-                line = _wrong(outcome)
-            else:
-                done.append(outcome)
-                line = _product_line(outcome)
-            if not as_json:
-                typer.echo(line)
+        done, failed = _told(todo if dry_run else run.write(checked, progress), quiet=as_json)
     if as_json:
         typer.echo(report.as_json(_record(checked, done, failed, dry_run=dry_run)))
     else:
         _echo(_closing_lines(checked, done, failed, dry_run=dry_run))
     if checked.wrong or failed:
         raise typer.Exit(FAILED)
+
+
+def _told(
+    outcomes: Iterable[ProductOutcome | RowRemark], *, quiet: bool
+) -> tuple[list[ProductOutcome], list[RowRemark]]:
+    """What was done and what failed, each printed as soon as it is known."""
+    from catalog_pipeline.workflows.catalog.import_feed import ProductOutcome
+
+    done: list[ProductOutcome] = []
+    failed: list[RowRemark] = []
+    for outcome in outcomes:
+        if isinstance(outcome, ProductOutcome):
+            done.append(outcome)
+            line = _product_line(outcome)
+        else:
+            failed.append(outcome)
+            line = _wrong(outcome)
+        if not quiet:
+            typer.echo(line)
+    return done, failed
 
 
 def _echo(lines: Iterable[str]) -> None:

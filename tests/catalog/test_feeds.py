@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -309,6 +310,23 @@ def test_shopify_rows_of_one_handle_are_one_product() -> None:
     said = [str(warning) for warning in jug.warnings]
     assert "its 2 variants (J1, J2) are one product" in said[0]
     assert "'Mugs & Cups' is not one kind of product" in said[1]
+
+
+def test_the_examples_of_the_documentation_are_read_as_they_stand(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/catalog.md").read_text("utf-8")
+    section = page.partition("## From a feed")[2]
+    blocks = re.findall(r"```\n(.*?)```", section, flags=re.DOTALL)
+    skus = []
+    for number, block in enumerate(blocks[1:4]):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(re.sub(" {2,}", "\t", block), "utf-8")
+        with open_feed(path) as table:
+            read = list(read_products(table.rows, find_columns(table.columns)))
+        assert [product.problems for product in read] == [()] * len(read)
+        assert [len(product.photos) for product in read] in ([1, 3], [3])
+        assert {product.card["class_noun"] for product in read} <= {"mug", "jug"}
+        skus += [product.sku for product in read]
+    assert skus == ["00123", "jug-7", "G-100", "00124"]
 
 
 def test_everything_wrong_with_a_row_is_said() -> None:

@@ -58,6 +58,11 @@ class LocalPhotoFinder:
             path = os.path.normpath(os.path.join(self._root, spelled))
             try:
                 found = self._at(path)
+            except PermissionError as error:
+                raise NoSuchPhotoError(
+                    "cannot be read (Permission denied); expected a photo that this user may read; "
+                    "give the permission"
+                ) from error
             except (OSError, ValueError):  # too long, or with a zero byte: no path of a file
                 found = None
             if found is not None:

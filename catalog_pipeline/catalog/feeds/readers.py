@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+import warnings
+import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -177,22 +179,23 @@ def _read_excel(path: Path) -> Generator[Row]:
             f"{path} is an Excel file, but openpyxl is not installed; install "
             "catalog-pipeline[excel], or save the sheet as CSV"
         ) from error
+    from xml.etree.ElementTree import ParseError
     from zipfile import BadZipFile
 
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, KeyError, ValueError) as error:
+        with warnings.catch_warnings():  # of styles and extensions, which are not read
+            warnings.simplefilter("ignore")
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        with closing(book):
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # some programs write wrong ones
+            for number, cells in enumerate(sheet.iter_rows(), 1):
+                yield number, tuple(map(_excel_text, cells))
+    except (BadZipFile, ParseError, zlib.error, EOFError, KeyError, ValueError) as error:
         raise ConfigurationError(
             f"{path} is not a readable Excel file: {' '.join(str(error).split())}; expected an "
             ".xlsx workbook; save it again"
         ) from error
-    try:
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # some programs write wrong ones
-        for number, cells in enumerate(sheet.iter_rows(), 1):
-            yield number, tuple(map(_excel_text, cells))
-    finally:
-        book.close()
 
 
 def _excel_text(cell: Any) -> str:

@@ -9,53 +9,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from catalog_pipeline.catalog.card_text import encode_card
 from catalog_pipeline.catalog.feeds.columns import FeedColumns, find_columns
 from catalog_pipeline.catalog.feeds.photos import (
-    BucketPhotoFinder,
-    LocalPhotoFinder,
     NoSuchPhotoError,
-    PhotoFinder,
-    key_in_bucket,
 )
 from catalog_pipeline.catalog.feeds.products import FeedProduct, RowRemark, read_products
 from catalog_pipeline.catalog.feeds.readers import open_feed
 from catalog_pipeline.catalog.folder_changes import compare_folder
 from catalog_pipeline.catalog.keys import shown
-from catalog_pipeline.catalog.local_folders import LocalProductFolders
 from catalog_pipeline.catalog.product_folders import (
     FolderChanges,
     FolderRefusedError,
     FolderState,
     PhotoFile,
-    ProductFolders,
 )
 from catalog_pipeline.catalog.s3_folders import S3ProductFolders
-from catalog_pipeline.errors import CatalogError, ConfigurationError
 from catalog_pipeline.records import names_photo
+from catalog_pipeline.workflows.catalog.feed_places import FeedSource, open_places
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+
+__all__ = ["CheckedFeed", "FeedImport", "FeedSource", "ProductOutcome"]
 
 LEASE_KEY = "catalog/IMPORT_LEASE.json"
 _LEASE_SECONDS = 60.0
 _TASK = "import"
-
-
-@dataclass(frozen=True)
-class FeedSource:
-    """A feed and how to read it.
-
-    ``photos`` is the folder that paths in it are relative to, ``s3://bucket/prefix`` or a
-    folder on this machine; empty: the feed's folder, or of a bucket its root. ``columns``
-    maps a field to the column that has it.
-    """
-
-    path: Path
-    photos: str = ""
-    columns: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +90,7 @@ class FeedImport:
         self.home = home
         self.source = source
         self.overwrite_cards = overwrite_cards
-        self.folders, self.finder = _open_places(home, source)
+        self.folders, self.finder = open_places(home, source)
 
     def close(self) -> None:
         """Close the connections to a bucket."""
@@ -210,6 +191,13 @@ class FeedImport:
             except FolderRefusedError as error:
                 refused.append(RowRemark(product.row, product.sku, str(error)))
                 continue
+            except OSError as error:  # while photos are compared
+                text = (
+                    f"{error.filename} cannot be read ({error.strerror or error}); expected a file"
+                )
+                text += " that this user may read; give the permission"
+                refused.append(RowRemark(product.row, product.sku, text))
+                continue
             warnings += product.warnings
             warnings += self._too_few(product, photos, change)
             outcomes.append(_outcome(product, change))
@@ -281,41 +269,3 @@ def _notes(columns: FeedColumns) -> tuple[str, ...]:
     if not columns.photos:
         notes.append("no column names photos; only cards are written")
     return tuple(notes)
-
-
-def _open_places(home: Home, source: FeedSource) -> tuple[ProductFolders, PhotoFinder]:
-    """Where products are written, and where their photos are."""
-    catalog, settings = home.settings.catalog, home.settings
-    in_bucket = source.photos.startswith("s3://")
-    local_photos = Path(source.photos or source.path.parent)
-    if catalog.s3 is None:
-        if in_bucket:
-            raise ConfigurationError(
-                f"--photos {source.photos}: the catalog is a folder, {settings.catalog_root}; "
-                "expected a folder of photos; name one, or set s3 in catalogs.yaml"
-            )
-        make_root = settings.catalog_root.is_relative_to(settings.home)
-        folders = LocalProductFolders(settings.catalog_root, make_root=make_root)
-        return folders, LocalPhotoFinder(_existing(local_photos))
-    if source.photos and not in_bucket:
-        return S3ProductFolders(catalog.s3), LocalPhotoFinder(_existing(local_photos))
-    root = ""
-    if source.photos.rstrip("/") != f"s3://{catalog.s3.bucket}" and in_bucket:
-        inside = key_in_bucket(source.photos, catalog.s3)
-        if inside is None:
-            raise ConfigurationError(
-                f"--photos {source.photos}: the catalog is in the bucket {catalog.s3.bucket}; "
-                "expected a prefix of it, or a folder on this machine; name one"
-            )
-        root = inside
-    bucket = S3ProductFolders(catalog.s3)
-    return bucket, BucketPhotoFinder(catalog.s3, bucket.list_folder, root)
-
-
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise CatalogError(
-            f"no folder {folder} to take photos from; expected the folder that the feed's paths "
-            "are relative to; name it with --photos"
-        )
-    return folder
