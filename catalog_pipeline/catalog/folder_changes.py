@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from catalog_pipeline.catalog.card import CARD_NAMES, parse_card
+from catalog_pipeline.catalog.card import CARD_NAMES, decode_card
 from catalog_pipeline.catalog.product_folders import (
     CARD_NAME,
     FolderChanges,
@@ -129,7 +129,7 @@ def _card_changes(
     if present == card:
         return None, (wanted,), ()
     own = names[0] == CARD_NAME and sha256(present) in record.cards
-    if not own and _says_the_same(state.sku, names[0], present, card):
+    if not own and _says_the_same(names[0], present, card):
         return None, record.cards[-1:], ()
     if not (own or overwrite):
         how = "was edited by hand" if record.cards else "was written by hand"
@@ -141,8 +141,8 @@ def _card_changes(
     return card, (*((sha256(present),) if own else ()), wanted), others
 
 
-def _says_the_same(sku: str, name: str, present: bytes, card: bytes) -> bool:
+def _says_the_same(name: str, present: bytes, card: bytes) -> bool:
     try:
-        return parse_card(sku, name, present) == parse_card(sku, CARD_NAME, card)
+        return decode_card(name, present) == decode_card(CARD_NAME, card)
     except ConfigurationError:
         return False

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from catalog_pipeline.catalog.card import DEFAULT_CLASS_NOUN, read_card
+from catalog_pipeline.catalog.card import DEFAULT_CLASS_NOUN, validate_card
 from catalog_pipeline.catalog.feeds.cells import centimetres, sku_problem, sku_text, split_list
 from catalog_pipeline.catalog.feeds.columns import SIZES, FeedColumns
 from catalog_pipeline.catalog.feeds.nouns import noun_of_type
@@ -116,7 +116,7 @@ class _Reader:
         card = self._card()
         photos = self._photos()
         try:
-            read_card(self.sku, card)
+            validate_card(card)
         except ConfigurationError as error:
             self._wrong(str(error))
         warnings, problems = tuple(self.warnings), tuple(self.problems)
