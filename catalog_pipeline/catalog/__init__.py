@@ -5,5 +5,7 @@
 - :mod:`~catalog_pipeline.catalog.card`: ``sku.yaml``, the product card.
 - :mod:`~catalog_pipeline.catalog.sources`: a folder or a bucket as a list of SKUs.
 - :mod:`~catalog_pipeline.catalog.photo_set`: decoding one SKU's photos under bounds.
+- :mod:`~catalog_pipeline.catalog.feeds`: tables of products, as shops keep them.
+- :mod:`~catalog_pipeline.catalog.product_folders`: the folders that an import writes.
 - :mod:`~catalog_pipeline.catalog.index`: what a listing changes in the catalog index.
 """

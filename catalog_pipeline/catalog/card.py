@@ -148,6 +148,11 @@ def parse_card(sku: str, key: str, data: bytes) -> Sku:
         ConfigurationError: not YAML or JSON, not a mapping, an unknown key or one that
             is given twice, or a wrong value; names the file and the key.
     """
+    return _fill(sku, decode_card(key, data))
+
+
+def decode_card(key: str, data: bytes) -> ProductCard:
+    """The keys of the card in ``data``, no gap filled; errors of :func:`parse_card`."""
     content = without_absent(_decode(key, data))
     if content is None or content == "":
         content = {}
@@ -156,10 +161,22 @@ def parse_card(sku: str, key: str, data: bytes) -> Sku:
             f"{key} holds a {type(content).__name__}; expected a mapping such as 'name: Blue mug'"
         )
     try:
-        return _fill(sku, ProductCard.model_validate(content))
+        return validate_card(content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{key}: {error}") from error
+
+
+def validate_card(content: dict[str, Any]) -> ProductCard:
+    """The card with the keys of ``content``, whose values are text.
+
+    Raises:
+        ConfigurationError: an unknown key or a wrong value; names the key.
+    """
+    try:
+        return ProductCard.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
-        raise ConfigurationError(f"{key}: {problems}") from error
+        raise ConfigurationError(problems) from error
 
 
 def _fill(sku: str, card: ProductCard) -> Sku:

@@ -17,7 +17,7 @@ def validate_sku(name: str) -> str:
     Raises:
         InvalidSkuError: says what was got (escaped), what was expected, and what to do.
     """
-    problem = _slug_problem(name)
+    problem = key_problem(name)
     if problem is None:
         return name
     raise InvalidSkuError(
@@ -33,7 +33,7 @@ def validate_collection(name: str) -> str:
     Raises:
         ConfigurationError: says what was got (escaped), what was expected, and what to do.
     """
-    problem = _slug_problem(name)
+    problem = key_problem(name)
     if problem is None:
         return name
     raise ConfigurationError(
@@ -51,7 +51,8 @@ def shown(name: str) -> str:
     return repr(cut)
 
 
-def _slug_problem(name: str) -> str | None:
+def key_problem(name: str) -> str | None:
+    """What keeps ``name`` from being a key, after "it ..."; ``None`` when nothing does."""
     if not name:
         return "is empty"
     if len(name) > MAX_KEY_CHARS:

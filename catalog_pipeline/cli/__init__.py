@@ -1,11 +1,11 @@
 """The command line: the same workflows as the Dagster jobs, without Dagster.
 
-``commands`` declares the commands, ``report`` turns what workflows return into
-lines of text, ``progress`` shows how far a workflow is, ``failures`` decides exit
-codes. Nothing heavy (torch, pandas, pyarrow) is imported before a command runs.
+``commands`` declares the commands of every day and the other modules the rest, ``report`` turns
+what workflows return into lines of text, ``progress`` shows how far a workflow is, ``failures``
+decides exit codes. Nothing heavy (torch, pandas, pyarrow) is imported before a command runs.
 """
 
-from catalog_pipeline.cli import first_try, upkeep  # they register their commands on the app
+from catalog_pipeline.cli import feeds, first_try, upkeep  # each registers its commands on the app
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "first_try", "upkeep"]
+__all__ = ["app", "feeds", "first_try", "upkeep"]
