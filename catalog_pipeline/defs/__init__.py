@@ -9,5 +9,6 @@ import warnings
 
 import dagster as dg
 
-# Batched range runs are worth a beta parameter; the pinned Dagster keeps its meaning.
-warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
+# Range runs and owners are worth beta parameters; the pinned Dagster keeps their meaning.
+for parameter in ("backfill_policy", "owners"):
+    warnings.filterwarnings("ignore", message=f"Parameter `{parameter}`", category=dg.BetaWarning)

@@ -48,10 +48,11 @@ def learn_concepts(
     *,
     progress: ProgressSink | None = None,
     on_photo_set: Callable[[PhotoSet], None] | None = None,
+    force: bool = False,
 ) -> Iterator[LearnOutcome]:
     """Commits a version per SKU; those named in ``<home>/refused_skus.txt`` fail the gate.
 
-    ``<home>/figures.json`` maps a SKU to what the gate measures of it.
+    ``<home>/figures.json`` maps a SKU to what the gate measures of it. ``force`` changes nothing.
     """
     settings = home.settings
     for row in learning.choose_rows(home.index.read(), skus):

@@ -34,11 +34,12 @@ learning/memory | - | learning/concept | - | - | learning
 CHECKS = """
 archive/image_manifest:manifest_rows_match_files blocking
 archive/summary:archive_has_unique_image_ids
-catalog/photo_set:photo_set_is_usable
+catalog/index:photo_set_is_usable
 generation/images:named_products_are_found
 generation/images:night_is_complete
 learning/concept:no_forgetting_regression
 learning/concept:prior_intact
+learning/memory:learned_skus_are_served
 learning/memory:memory_head_is_consistent blocking
 """
 
@@ -48,9 +49,12 @@ collect_garbage:
 learn_new_skus: learning/concept
 nightly_generation: archive/image_manifest archive/summary generation/images generation/plan \
 learning/memory
+preview_night:
 purge_old_runs:
 refresh_catalog: catalog/index
 report_memory: learning/memory
+rollback:
+write_night_pages:
 """
 
 

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from catalog_pipeline.definitions import defs
-from catalog_pipeline.defs.generation.assets import found_check
+from catalog_pipeline.defs.generation.images import found_check
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 from catalog_pipeline.records import RenderReport, SkuPassRate
 from catalog_pipeline.workflows.upkeep.archive_summary import query_archive, repeated_image_ids
@@ -55,6 +55,7 @@ def test_a_night_is_planned_rendered_published_and_counted(
     assert result.success
     assert {check.check_name: check.passed for check in result.get_asset_check_evaluations()} == {
         "memory_head_is_consistent": True,
+        "learned_skus_are_served": True,
         "named_products_are_found": True,
         "night_is_complete": True,
         "manifest_rows_match_files": True,

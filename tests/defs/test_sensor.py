@@ -183,8 +183,11 @@ def test_a_changed_index_is_recorded_by_the_tick_that_saw_it(
 ) -> None:
     line.add_product("mug_a")
     tick = evaluate(instance)
-    (event,) = tick.asset_events
-    assert event.asset_key == dg.AssetKey(["catalog", "index"])
+    event, check = tick.asset_events
+    assert isinstance(event, dg.AssetMaterialization)
+    assert isinstance(check, dg.AssetCheckEvaluation)
+    assert event.asset_key == check.asset_key == dg.AssetKey(["catalog", "index"])
+    assert (check.check_name, check.passed) == ("photo_set_is_usable", True)
     assert event.metadata["added"].value == 1
     assert evaluate(instance).asset_events == []
 

@@ -4,102 +4,120 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
+from catalog_pipeline.defs.catalog.index_report import (
+    INDEX_KEY,
+    USABLE,
+    index_metadata,
+    usable_check,
+)
 from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN, usable_rows
-from catalog_pipeline.defs.metadata import location, picture, table
+from catalog_pipeline.defs.failures import fails_in_one_line
+from catalog_pipeline.defs.freshness import every_night
+from catalog_pipeline.defs.labels import asset_labels, check_labels, column_schema
+from catalog_pipeline.defs.metadata import location, table
 from catalog_pipeline.defs.partitions import sku_partitions
+from catalog_pipeline.defs.pictures import InARun, picture
 from catalog_pipeline.defs.resources import PipelineResource
 from catalog_pipeline.errors import CatalogError
-from catalog_pipeline.records import IndexReport, PhotoSet
+from catalog_pipeline.records import PhotoSet
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.home import Home
 
-INDEX_KEY = dg.AssetKey(["catalog", "index"])
 PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
-_REFUSED_ROWS_AT_MOST = 1000
 _WARNINGS_LOGGED_AT_MOST = 20
 
 
-@dg.asset(key=INDEX_KEY, group_name="catalog", kinds={"parquet"})
+class IndexConfig(dg.Config):
+    """How the product folders are listed."""
+
+    dry_run: bool = Field(
+        False,
+        description="Only say in the log what a listing would add, change and retire; nothing is "
+        "written, no partition is added, and the asset is not materialized.",
+    )
+
+
+@dg.asset(
+    key=INDEX_KEY,
+    **asset_labels("catalog", kinds={"parquet"}, cost="seconds"),
+    metadata=column_schema("catalog_index"),
+    freshness_policy=every_night(from_hour=1, until_hour=2),
+    output_required=False,
+    check_specs=[
+        dg.AssetCheckSpec(
+            USABLE,
+            asset=INDEX_KEY,
+            description="Every product in the catalog has a photo set that can be learned. "
+            "A warning, never a stop: one bad product must not hold up the others. "
+            "**Grain:** one result over the whole catalog, at every change of the index. "
+            "**Partition:** none. **Read by:** operators, who find each product with its reason "
+            "and the one thing to do.",
+            **check_labels("catalog", kinds={"parquet"}),
+        )
+    ],
+)
+@fails_in_one_line
 def catalog_index(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> dg.MaterializeResult[None]:
-    """Every SKU ever seen: one row per SKU in `catalog/index.parquet`.
+    context: dg.AssetExecutionContext, config: IndexConfig, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Every SKU ever seen, in `catalog/index.parquet`.
 
     Lists the product folders, decodes nothing. Settled, usable SKUs become `sku`
     partitions; a SKU that is gone becomes `retired` and keeps its partition. An empty
-    listing is refused. Read by the `catalog_watch` sensor and by learning.
+    listing is refused. The table `products` has every SKU with its status, the reason of a
+    failed one, and what to do; those that wait for a person come first.
+
+    **Grain:** one row per SKU. **Partition:** none. **Read by:** operators, the
+    `catalog_watch` sensor and `learning/concept`.
     """
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
-    report = refresh_index(pipeline.opened)
+    home = pipeline.opened
+    report = refresh_index(home, dry_run=config.dry_run)
     for warning in report.warnings[:_WARNINGS_LOGGED_AT_MOST]:
         context.log.warning(warning)
+    if config.dry_run:
+        context.log.info(
+            f"dry run: would add {_listed(report.added)}, change {_listed(report.changed)}, "
+            f"retire {_listed(report.retired)}; still moving: {_listed(report.unsettled)}"
+        )
+        return
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
-    usable = usable_rows(report.rows, pipeline.opened.settings.catalog)
+    usable = usable_rows(report.rows, home.settings.catalog)
     fresh = [row.sku for row in usable if row.sku not in known]
     if fresh:
         context.instance.add_dynamic_partitions(str(sku_partitions.name), fresh)
-    return dg.MaterializeResult(metadata=index_metadata(report, pipeline.opened))
+    yield dg.MaterializeResult(
+        metadata=index_metadata(report, home), check_results=[usable_check(home)]
+    )
 
 
-def index_metadata(report: IndexReport, home: "Home") -> dict[str, Any]:
-    """What a person wants to know about a listing: counts, and what was refused and why."""
-    from catalog_pipeline.stores.index import INDEX_KEY as INDEX_OBJECT
-
-    metadata: dict[str, Any] = {
-        "dagster/row_count": len(report.rows),
-        "added": len(report.added),
-        "changed": len(report.changed),
-        "retired": len(report.retired),
-        "still_moving": len(report.unsettled),
-        "refused_files": len(report.refused),
-        "index": location(home.objects.uri(INDEX_OBJECT)),
-        "catalog_root": dg.MetadataValue.path(str(home.settings.catalog_root)),
-    }
-    for status in sorted({row.status for row in report.rows}):
-        metadata[f"status/{status}"] = sum(row.status == status for row in report.rows)
-    moved = {"added": report.added, "changed": report.changed, "retired": report.retired}
-    changes = [{"sku": sku, "change": change} for change, skus in moved.items() for sku in skus]
-    if changes:
-        metadata["changes"] = table(changes, {"sku": "string", "change": "string"})
-    if report.renamed:
-        metadata["renamed"] = table(
-            [{"sku": sku, "was": before} for sku, before in report.renamed.items()],
-            {"sku": "string", "was": "string"},
-        )
-    if report.refused:
-        metadata["refused"] = table(
-            [
-                {"file": item.key, "reason": item.reason}
-                for item in report.refused[:_REFUSED_ROWS_AT_MOST]
-            ],
-            {"file": "string", "reason": "string"},
-        )
-    if report.warnings:
-        metadata["warnings"] = table(
-            [{"warning": w} for w in report.warnings], {"warning": "string"}
-        )
-    return metadata
+def _listed(skus: tuple[str, ...]) -> str:
+    return ", ".join(skus) or "none"
 
 
 @dg.asset(
     key=PHOTO_SET_KEY,
     deps=[INDEX_KEY],
-    group_name="catalog",
-    kinds={"pillow"},
+    **asset_labels("catalog", kinds={"pillow"}, cost="seconds"),
     partitions_def=sku_partitions,
     backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
 )
+@fails_in_one_line
 def photo_set(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """The usable photos of a SKU, decoded, upright and bounded: one photo set per `sku`.
+    """The usable photos of a SKU, decoded, upright and bounded.
 
     A set with too few usable photos stays unmaterialized and fails the run after every
     other set of the range has been recorded. Learning validates its own sets again, so
-    a run of this asset is for looking, or for a photographer's second try.
+    a run of this asset is for looking: which photos are used, and why the others are not.
+
+    **Grain:** one photo set per SKU. **Partition:** `sku`. **Read by:** operators and
+    `learning/concept`.
     """
     from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 
@@ -108,7 +126,7 @@ def photo_set(
     for sku in context.partition_keys:
         try:
             photos = validate_photo_set(pipeline.opened, sku)
-            usable[sku] = photo_set_metadata(photos, pipeline.opened)
+            usable[sku] = photo_set_metadata(photos, pipeline.opened, context)
         except CatalogError as error:
             refused[sku] = str(error)
             context.log.error(f"{sku}: {error}")
@@ -116,20 +134,29 @@ def photo_set(
         # A result would materialize the whole range; events materialize the usable ones.
         for sku, metadata in usable.items():
             context.log_event(photo_set_event(sku, metadata))
-        raise dg.Failure(
-            description=f"{len(refused)} of {len(context.partition_keys)} photo sets cannot be "
-            "used: " + "; ".join(f"{sku}: {reason}" for sku, reason in refused.items()),
-            metadata={
-                "refused": table(
-                    [{"sku": sku, "reason": reason} for sku, reason in refused.items()],
-                    {"sku": "string", "reason": "string"},
-                )
-            },
-            allow_retries=False,
-        )
+        raise _refusal(pipeline.opened, refused, len(context.partition_keys))
     for sku, metadata in usable.items():
         context.add_asset_metadata(metadata, partition_key=sku)
     yield dg.MaterializeResult()
+
+
+def _refusal(home: "Home", refused: dict[str, str], asked: int) -> dg.Failure:
+    from catalog_pipeline.workflows.upkeep.next_steps import photo_folder
+
+    return dg.Failure(
+        description=f"{len(refused)} of {asked} photo sets cannot be "
+        "used: " + "; ".join(f"{sku}: {reason}" for sku, reason in refused.items()),
+        metadata={
+            "refused": table(
+                [
+                    {"sku": sku, "reason": reason, "photos": photo_folder(home, sku)}
+                    for sku, reason in refused.items()
+                ],
+                {"sku": "string", "reason": "string", "photos": "string"},
+            )
+        },
+        allow_retries=False,
+    )
 
 
 def photo_set_event(sku: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:
@@ -137,25 +164,35 @@ def photo_set_event(sku: str, metadata: dict[str, Any]) -> dg.AssetMaterializati
     return dg.AssetMaterialization(asset_key=PHOTO_SET_KEY, partition=sku, metadata=metadata)
 
 
-def photo_set_metadata(photos: PhotoSet, home: "Home") -> dict[str, Any]:
+def photo_set_metadata(photos: PhotoSet, home: "Home", run: InARun | None = None) -> dict[str, Any]:
     """What a person wants to see of a photo set."""
-    from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
+    from catalog_pipeline.workflows.upkeep.next_steps import photo_folder
 
-    sheet = contact_sheet([[photo.pixels for photo in photos.photos[:8]]], cell_px=96)
+    sku = photos.sku
     metadata: dict[str, Any] = {
-        "photos": picture(encode_png(sheet), alt=photos.sku.sku),
+        "photos": picture(photo_sheet(photos), alt=sku.sku, run=run),
         "dagster/row_count": len(photos.photos),
-        "name": photos.sku.name,
-        "class_noun": photos.sku.class_noun,
-        "refused_files": len(photos.refused),
+        "photos used": len(photos.photos),
+        "photos left out": len(photos.refused),
+        "name": sku.name,
+        "class_noun": sku.class_noun,
+        "collection": sku.collection,
         "content_hash": photos.content_hash,
+        "folder": location(photo_folder(home, sku.sku)),
     }
-    if home.settings.catalog.s3 is None:
-        folder = home.settings.catalog_root / photos.sku.sku
-        metadata["folder"] = dg.MetadataValue.path(str(folder))
     if photos.refused:
-        metadata["refused"] = table(
+        metadata["left out"] = table(
             [{"file": item.key, "reason": item.reason} for item in photos.refused],
             {"file": "string", "reason": "string"},
         )
     return metadata
+
+
+def photo_sheet(photos: PhotoSet) -> bytes:
+    """The first photos of a set as a PNG, with a line of what they are."""
+    from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
+
+    used, left = len(photos.photos), len(photos.refused)
+    caption = f"{photos.sku.sku}: {used} photos used, {left} left out"
+    shown = [photo.pixels for photo in photos.photos[:8]]
+    return encode_png(contact_sheet([shown], captions=[caption], cell_px=120))

@@ -2,11 +2,13 @@
 
 import dagster as dg
 
-from catalog_pipeline.defs.catalog.assets import INDEX_KEY
-from catalog_pipeline.defs.catalog.checks import photo_set_is_usable
+from catalog_pipeline.defs.catalog.index_report import INDEX_KEY
+from catalog_pipeline.defs.labels import job_labels
 
 refresh_catalog = dg.define_asset_job(
     "refresh_catalog",
-    selection=dg.AssetSelection.assets(INDEX_KEY) | dg.AssetSelection.checks(photo_set_is_usable),
-    description="Lists the product folders into the index; learns nothing.",
+    selection=dg.AssetSelection.assets(INDEX_KEY),
+    description="Lists the product folders into the index and says which products cannot be "
+    "learned, and why; learns nothing. With `dry_run` it only says what it would find.",
+    **job_labels("catalog"),
 )

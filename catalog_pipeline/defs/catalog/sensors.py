@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster import AssetObservation
 
-from catalog_pipeline.defs.catalog.assets import INDEX_KEY, index_metadata
+from catalog_pipeline.defs.catalog.index_report import (
+    index_events,
+    index_metadata,
+    waiting_for_a_person,
+)
 from catalog_pipeline.defs.catalog.requests import (
     LearnRequest,
     RunState,
@@ -16,6 +19,7 @@ from catalog_pipeline.defs.catalog.requests import (
     usable_rows,
     waiting_to_learn,
 )
+from catalog_pipeline.defs.labels import automation_labels
 from catalog_pipeline.defs.learning.jobs import learn_new_skus
 from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
@@ -47,6 +51,9 @@ SKU_TAG_CHARS = 200
     job=learn_new_skus,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Every minute: lists the product folders and asks for the learning of every "
+    "settled product that is new or has changed. Names the products that wait for a person.",
+    **automation_labels("catalog"),
 )
 def catalog_watch(
     context: dg.SensorEvaluationContext, pipeline: PipelineResource
@@ -63,6 +70,9 @@ def catalog_watch(
         rows, events = _current_rows(pipeline.opened)
     except CatalogError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+    waiting = waiting_for_a_person(pipeline.opened, rows)
+    if waiting and events:
+        context.log.warning(waiting)
     usable = usable_rows(rows, catalog)
     known = context.instance.get_dynamic_partitions(str(sku_partitions.name))
     added = sorted({row.sku for row in usable}.difference(known))
@@ -81,7 +91,7 @@ def catalog_watch(
         )
     return dg.SensorResult(
         run_requests=[_run_request(request) for request in state.requests],
-        skip_reason=None if state.requests else _nothing_to_do(rows, usable),
+        skip_reason=None if state.requests else _nothing_to_do(rows, usable, waiting),
         dynamic_partitions_requests=[sku_partitions.build_add_request(added)] if added else None,
         cursor=state.to_cursor(),
         asset_events=events,
@@ -90,8 +100,8 @@ def catalog_watch(
 
 def _current_rows(
     home: "Home",
-) -> tuple[Sequence[IndexRow], list[AssetObservation | dg.AssetMaterialization]]:
-    """The index rows, listed anew where that is cheap, and the event of a changed index."""
+) -> tuple[Sequence[IndexRow], list[dg.AssetMaterialization | dg.AssetCheckEvaluation]]:
+    """The index rows, listed anew where that is cheap, and the events of a changed index."""
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     rows = home.index.read()
@@ -100,14 +110,14 @@ def _current_rows(
     report = refresh_index(home)
     if not (report.added or report.changed or report.retired):
         return report.rows, []
-    metadata = index_metadata(report, home)
-    return report.rows, [dg.AssetMaterialization(asset_key=INDEX_KEY, metadata=metadata)]
+    return report.rows, index_events(home, index_metadata(report, home))
 
 
-def _nothing_to_do(rows: Sequence[IndexRow], usable: Sequence[IndexRow]) -> str:
+def _nothing_to_do(rows: Sequence[IndexRow], usable: Sequence[IndexRow], waiting: str) -> str:
     if not rows:
         return "no product has been seen and settled yet"
-    return f"nothing new among {len(usable)} usable products; {len(rows)} rows in the index"
+    listed = f"nothing new among {len(usable)} usable products; {len(rows)} rows in the index"
+    return f"{listed}; {waiting}" if waiting else listed
 
 
 def _run_request(request: LearnRequest) -> dg.RunRequest:

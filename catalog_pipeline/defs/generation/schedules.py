@@ -3,6 +3,7 @@
 import dagster as dg
 
 from catalog_pipeline.defs.generation.jobs import nightly_generation
+from catalog_pipeline.defs.labels import automation_labels
 from catalog_pipeline.defs.partitions import schedule_timezone
 from catalog_pipeline.defs.resources import PipelineResource
 
@@ -13,6 +14,9 @@ from catalog_pipeline.defs.resources import PipelineResource
     cron_schedule="30 2 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every night at 02:30: plans, renders and publishes the night of the day on which "
+    "it starts; skips while nothing is learned.",
+    **automation_labels("generation"),
 )
 def nightly_generation_schedule(
     context: dg.ScheduleEvaluationContext, pipeline: PipelineResource

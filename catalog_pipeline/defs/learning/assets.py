@@ -11,143 +11,136 @@ from catalog_pipeline.defs.catalog.assets import (
     photo_set_metadata,
 )
 from catalog_pipeline.defs.catalog.requests import MAX_SKUS_PER_RUN
-from catalog_pipeline.defs.learning.retention import claim_events
-from catalog_pipeline.defs.metadata import loss_curve, numbers, picture, table
+from catalog_pipeline.defs.failures import fails_in_one_line
+from catalog_pipeline.defs.freshness import every_night
+from catalog_pipeline.defs.labels import asset_labels, column_schema
+from catalog_pipeline.defs.learning.concept_events import (
+    CONCEPT_KEY,
+    Refused,
+    concept_event,
+    refusal_event,
+    run_failure,
+)
+from catalog_pipeline.defs.learning.config import LearnConfig, home_of_run
+from catalog_pipeline.defs.learning.current_state import record_current_state
+from catalog_pipeline.defs.learning.memory_report import memory_metadata
+from catalog_pipeline.defs.learning.served import (
+    MEMORY_KEY,
+    not_served,
+    not_served_events,
+)
 from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.progress import LogProgress
 from catalog_pipeline.defs.resources import PipelineResource
-from catalog_pipeline.errors import StoreError
-from catalog_pipeline.records import AdapterVersion, LearnOutcome, PhotoSet
+from catalog_pipeline.records import LearnOutcome, PhotoSet
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.home import Home
 
-CONCEPT_KEY = dg.AssetKey(["learning", "concept"])
-MEMORY_KEY = dg.AssetKey(["learning", "memory"])
 LEARNING_POOL = "learning"
-PICTURES_IN_A_FAILURE = 4
-"""Of refused candidates, in the one event that a failed run ends with; each has its own, too."""
 
 
 @dg.asset(
     key=CONCEPT_KEY,
     deps=[PHOTO_SET_KEY],
-    group_name="learning",
-    kinds={"pytorch"},
+    **asset_labels("learning", kinds={"pytorch"}, cost="minutes"),
+    metadata=column_schema("learning_log"),
     partitions_def=sku_partitions,
     backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
     pool=LEARNING_POOL,
     output_required=False,
 )
-def concept(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[Any]:
-    """A product the model can draw: one concept per `sku` in its collection's adapter.
+@fails_in_one_line
+def concept(
+    context: dg.AssetExecutionContext, config: LearnConfig, pipeline: PipelineResource
+) -> Iterator[Any]:
+    """A product the model can draw, in its collection's adapter.
 
     Learns the SKUs of a partition range one after the other. Each is recorded the
     moment its version is promoted, so a run that dies keeps what it had. Photo sets
     and quality gates are judged here, inside the step: a SKU that fails stays
-    unmaterialized, the others go on, and the run fails at the end with every reason. A
-    candidate that a gate refused is shown, before and after, as an observation.
-    Unchanged photos and settings cost nothing. Read by `learning/memory` and the planner.
+    unmaterialized, the others go on, and the run fails at the end with every reason. Its
+    partition's events show the reason, its photos, what the gate saw, and the one thing to do.
+    Unchanged photos and settings cost nothing. The columns are those of the learning log,
+    which has a row for each attempt.
+
+    **Grain:** one concept per SKU. **Partition:** `sku`. **Read by:** `learning/memory`, the
+    planner and operators.
     """
-    from catalog_pipeline.workflows.learn import learn_concepts
-
-    home, skus = pipeline.opened, list(context.partition_keys)
-
-    def record(photos: PhotoSet) -> None:
-        context.log_event(photo_set_event(photos.sku.sku, photo_set_metadata(photos, home)))
-
-    unknown = "the learning run ended without a verdict on it"
-    failed = {sku: LearnOutcome(sku, "failed", reason=unknown) for sku in skus}
-    progress = LogProgress(context.log)
-    for outcome in learn_concepts.learn_concepts(
-        home, skus, progress=progress, on_photo_set=record
-    ):
-        if outcome.status == "failed":
-            failed[outcome.sku] = outcome
-            context.log.error(f"{outcome.sku}: {outcome.reason}")
-            if outcome.contact_sheet_png:
-                context.log_event(_refusal(outcome))
-            continue
-        failed.pop(outcome.sku, None)
-        context.log.info(f"{outcome.sku}: {outcome.status} in {outcome.seconds:.1f} s")
-        context.log_event(
-            dg.AssetMaterialization(
-                asset_key=CONCEPT_KEY,
-                partition=outcome.sku,
-                metadata=_concept_metadata(outcome),
-            )
-        )
-    _record_claims(context, home)
-    if failed:
-        raise _failure(list(failed.values()), len(skus))
+    home, skus = home_of_run(pipeline.opened, config), list(context.partition_keys)
+    if config.dry_run:
+        _say_what_would_be_learned(context, home, skus, config)
+        return
+    refused = _learn(context, home, skus, config)
+    record_current_state(context, home)
+    if refused:
+        raise run_failure(refused, len(skus), home, context)
     yield from ()
 
 
-def _record_claims(context: dg.AssetExecutionContext, home: "Home") -> None:
-    """Record what the gate measured of everything that is served now."""
-    try:
-        for event in claim_events(home, CONCEPT_KEY):
-            context.log_event(event)
-    except StoreError as error:  # said again, and loudly, by memory_head_is_consistent
-        context.log.warning(f"what was forgotten is not known: {error}")
+def _say_what_would_be_learned(
+    context: dg.AssetExecutionContext, home: "Home", skus: list[str], config: LearnConfig
+) -> None:
+    from catalog_pipeline.workflows.learn.learning_preview import preview_learning
+
+    for outcome in preview_learning(home, skus, force=config.force):
+        context.log.info(f"dry run: {outcome.sku}: {outcome.status}: {outcome.reason}")
 
 
-def _concept_metadata(outcome: LearnOutcome) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "status": outcome.status,
-        "adapter_version": outcome.version,
-        "seconds": round(outcome.seconds, 1),
-        **numbers("metric", outcome.metrics),
-    }
-    if outcome.reason:
-        metadata["reason"] = outcome.reason
-    if outcome.contact_sheet_png:
-        metadata["photos_above_samples_below"] = picture(outcome.contact_sheet_png, alt=outcome.sku)
-    if outcome.loss_curve:
-        metadata["loss_curve"] = loss_curve(outcome.loss_curve)
-    return metadata
+def _learn(
+    context: dg.AssetExecutionContext, home: "Home", skus: list[str], config: LearnConfig
+) -> list[Refused]:
+    """Learn ``skus``, each recorded as it is decided; returns those that were not learned."""
+    from catalog_pipeline.workflows.learn import learn_concepts
+
+    photo_sets: dict[str, PhotoSet] = {}
+
+    def record(photos: PhotoSet) -> None:
+        photo_sets.clear()  # one product's photos at a time are enough to hold
+        photo_sets[photos.sku.sku] = photos
+        metadata = photo_set_metadata(photos, home, context)
+        context.log_event(photo_set_event(photos.sku.sku, metadata))
+
+    unknown = "the learning run ended without a verdict on it"
+    refused = {sku: Refused(LearnOutcome(sku, "failed", reason=unknown)) for sku in skus}
+    for outcome in learn_concepts.learn_concepts(
+        home,
+        skus,
+        progress=LogProgress(context.log),
+        on_photo_set=record,
+        force=config.force,
+    ):
+        photos = photo_sets.get(outcome.sku)
+        if outcome.status == "failed":
+            row = next((row for row in home.index.read() if row.sku == outcome.sku), None)
+            refused[outcome.sku] = Refused.of(outcome, row, photos)
+            context.log.error(f"{outcome.sku}: {outcome.reason}")
+            context.log_event(refusal_event(refused[outcome.sku], home, context))
+            continue
+        refused.pop(outcome.sku, None)
+        context.log.info(f"{outcome.sku}: {outcome.status} in {outcome.seconds:.1f} s")
+        context.log_event(concept_event(outcome, photos, context, config.steps))
+    return list(refused.values())
 
 
-def _refusal(outcome: LearnOutcome) -> dg.AssetObservation:
-    """What the gate saw of a candidate that was not promoted."""
-    return dg.AssetObservation(
-        asset_key=CONCEPT_KEY,
-        partition=outcome.sku,
-        description=outcome.reason,
-        metadata={
-            "status": "refused",
-            "before_above_after_below": picture(outcome.contact_sheet_png, alt=outcome.sku),
-            **numbers("metric", outcome.metrics),
-        },
-    )
-
-
-def _failure(failed: list[LearnOutcome], asked: int) -> dg.Failure:
-    reasons = "; ".join(f"{outcome.sku}: {outcome.reason}" for outcome in failed)
-    shown = [outcome for outcome in failed if outcome.contact_sheet_png][:PICTURES_IN_A_FAILURE]
-    return dg.Failure(
-        description=f"{len(failed)} of {asked} SKUs were not learned: {reasons}",
-        metadata={
-            "failed": table(
-                [{"sku": outcome.sku, "reason": outcome.reason} for outcome in failed],
-                {"sku": "string", "reason": "string"},
-            ),
-            **{f"pictures/{o.sku}": picture(o.contact_sheet_png, alt=o.sku) for o in shown},
-        },
-        # The same photos would fail the same way; the pool is needed by the others.
-        allow_retries=False,
-    )
-
-
-@dg.asset(key=MEMORY_KEY, deps=[CONCEPT_KEY], group_name="learning", kinds={"safetensors"})
+@dg.asset(
+    key=MEMORY_KEY,
+    deps=[CONCEPT_KEY],
+    **asset_labels("learning", kinds={"safetensors"}, cost="seconds"),
+    freshness_policy=every_night(from_hour=1, until_hour=4),
+)
+@fails_in_one_line
 def memory(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> dg.MaterializeResult[None]:
-    """What the model knows now: one adapter head per collection, with every concept in it.
+    """What the model knows now, with every concept in it, and how it came about.
 
     Reads the head that learning promoted (or a person rolled back to); changes
-    nothing. Unpartitioned, and run at the start of each night rather than after each
-    SKU. Read by `generation/plan`.
+    nothing. Run at the start of each night rather than after each SKU. Its figures plot over
+    nights, `over versions` over versions: likeness, forgetting and drift.
+
+    **Grain:** one adapter head per collection. **Partition:** none. **Read by:**
+    `generation/plan` and operators.
     """
     home = pipeline.opened
     heads = [
@@ -162,52 +155,6 @@ def memory(
             allow_retries=False,
         )
     context.log.info(f"{len(heads)} collections: {', '.join(head.collection for head in heads)}")
-    return dg.MaterializeResult(metadata=_memory_metadata(heads))
-
-
-def _memory_metadata(heads: list[AdapterVersion]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "dagster/row_count": sum(len(head.concepts) for head in heads),
-        "collections": table(
-            [
-                {
-                    "collection": head.collection,
-                    "version": head.version,
-                    "memory_version": head.memory_version,
-                    "concepts": len(head.concepts),
-                    "created_utc": head.created_utc.isoformat(timespec="seconds"),
-                }
-                for head in heads
-            ],
-            {
-                "collection": "string",
-                "version": "string",
-                "memory_version": "string",
-                "concepts": "int",
-                "created_utc": "string",
-            },
-        ),
-        "concepts": table(
-            [
-                {
-                    "sku": concept.sku,
-                    "name": concept.name,
-                    "collection": head.collection,
-                    "task": concept.task,
-                    "metrics": ", ".join(f"{k} {v:.3f}" for k, v in concept.metrics.items()),
-                }
-                for head in heads
-                for concept in head.concepts
-            ],
-            {
-                "sku": "string",
-                "name": "string",
-                "collection": "string",
-                "task": "int",
-                "metrics": "string",
-            },
-        ),
-    }
-    for head in heads:
-        metadata |= numbers(head.collection, head.metrics)
-    return metadata
+    for event in not_served_events(context.instance, not_served(home)):
+        context.log_event(event)
+    return dg.MaterializeResult(metadata=memory_metadata(home, heads, context))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from catalog_pipeline.defs.catalog.index_report import check_event
 from catalog_pipeline.defs.metadata import table
 
 if TYPE_CHECKING:
@@ -51,14 +52,5 @@ def claim_events(home: "Home", asset_key: dg.AssetKey) -> list[dg.AssetCheckEval
         StoreError: a collection's head cannot be read.
     """
     return [
-        dg.AssetCheckEvaluation(
-            asset_key=asset_key,
-            check_name=name,
-            passed=bool(result.passed),
-            severity=result.severity,
-            description=result.description,
-            metadata=result.metadata,
-        )
-        for name in (NO_FORGETTING, PRIOR_INTACT)
-        for result in (evaluate_claim(home, name),)
+        check_event(evaluate_claim(home, name), asset_key) for name in (NO_FORGETTING, PRIOR_INTACT)
     ]

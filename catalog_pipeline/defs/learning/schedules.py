@@ -9,6 +9,7 @@ from catalog_pipeline.defs.catalog.sensors import (
     SKU_TAG,
     range_skus,
 )
+from catalog_pipeline.defs.labels import automation_labels
 from catalog_pipeline.defs.learning.jobs import learn_new_skus
 from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
@@ -23,6 +24,9 @@ RETRY_TAG = "nightly_retry"
     cron_schedule="45 1 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every night at 01:45: learns every failed product once more, three nights at "
+    "most for the same photos.",
+    **automation_labels("learning"),
 )
 def nightly_learning_retry(
     context: dg.ScheduleEvaluationContext, pipeline: PipelineResource

@@ -9,17 +9,25 @@ from dagster import AssetRecordsFilter, DagsterRunStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from pydantic import Field
 
+from catalog_pipeline.defs.failures import fails_in_one_line
+from catalog_pipeline.defs.labels import job_labels
+
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
 class PurgeConfig(dg.Config):
     """How long a run is kept."""
 
-    keep_days: int = Field(30, ge=0, le=36_500)
-    max_runs: int = Field(500, ge=0)
+    keep_days: int = Field(
+        30, ge=0, le=36_500, description="Runs that ended within so many days are kept."
+    )
+    max_runs: int = Field(
+        500, ge=0, description="So many are deleted at most in one run of this job, oldest first."
+    )
 
 
 @dg.op
+@fails_in_one_line
 def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
     """Delete finished runs older than `keep_days`, oldest first, at most `max_runs`.
 
@@ -77,7 +85,11 @@ def _holds_newest_event(instance: dg.DagsterInstance, run_id: str) -> bool:
     return False
 
 
-@dg.job(description="Deletes old runs whose results have been replaced.")
+@dg.job(
+    description="Deletes old runs whose results have been replaced, with their events, output and "
+    "pictures.",
+    **job_labels("upkeep"),
+)
 def purge_old_runs() -> None:
     """Keeps the run database small; see docs/operations.md."""
     purge()

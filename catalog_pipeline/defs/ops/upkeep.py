@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG, UNFINISHED
-from catalog_pipeline.defs.learning.assets import MEMORY_KEY
+from catalog_pipeline.defs.failures import fails_in_one_line
+from catalog_pipeline.defs.labels import automation_labels, job_labels
 from catalog_pipeline.defs.learning.jobs import learn_new_skus
+from catalog_pipeline.defs.learning.served import MEMORY_KEY
 from catalog_pipeline.defs.metadata import table
 from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
 from catalog_pipeline.defs.resources import PipelineResource
@@ -16,11 +19,19 @@ from catalog_pipeline.defs.resources import PipelineResource
 class GarbageConfig(dg.Config):
     """What a clean-up spares."""
 
-    grace_hours: float = 72.0
-    dry_run: bool = False
+    grace_hours: float = Field(
+        72.0,
+        ge=0,
+        description="Only what was last written so many hours ago is removed. Longer than a night "
+        "and a learning run take; 0 is for a home on which nothing runs.",
+    )
+    dry_run: bool = Field(
+        False, description="Only list what would be removed, and its size; nothing is removed."
+    )
 
 
 @dg.op
+@fails_in_one_line
 def remove_garbage(
     context: dg.OpExecutionContext, config: GarbageConfig, pipeline: PipelineResource
 ) -> None:
@@ -44,7 +55,9 @@ def remove_garbage(
 
 
 @dg.job(
-    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches."
+    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches. "
+    "With `dry_run` it only lists them.",
+    **job_labels("upkeep"),
 )
 def collect_garbage() -> None:
     """Keeps the home small; see docs/operations.md."""
@@ -52,6 +65,7 @@ def collect_garbage() -> None:
 
 
 @dg.op
+@fails_in_one_line
 def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) -> None:
     """Clean up after every retired product, then delete its partition.
 
@@ -105,7 +119,10 @@ def _table(rows: dict[str, str]) -> Any:
     return table(listed, {"sku": "string", "what": "string"})
 
 
-@dg.job(description="Cleans up after products whose folders are gone, then drops their partitions.")
+@dg.job(
+    description="Cleans up after products whose folders are gone, then drops their partitions.",
+    **job_labels("upkeep"),
+)
 def catalog_retire() -> None:
     """Out of the head, the checkpoints, the plans and the partitions; see docs/operations.md."""
     retire_vanished()
@@ -116,6 +133,9 @@ def catalog_retire() -> None:
     cron_schedule="30 1 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every night at 01:30: cleans up after products whose folders are gone, after the "
+    "listing and before the plan.",
+    **automation_labels("upkeep"),
 )
 def nightly_catalog_retire(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """After the nightly listing and before the nightly plan."""

@@ -34,7 +34,7 @@ DIGESTS_KEY = "catalog/digests.json"
 _DIGESTS_SCHEMA = 1
 
 
-def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
+def refresh_index(home: Home, *, now: datetime | None = None, dry_run: bool = False) -> IndexReport:
     """List the catalog once and merge the listing into the index.
 
     Idempotent: while no content changes, nothing is written. Atomic: readers see the
@@ -44,6 +44,8 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
     Args:
         home: its settings say where and what to list.
         now: the time against which sets settle, with a time zone; default the present.
+        dry_run: report what a refresh would find and write nothing; a set whose files are dated
+            after the present then counts as still moving.
 
     Raises:
         EmptyListingError: the listing would retire everything, or too much.
@@ -53,12 +55,14 @@ def refresh_index(home: Home, *, now: datetime | None = None) -> IndexReport:
     moment = now or datetime.now(UTC)
     source = home.photo_source
     known = read_digests(home.objects)
-    listing = date_by_first_seen(home.objects, source.list_skus(known), moment)
+    listing = source.list_skus(known)
+    if not dry_run:
+        listing = date_by_first_seen(home.objects, listing, moment)
     merge = _Merge(source, listing, now=moment, settings=home.settings.catalog)
     rows = home.index.read()
-    if merge(rows) != rows:
+    if merge(rows) != rows and not dry_run:
         home.index.update(merge)
-    if listing.digests != known:
+    if listing.digests != known and not dry_run:
         _write_digests(home.objects, listing.digests)
     return replace(merge.report(), warnings=shared_photo_warnings(listing.digests))
 

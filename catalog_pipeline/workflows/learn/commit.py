@@ -17,12 +17,13 @@ from catalog_pipeline.records import (
     curve_part,
     memory_part,
 )
-from catalog_pipeline.settings import BaseModelSettings
+from catalog_pipeline.settings import BaseModelSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
 from catalog_pipeline.stores.loss_curves import encode_curve
-from catalog_pipeline.stores.memory import MemoryEntry, encode_memory, memory_version
+from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, encode_memory, memory_version
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
+from catalog_pipeline.workflows.learn.learning_inputs import concept_config_hash, photos_hash
 from catalog_pipeline.workflows.models import base_model_hash
 from catalog_pipeline.workflows.serving import drop_elsewhere
 
@@ -110,6 +111,25 @@ def dropped_elsewhere(home: Home, photo_set: PhotoSet, outcome: LearnOutcome) ->
         left = f"`catalog-pipeline retire` is to drop it elsewhere: {error}"
         return replace(outcome, reason="; ".join(filter(None, (outcome.reason, left))))
     return outcome
+
+
+def learning_config(settings: Settings) -> str:
+    """Hash of the settings and the base that a concept learned now would depend on."""
+    return concept_config_hash(settings.learning, base_identity(settings.base_model), ENCODER)
+
+
+def is_current(
+    settings: Settings, parent: AdapterVersion, known: Concept, photo_set: PhotoSet
+) -> bool:
+    """Whether ``known`` of ``parent`` is what learning ``photo_set`` now would give.
+
+    An imported one is, whatever the settings of learning: they have not made it.
+    """
+    if known.imported_from:
+        settled = parent.base_model_hash == base_model_hash(settings.base_model)
+    else:
+        settled = known.config_hash == learning_config(settings)
+    return settled and known.photos_hash == photos_hash(photo_set)
 
 
 def base_identity(settings: BaseModelSettings) -> str:

@@ -27,7 +27,6 @@ from catalog_pipeline.records import (
 )
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.loss_curves import read_curve
-from catalog_pipeline.stores.memory import ENCODER
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.attempts import (
@@ -37,15 +36,15 @@ from catalog_pipeline.workflows.learn.attempts import (
     note_learned,
 )
 from catalog_pipeline.workflows.learn.commit import (
-    base_identity,
     commit_learned,
     dropped_elsewhere,
+    is_current,
     learned_outcome,
+    learning_config,
     publish_concept,
 )
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
-    concept_config_hash,
     draft_concept,
     open_method,
     open_tools,
@@ -193,7 +192,7 @@ class _LearningRun:
                 known is not None
                 and parent is not None
                 and not self.force
-                and self._is_current(parent, known, photo_set)
+                and is_current(self.home.settings, parent, known, photo_set)
             ):
                 renamed = _with_card(known, photo_set)
                 if renamed != known:
@@ -233,23 +232,10 @@ class _LearningRun:
             log_learned(self.home, photo_set, version, reason=outcome.reason, seconds=seconds)
         note_learned(self.home, photo_set, version)
 
-    def _is_current(self, parent: AdapterVersion, known: Concept, photo_set: PhotoSet) -> bool:
-        """An imported one is, whatever the settings of learning: they have not made it."""
-        if known.imported_from:
-            base = base_model_hash(self.home.settings.base_model)
-            settled = parent.base_model_hash == base
-        else:
-            settled = known.config_hash == self._config()
-        return settled and known.photos_hash == photos_hash(photo_set)
-
-    def _config(self) -> str:
-        settings = self.home.settings
-        return concept_config_hash(settings.learning, base_identity(settings.base_model), ENCODER)
-
     def _draft(self, parent: AdapterVersion | None, photo_set: PhotoSet) -> Concept:
         tokens = self.home.settings.learning.adapter.tokens_per_concept
-        photos = photos_hash(photo_set)
-        return draft_concept(parent, photo_set.sku, tokens, photos, self._config())
+        config = learning_config(self.home.settings)
+        return draft_concept(parent, photo_set.sku, tokens, photos_hash(photo_set), config)
 
     def _train(
         self, store: AdapterStore, parent: AdapterVersion | None, photo_set: PhotoSet

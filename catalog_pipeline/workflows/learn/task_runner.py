@@ -265,4 +265,5 @@ def _sheet(new: NewConcept, report: FidelityReport) -> bytes:
     columns = max(1, min(8, len(report.samples)))
     photos: list[Pixels] = [np.asarray(photo.pixels) for photo in new.photos[:columns]]
     rows = [photos, report.samples[:columns]]
-    return encode_png(contact_sheet(rows, cell_px=96), max_bytes=90_000)
+    captions = ["photos it was learned from", "drawn by what was learned"]
+    return encode_png(contact_sheet(rows, captions=captions, cell_px=96), max_bytes=90_000)

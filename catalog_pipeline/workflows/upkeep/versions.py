@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
-from catalog_pipeline.records import AdapterVersion, Concept, IndexRow, SkuStatus
+from catalog_pipeline.records import (
+    SHARED,
+    AdapterVersion,
+    Concept,
+    IndexRow,
+    SkuStatus,
+    concept_part,
+)
 from catalog_pipeline.stores.adapters import Head
 from catalog_pipeline.workflows.home import Home
 
@@ -34,6 +41,85 @@ def list_versions(home: Home, collection: str | None = None) -> list[VersionEntr
             for version in store.history()
         ]
     return entries
+
+
+@dataclass(frozen=True)
+class MoveEffect:
+    """What serving the version ``after`` in place of ``before`` (empty: none) changes.
+
+    Attributes:
+        collection: whose head moves.
+        before, after: names of the versions.
+        lost: SKUs that only ``before`` knows, sorted.
+        regained: SKUs that only ``after`` knows, sorted.
+        changed: SKU -> ``other photos``, ``other card`` or ``other weights``, of those that both
+            know differently, sorted.
+        shared_weights_change: all products of the collection use weights that differ.
+    """
+
+    collection: str
+    before: str
+    after: str
+    lost: tuple[str, ...]
+    regained: tuple[str, ...]
+    changed: Mapping[str, str]
+    shared_weights_change: bool = False
+
+    @property
+    def lines(self) -> list[str]:
+        """The same in words, a line each; never empty."""
+        here = f"collection {self.collection}"
+        if self.before == self.after:
+            return [f"{here}: {self.after} is served already; nothing changes"]
+        found = [f"{here}: from {self.before or 'nothing'} to {self.after}"]
+        if self.lost:
+            found.append(f"fall out, and are drawn no more: {', '.join(self.lost)}")
+        if self.regained:
+            found.append(f"come back: {', '.join(self.regained)}")
+        if self.changed:
+            listed = ", ".join(f"{sku} ({how})" for sku, how in self.changed.items())
+            found.append(f"change: {listed}")
+        if self.shared_weights_change:
+            found.append("the weights that all products share change: pictures of all may differ")
+        return found if len(found) > 1 else [*found, "every product is the same in both"]
+
+
+def move_effect(before: AdapterVersion | None, after: AdapterVersion) -> MoveEffect:
+    """What changes when the head of a collection moves from ``before`` to ``after``."""
+    old = {concept.sku: concept for concept in before.concepts} if before else {}
+    new = {concept.sku: concept for concept in after.concepts}
+    parts = before.parts if before else {}
+    changed = {}
+    for sku in sorted(old.keys() & new.keys()):
+        part = concept_part(sku)
+        if old[sku].photos_hash != new[sku].photos_hash:
+            changed[sku] = "other photos"
+        elif parts.get(part) != after.parts.get(part):
+            changed[sku] = "other weights"
+        elif (old[sku].name, old[sku].category) != (new[sku].name, new[sku].category):
+            changed[sku] = "other card"
+    return MoveEffect(
+        collection=after.collection,
+        before=before.version if before else "",
+        after=after.version,
+        lost=tuple(sorted(old.keys() - new.keys())),
+        regained=tuple(sorted(new.keys() - old.keys())),
+        changed=changed,
+        shared_weights_change=before is not None and parts.get(SHARED) != after.parts.get(SHARED),
+    )
+
+
+def rollback_effect(home: Home, version: str, collection: str | None = None) -> MoveEffect:
+    """What :func:`rollback` with the same arguments would change now; reads only.
+
+    Raises:
+        ObjectNotFoundError: no such version.
+        IntegrityError: its record is corrupted.
+        StoreError: several versions begin so.
+    """
+    name, full = _found(home, version, collection)
+    store = home.adapters(name)
+    return move_effect(store.current(), store.read(full))
 
 
 def rollback(home: Home, version: str, collection: str | None = None) -> Head:

@@ -11,7 +11,7 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreEr
 from catalog_pipeline.records import AdapterVersion, IndexRow, SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import Home, open_home
-from catalog_pipeline.workflows.upkeep.versions import list_versions, rollback
+from catalog_pipeline.workflows.upkeep.versions import list_versions, rollback, rollback_effect
 from tests.builders import MOMENT, make_concept, make_index_row, next_version, promote
 
 Learn = Callable[..., AdapterVersion]
@@ -89,6 +89,25 @@ def test_rollback_moves_the_head_and_the_index(
     assert rollback(open_home(settings), second.version) == head
     rollback(open_home(settings), third.version, "mugs")
     assert set(_statuses(home).values()) == {"learned"}
+
+
+def test_what_a_rollback_would_change_is_known_before_it_is_done(
+    settings: Settings, home: Home, learn: Learn
+) -> None:
+    first = learn("mugs", "a", photos="1")
+    learn("mugs", "b")
+    third = learn("mugs", "a", photos="2")
+    effect = rollback_effect(open_home(settings), first.version[:8])
+    assert (effect.before, effect.after) == (third.version, first.version)
+    assert (effect.lost, effect.regained) == (("b",), ())
+    assert effect.changed == {"a": "other photos"}
+    assert home.adapters("mugs").current() == third
+    assert any("fall out" in line and "b" in line for line in effect.lines)
+    rollback(open_home(settings), first.version)
+    (nothing,) = rollback_effect(open_home(settings), first.version).lines
+    assert "nothing changes" in nothing
+    forward = rollback_effect(open_home(settings), third.version)
+    assert (forward.lost, forward.regained) == ((), ("b",))
 
 
 def test_a_sku_that_the_version_lacks_waits_for_a_person(
