@@ -22,6 +22,7 @@ MANIFEST_PREFIX = "manifest/dt="
 VERSIONS_PREFIX = f"_versions/{MANIFEST_PREFIX}"
 STAGING_PREFIX = "_staging/dt="
 QUARANTINE_PREFIX = "quarantine/dt="
+PLANS_PREFIX = "plans/dt="
 
 
 def image_key(sha256: str) -> str:
