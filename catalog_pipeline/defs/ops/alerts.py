@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData
 
 from catalog_pipeline.defs.catalog.sensors import SKU_TAG, WILL_RETRY_TAG
 from catalog_pipeline.defs.generation.jobs import nightly_generation
@@ -181,13 +182,22 @@ def _reasons(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[str]:
     for entry in entries:
         event = entry.get_dagster_event()
         if event.is_step_failure:
-            failure = event.step_failure_data
-            user = failure.user_failure_data
-            words = user.description if user else None
-            said.append(words or (failure.error.message if failure.error else "no reason given"))
+            said.append(_step_reason(event.step_failure_data))
         elif not said:
             said.append(event.message or "")
     return said
+
+
+def _step_reason(failure: StepFailureData) -> str:
+    """What a step said by ``Failure``, else its error without Dagster's own around it."""
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error
+    if error is not None and (error.cls_name or "").startswith("Dagster") and error.cause:
+        error = error.cause
+    if error is None:
+        return "no reason given"
+    return error.message.partition(f"{error.cls_name}: ")[2] or error.message
 
 
 def _with_run(instance: dg.DagsterInstance, home: "Home", late: "Alert") -> "Alert":
