@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.plain_text import read_yaml, without_absent
+from catalog_pipeline.settings.alerts import AlertSettings
 from catalog_pipeline.settings.archive import ArchiveSettings
 from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
@@ -34,6 +35,7 @@ class Settings(Strict):
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @property
     def catalog_root(self) -> Path:
@@ -49,6 +51,7 @@ FILES: dict[str, type[Strict]] = {
     "generation": GenerationSettings,
     "evaluation": EvaluationSettings,
     "archive": ArchiveSettings,
+    "alerts": AlertSettings,
 }
 
 
@@ -129,6 +132,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         generation=parts["generation"],
         evaluation=parts["evaluation"],
         archive=parts["archive"],
+        alerts=parts["alerts"],
     )
 
 
