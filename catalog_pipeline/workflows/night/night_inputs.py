@@ -71,7 +71,7 @@ class NightInputs:
 
 
 def read_inputs(home: Home, day: date) -> NightInputs:
-    """The promoted version of every collection, and which one serves each product of the catalog."""
+    """The promoted version of every collection, and which one serves each product."""
     rows, heads = home.index.read(), read_heads(home)
     retired = {row.sku for row in rows if row.status is SkuStatus.RETIRED}
     serving = serving_collections(rows, heads)
