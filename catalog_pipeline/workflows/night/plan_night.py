@@ -245,8 +245,8 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     if not plans:
         raise GenerationError(
             f"nothing to plan for {inputs.day.isoformat()}: {len(inputs.versions)} collection(s) "
-            f"under {home.objects.uri('collections')} have learned products, and none is on sale; "
-            "learn at least one SKU first (catalog-pipeline learn)"
+            f"under {home.objects.uri('collections')} have learned products, and none "
+            "is in the catalog; learn at least one SKU first (catalog-pipeline learn)"
         )
     if problems:
         plans[0] = replace(plans[0], notes=(*problems, *plans[0].notes))
