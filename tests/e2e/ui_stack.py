@@ -29,10 +29,10 @@ PATIENCE_SECONDS = 1200.0
 
 CHANGES: dict[str, dict[str, Any]] = {
     # The shipped base and the shipped way of making pictures; a tenth of the learning.
-    "base_model": {"threads": 2},
+    "base_model": {"threads": 1},
     "catalogs": {"root": "products", "settle_seconds": 0},
     "learning": {
-        "steps": 12,
+        "steps": 6,
         "batch_size": 2,
         "latent_views": 4,
         "scenes": ["on a white background", "on a wooden table"],
@@ -139,7 +139,8 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_
 @contextmanager
 def running_ui(folder: Path) -> Iterator[UiStack]:
     """``dagster dev``, as ``make dev`` starts it, over a new home in ``folder``."""
-    home, config, dagster_home = folder / "home", folder / "config", folder / "dagster_home"
+    config, dagster_home = folder / "assets_config", folder / "dagster_home"
+    home = dagster_home / "storage"  # as shipped: the web server reaches the pages in it
     _write_config(config)
     dagster_home.mkdir()
     shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", dagster_home)

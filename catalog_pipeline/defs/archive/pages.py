@@ -24,8 +24,9 @@ WritePage = Callable[["Home", date], Path]
 def page_writers() -> dict[str, WritePage]:
     """Name of the link -> what writes the page. A page of a night is a line here."""
     from catalog_pipeline.workflows.night.gallery import write_gallery
+    from catalog_pipeline.workflows.night.night_report import write_night_report
 
-    return {"gallery": write_gallery}
+    return {"report": write_night_report, "gallery": write_gallery}
 
 
 def night_pages(

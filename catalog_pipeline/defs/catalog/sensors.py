@@ -49,7 +49,6 @@ SKU_TAG_CHARS = 200
 @dg.sensor(
     name=SENSOR_NAME,
     job=learn_new_skus,
-    description="Every minute: asks for the learning of each settled product, new or changed.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Every minute: lists the product folders and asks for the learning of every "
