@@ -89,8 +89,9 @@ def location(uri: str) -> dg.MetadataValue[str | None]:
 
 
 def events_link(key: dg.AssetKey, partition: str) -> dg.UrlMetadataValue:
-    """The events of one partition in the UI: its reason, its pictures, what to do."""
+    """All events of one partition in the UI: its reason, its pictures, what to do."""
     where = "/".join(quote(part, safe="") for part in key.path)
+    chosen = quote(partition, safe="")
     return dg.MetadataValue.url(
-        f"/assets/{where}?view=events&partition={quote(partition, safe='')}"
+        f"/assets/{where}?view=partitions&partition={chosen}&showAllEvents=true"
     )

@@ -40,8 +40,8 @@ def picture(png: bytes, *, alt: str, run: InARun | None = None) -> dg.MarkdownMe
 
     In an event, a large one is a JPEG, reduced until it fits.
     """
-    if link := linked_picture(png, alt=alt, run=run):
-        return dg.MetadataValue.md(link)
+    if run is not None and (link := _beside_output(png, run)):
+        return dg.MetadataValue.md(f"![{alt}]({link})")
     from catalog_pipeline.evaluation.contact_sheet import decode_png, encode_jpeg
 
     data, kind = png, "png"
@@ -49,15 +49,6 @@ def picture(png: bytes, *, alt: str, run: InARun | None = None) -> dg.MarkdownMe
         data, kind = encode_jpeg(decode_png(png), max_bytes=MAX_PICTURE_BYTES), "jpeg"
     encoded = base64.b64encode(data).decode("ascii")
     return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{encoded})")
-
-
-def linked_picture(png: bytes, *, alt: str, run: InARun | None) -> str:
-    """Markdown that shows a file of ``run``; empty where its output is not on a local disk.
-
-    Short enough for the description of an event, which is also printed to the terminal.
-    """
-    link = _beside_output(png, run) if run is not None else None
-    return f"![{alt}]({link})" if link else ""
 
 
 def page(path: Path, instance: dg.DagsterInstance) -> dg.MetadataValue[str | None]:

@@ -49,6 +49,8 @@ collect_garbage:
 learn_new_skus: learning/concept
 nightly_generation: archive/image_manifest archive/summary generation/images generation/plan \
 learning/memory
+preview_catalog:
+preview_learning:
 preview_night:
 purge_old_runs:
 refresh_catalog: catalog/index

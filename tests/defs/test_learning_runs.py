@@ -242,7 +242,13 @@ def test_a_refused_candidate_is_shown(line: Line, instance: dg.DagsterInstance) 
     ).records
     observation = observed.asset_observation
     assert observation is not None
-    assert observation.description == "mug_a looks like nothing at all"
+    assert "mug_a looks like nothing at all" in str(observation.description)
+    assert "To do: " in str(observation.description)
+    assert observation.metadata["folder"].value == str(line.settings.catalog_root / "mug_a")
+    refused = failure.metadata["failed"]
+    assert isinstance(refused, dg.TableMetadataValue)
+    (told,) = refused.records
+    assert set(told.data) == {"sku", "reason", "what to do", "photos", "pictures"}
     assert observation.metadata["metric/forgetting"].value == 0.2
     pictures = (
         failure.metadata["pictures/mug_a"].value,
@@ -269,6 +275,8 @@ def test_the_retention_checks_follow_what_is_served(
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.dagster_event.asset_check_evaluation_data for entry in entries]  # type: ignore[union-attr]
     assert {check.check_name: check.passed for check in found} == {
+        "photo_set_is_usable": True,
+        "learned_skus_are_served": True,
         "no_forgetting_regression": False,
         "prior_intact": False,
     }
@@ -288,6 +296,9 @@ def test_the_retention_checks_follow_what_is_served(
     checks = memory_checks(instance)
     assert checks["no_forgetting_regression"].passed
     assert checks["prior_intact"].passed
+    served = checks["learned_skus_are_served"]
+    assert not served.passed
+    assert "mug_b" in str(served.metadata["not served"].value)
 
 
 def test_a_learning_run_opens_one_home_and_reads_each_photo_once(

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
 
 from catalog_pipeline.defs.catalog.index_report import (
     INDEX_KEY,
@@ -30,22 +29,11 @@ PHOTO_SET_KEY = dg.AssetKey(["catalog", "photo_set"])
 _WARNINGS_LOGGED_AT_MOST = 20
 
 
-class IndexConfig(dg.Config):
-    """How the product folders are listed."""
-
-    dry_run: bool = Field(
-        False,
-        description="Only say in the log what a listing would add, change and retire; nothing is "
-        "written, no partition is added, and the asset is not materialized.",
-    )
-
-
 @dg.asset(
     key=INDEX_KEY,
     **asset_labels("catalog", kinds={"parquet"}, cost="seconds"),
     metadata=column_schema("catalog_index"),
     freshness_policy=every_night(from_hour=1, until_hour=2),
-    output_required=False,
     check_specs=[
         dg.AssetCheckSpec(
             USABLE,
@@ -61,7 +49,7 @@ class IndexConfig(dg.Config):
 )
 @fails_in_one_line
 def catalog_index(
-    context: dg.AssetExecutionContext, config: IndexConfig, pipeline: PipelineResource
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Every SKU ever seen, in `catalog/index.parquet`.
 
@@ -76,15 +64,9 @@ def catalog_index(
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 
     home = pipeline.opened
-    report = refresh_index(home, dry_run=config.dry_run)
+    report = refresh_index(home)
     for warning in report.warnings[:_WARNINGS_LOGGED_AT_MOST]:
         context.log.warning(warning)
-    if config.dry_run:
-        context.log.info(
-            f"dry run: would add {_listed(report.added)}, change {_listed(report.changed)}, "
-            f"retire {_listed(report.retired)}; still moving: {_listed(report.unsettled)}"
-        )
-        return
     known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
     usable = usable_rows(report.rows, home.settings.catalog)
     fresh = [row.sku for row in usable if row.sku not in known]
@@ -93,10 +75,6 @@ def catalog_index(
     yield dg.MaterializeResult(
         metadata=index_metadata(report, home), check_results=[usable_check(home)]
     )
-
-
-def _listed(skus: tuple[str, ...]) -> str:
-    return ", ".join(skus) or "none"
 
 
 @dg.asset(
@@ -194,5 +172,5 @@ def photo_sheet(photos: PhotoSet) -> bytes:
 
     used, left = len(photos.photos), len(photos.refused)
     caption = f"{photos.sku.sku}: {used} photos used, {left} left out"
-    shown = [photo.pixels for photo in photos.photos[:8]]
-    return encode_png(contact_sheet([shown], captions=[caption], cell_px=120))
+    shown = [photo.pixels for photo in photos.photos[:6]]
+    return encode_png(contact_sheet([shown], captions=[caption], cell_px=108))

@@ -9,6 +9,6 @@ refresh_catalog = dg.define_asset_job(
     "refresh_catalog",
     selection=dg.AssetSelection.assets(INDEX_KEY),
     description="Lists the product folders into the index and says which products cannot be "
-    "learned, and why; learns nothing. With `dry_run` it only says what it would find.",
+    "learned, and why; learns nothing. `preview_catalog` says beforehand what it would find.",
     **job_labels("catalog"),
 )

@@ -68,23 +68,11 @@ def concept(
     planner and operators.
     """
     home, skus = home_of_run(pipeline.opened, config), list(context.partition_keys)
-    if config.dry_run:
-        _say_what_would_be_learned(context, home, skus, config)
-        return
     refused = _learn(context, home, skus, config)
     record_current_state(context, home)
     if refused:
         raise run_failure(refused, len(skus), home, context)
     yield from ()
-
-
-def _say_what_would_be_learned(
-    context: dg.AssetExecutionContext, home: "Home", skus: list[str], config: LearnConfig
-) -> None:
-    from catalog_pipeline.workflows.learn.learning_preview import preview_learning
-
-    for outcome in preview_learning(home, skus, force=config.force):
-        context.log.info(f"dry run: {outcome.sku}: {outcome.status}: {outcome.reason}")
 
 
 def _learn(

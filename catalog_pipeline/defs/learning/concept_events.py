@@ -8,7 +8,7 @@ import dagster as dg
 
 from catalog_pipeline.defs.catalog.assets import photo_sheet
 from catalog_pipeline.defs.metadata import events_link, location, loss_curve, numbers, table
-from catalog_pipeline.defs.pictures import InARun, linked_picture, picture
+from catalog_pipeline.defs.pictures import InARun, picture
 from catalog_pipeline.records import IndexRow, LearnOutcome, PhotoSet
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def concept_event(
         "seconds": round(outcome.seconds, 1),
         **numbers("metric", outcome.metrics),
     }
-    words = f"**{outcome.status.capitalize()}** in {outcome.seconds:.1f} s"
+    words = f"{outcome.status.capitalize()} in {outcome.seconds:.1f} s"
     if photos is not None:
         metadata |= {"photos used": len(photos.photos), "photos left out": len(photos.refused)}
         words += f" from {len(photos.photos)} photos ({len(photos.refused)} left out)"
@@ -85,7 +85,6 @@ def concept_event(
     if outcome.contact_sheet_png:
         sheet = outcome.contact_sheet_png
         metadata["photos_above_samples_below"] = picture(sheet, alt=outcome.sku, run=run)
-        words += f"\n\n{linked_picture(sheet, alt=outcome.sku, run=run)}"
     if outcome.loss_curve:
         metadata["loss_curve"] = loss_curve(outcome.loss_curve, run)
         metadata["loss/first"] = float(outcome.loss_curve[0][1])
@@ -108,17 +107,15 @@ def refusal_event(refused: Refused, home: "Home", run: InARun) -> dg.AssetObserv
         "folder": location(folder),
         **numbers("metric", outcome.metrics),
     }
-    words = f"**Not learned.** {outcome.reason}\n\n**To do:** {to_do}\n\n**Photos:** `{folder}`"
+    words = f"Not learned: {outcome.reason}. To do: {to_do}."
     if refused.picture_png:
         name = "before_above_after_below" if outcome.contact_sheet_png else "photos"
         metadata[name] = picture(refused.picture_png, alt=refused.sku, run=run)
-        words += f"\n\n{linked_picture(refused.picture_png, alt=refused.sku, run=run)}"
     if refused.left_out:
         metadata["left out"] = table(
             [{"photo": key, "reason": reason} for key, reason in refused.left_out.items()],
             {"photo": "string", "reason": "string"},
         )
-        words += "\n\n" + "\n".join(f"- `{key}` {why}" for key, why in refused.left_out.items())
     return dg.AssetObservation(
         asset_key=CONCEPT_KEY, partition=refused.sku, description=words, metadata=metadata
     )

@@ -26,11 +26,6 @@ class LearnConfig(dg.Config):
         description="Train also what was learned from the same photos with the same settings, and "
         "what was imported.",
     )
-    dry_run: bool = Field(
-        False,
-        description="Only say, in the log, what would be learned and what would fail for its "
-        "photos; nothing is trained, written or materialized.",
-    )
 
 
 def home_of_run(home: "Home", config: LearnConfig) -> "Home":

@@ -17,8 +17,8 @@ learn_new_skus = dg.define_asset_job(
     selection=dg.AssetSelection.assets(CONCEPT_KEY).without_checks(),
     executor_def=dg.in_process_executor,
     description="Learns the SKUs of a partition range, one after the other; started by the "
-    "`catalog_watch` sensor, or by hand for one SKU or a range. With `dry_run` it only says what "
-    "would be learned.",
+    "`catalog_watch` sensor, or by hand for one SKU or a range. `preview_learning` says "
+    "beforehand what it would do.",
     **job_labels("learning"),
 )
 

@@ -64,16 +64,18 @@ def _concept_table(heads: Sequence[AdapterVersion]) -> dg.TableMetadataValue:
     rows = [
         {
             "sku": concept.sku,
-            "name": concept.name,
-            "collection": head.collection,
-            "task": concept.task,
             **{name: _rounded(concept, figure) for name, figure in FIGURES.items()},
+            "task": concept.task,
+            "collection": head.collection,
+            "name": concept.name,
         }
         for head in heads
         for concept in head.concepts
     ]
-    columns = {"sku": "string", "name": "string", "collection": "string", "task": "int"}
-    return table(rows, columns | dict.fromkeys(FIGURES, "float"), at_most=CONCEPTS_SHOWN)
+    # The figures come first: the UI cuts a wide table at the right, where it scrolls.
+    columns = {"sku": "string", **dict.fromkeys(FIGURES, "float")}
+    columns |= {"task": "int", "collection": "string", "name": "string"}
+    return table(rows, columns, at_most=CONCEPTS_SHOWN)
 
 
 def _rounded(concept: Concept, figure: str) -> float | None:
@@ -115,12 +117,14 @@ def _history(collection: str, versions: Sequence[AdapterVersion], run: InARun) -
             }
         )
     figures = list(_summary(versions[-1])) if versions else []
-    columns = {"version": "string", "brought": "string", "created_utc": "string", "concepts": "int"}
+    columns = {"version": "string", "brought": "string", "concepts": "int"}
     shown: dict[str, list[Any]] = {
         name: [row[name] for row in rows] for name in figures if "colour" not in name
     }
     chart = line_chart([str(row["version"])[:8] for row in rows], shown, "version", "")
     return {
-        f"{collection}/versions": table(rows[::-1], columns | dict.fromkeys(figures, "float")),
+        f"{collection}/versions": table(
+            rows[::-1], {**columns, **dict.fromkeys(figures, "float"), "created_utc": "string"}
+        ),
         f"{collection}/over versions": picture(chart, alt="figures over versions", run=run),
     }

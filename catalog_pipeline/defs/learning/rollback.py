@@ -82,7 +82,7 @@ def _record(context: dg.OpExecutionContext, home: "Home", effect: "MoveEffect") 
     context.log_event(
         dg.AssetMaterialization(
             asset_key=MEMORY_KEY,
-            description="\n\n".join(effect.lines),
+            description="; ".join(effect.lines),
             metadata=memory_metadata(home, heads, context),
         )
     )
@@ -91,7 +91,7 @@ def _record(context: dg.OpExecutionContext, home: "Home", effect: "MoveEffect") 
             dg.AssetObservation(
                 asset_key=CONCEPT_KEY,
                 partition=sku,
-                description=f"**Served again**, by version {effect.after}.",
+                description=f"Served again, by version {effect.after}.",
                 metadata={"status": "served again", "reason": "", "version": effect.after},
             )
         )

@@ -65,7 +65,7 @@ def not_served_events(
                 dg.AssetObservation(
                     asset_key=CONCEPT_KEY,
                     partition=sku,
-                    description=f"**Not served any more.** {reason}",
+                    description=f"Not served any more: {reason}",
                     metadata={STATUS: NOT_SERVED, "reason": reason},
                 )
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.upkeep.versions import ROLLED_BACK
 
 _FIRST = (SkuStatus.FAILED, SkuStatus.CHANGED, SkuStatus.NEW, SkuStatus.LEARNED, SkuStatus.RETIRED)
 
@@ -19,8 +20,8 @@ def photo_folder(home: Home, sku: str) -> str:
 
 
 def is_rolled_back(row: IndexRow) -> bool:
-    """Whether the row failed although these very photos were learned: a person rolled it back."""
-    return row.status is SkuStatus.FAILED and row.learned_hash == row.content_hash
+    """Whether a rollback took the product out of what is served, or left older photos of it."""
+    return row.status is SkuStatus.FAILED and row.reason.startswith(ROLLED_BACK)
 
 
 def next_step(home: Home, row: IndexRow) -> str:

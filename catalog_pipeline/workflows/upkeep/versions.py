@@ -17,6 +17,9 @@ from catalog_pipeline.records import (
 from catalog_pipeline.stores.adapters import Head
 from catalog_pipeline.workflows.home import Home
 
+ROLLED_BACK = "rolled back to version"
+"""How the reason begins of a product that a rollback took out of what is served."""
+
 
 @dataclass(frozen=True)
 class VersionEntry:
@@ -233,6 +236,6 @@ def _in_line(row: IndexRow, served: AdapterVersion, newest: Concept | None) -> I
     return replace(
         row,
         status=SkuStatus.FAILED,
-        reason=f"rolled back to version {served.version}, which {missing}; "
+        reason=f"{ROLLED_BACK} {served.version}, which {missing}; "
         f"run `catalog-pipeline learn {row.sku}` to learn it again",
     )
