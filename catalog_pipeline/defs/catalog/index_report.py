@@ -34,7 +34,7 @@ def row_metadata(rows: Sequence[IndexRow], home: "Home") -> dict[str, Any]:
                     "sku": row.sku,
                     "status": row.status.value,
                     "reason": row.reason,
-                    "what to do": next_step(home, row),
+                    "what to do": next_step(home, row, folder=f"the folder {row.sku}"),
                     "photos": row.photo_count,
                     "used": row.photos_used,
                     "left out": len(row.left_out),
@@ -116,7 +116,11 @@ def usable_check(home: "Home") -> dg.AssetCheckResult:
         metadata={
             "unusable": table(
                 [
-                    {"sku": sku, "reason": reason, "what to do": next_step(home, rows[sku])}
+                    {
+                        "sku": sku,
+                        "reason": reason,
+                        "what to do": next_step(home, rows[sku], folder=f"the folder {sku}"),
+                    }
                     for sku, reason in unusable.items()
                     if sku in rows
                 ],

@@ -54,13 +54,13 @@ class Refused:
         """What the gate saw, else the photos; empty where none could be read."""
         return self.outcome.contact_sheet_png or self.photo_sheet_png
 
-    def what_to_do(self, home: "Home") -> str:
-        """The one thing to do."""
+    def what_to_do(self, home: "Home", *, folder: str = "") -> str:
+        """The one thing to do; ``folder`` is what the folder of the photos is called."""
         from catalog_pipeline.workflows.upkeep.next_steps import next_step
 
         if self.row is None:
             return "run `catalog-pipeline index`: the index does not know it"
-        return next_step(home, self.row)
+        return next_step(home, self.row, folder=folder)
 
 
 def concept_event(
@@ -135,7 +135,7 @@ def run_failure(refused: Sequence[Refused], asked: int, home: "Home", run: InARu
                     {
                         "sku": item.sku,
                         "reason": item.outcome.reason,
-                        "what to do": item.what_to_do(home),
+                        "what to do": item.what_to_do(home, folder=f"the folder {item.sku}"),
                         "photos": photo_folder(home, item.sku),
                         "pictures": f"pictures/{item.sku}" if item in shown else "open its events",
                     }

@@ -24,9 +24,13 @@ def is_rolled_back(row: IndexRow) -> bool:
     return row.status is SkuStatus.FAILED and row.reason.startswith(ROLLED_BACK)
 
 
-def next_step(home: Home, row: IndexRow) -> str:
-    """The one thing to do about ``row``; empty where there is nothing."""
-    folder, few = photo_folder(home, row.sku), home.settings.catalog.min_photos
+def next_step(home: Home, row: IndexRow, *, folder: str = "") -> str:
+    """The one thing to do about ``row``; empty where there is nothing.
+
+    ``folder`` is what its folder is called; by default its path. A table has no room for a path:
+    the UI breaks no word, so a long one takes the width of the other columns.
+    """
+    folder, few = folder or photo_folder(home, row.sku), home.settings.catalog.min_photos
     if row.status is SkuStatus.LEARNED:
         return ""
     if row.status is SkuStatus.RETIRED:
