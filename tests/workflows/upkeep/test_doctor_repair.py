@@ -226,7 +226,6 @@ def test_index_rows_follow_the_served_version(settings: Settings, home: Home) ->
     assert "does not know it" in rows["b"].reason
     assert repaired(settings) == [NOTHING]
     rollback(open_home(settings), home.adapters("default").history()[1].version)
-    assert repaired(settings) == [NOTED]  # the studio paints what it learns, and notes nothing
     assert repaired(settings) == [NOTHING]
 
 
