@@ -37,14 +37,14 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
         return read_digests(home.objects)
 
     if is_settled(listing, now=now or datetime.now(UTC), settings=catalog):
-        return load_photo_set(source, listing, catalog, known)
+        return load_photo_set(source, listing, catalog, known, home.words.noun)
     moving = PhotoSetError(
         f"{sku} is still being uploaded: something in its folder changed at "
         f"{listing.newest_modified_utc:%Y-%m-%d %H:%M:%S} UTC; try again once it has been still "
         f"for {catalog.settle_seconds:g} s (settle_seconds)"
     )
     try:
-        photo_set = load_photo_set(source, listing, catalog, known)
+        photo_set = load_photo_set(source, listing, catalog, known, home.words.noun)
     except CatalogPipelineError as error:
         raise moving from error
     # A set that was touched is fine as long as the index knows this very content.
