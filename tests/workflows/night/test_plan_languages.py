@@ -53,11 +53,9 @@ def test_a_scene_that_is_like_nothing_stops_the_plan_and_names_the_nearest(studi
 
 
 def test_an_english_scene_that_the_base_does_not_know_is_planned_and_noted(studio: Studio) -> None:
-    studio.learn("a")
+    studio.learn("a", "b", "c")
     scenes = [*ENGLISH, {"name": "rink", "text": "on an ice rink"}]
     plan = plan_night(studio.configured(scenes=scenes).home, DAY)
     (note,) = plan.notes
-    assert note.startswith(
-        "scene 'rink': the base was not trained on 'on an ice rink'; the nearest"
-    )
-    assert any(job.scene == "on an ice rink" for job in plan.jobs) or len(plan.jobs) == 2
+    assert note.startswith("scene 'rink': the base was not trained on 'on an ice rink'; the near")
+    assert "on an ice rink" in {job.scene for job in plan.jobs}
