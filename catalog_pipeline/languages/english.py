@@ -28,7 +28,7 @@ def is_plain(text: str) -> bool:
     languages.yaml) has it read.
     """
     return not any(
-        unicodedata.category(letter)[0] in "LM" and not letter.isascii()
+        unicodedata.category(letter).startswith("L") and not letter.isascii()
         for letter in as_typed_on_a_keyboard(text)
     )
 

@@ -156,7 +156,9 @@ def test_an_english_name_ends_in_its_noun() -> None:
 def test_brackets_and_signs_do_not_make_a_text_foreign() -> None:
     assert without_brackets("(大阪)") == "(大阪)"
     assert is_plain("men’s T‑shirt 100 %")
+    assert is_plain("🏖️")
     assert not is_plain("Schüssel")
+    assert not is_plain("Schu\u0308ssel")
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch) -> None:

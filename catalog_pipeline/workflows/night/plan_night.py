@@ -65,11 +65,12 @@ def plan_night(home: Home, day: date) -> NightPlan:
     Raises:
         GenerationError: no collection has learned a product that is not retired.
         BaseModelError: the base model cannot be opened.
-        ConfigurationError: a scene or a negative prompt is too long for the base, or in another
-            language and like nothing that is known, or a picture not of a size that it makes.
+        ConfigurationError: a scene or a negative prompt that the base cannot read, or a picture
+            not of a size that it makes.
     """
     require_read(home.written, home.words)
     inputs = read_inputs(home, day)
+    home.words.keep()
     key = plan_key(day)
 
     def attempt() -> NightPlan:
@@ -80,9 +81,7 @@ def plan_night(home: Home, day: date) -> NightPlan:
             home.objects.compare_and_swap(key, data, stored.version if stored else None)
         return plan
 
-    plan = until_won(attempt, key)
-    home.words.keep()
-    return plan
+    return until_won(attempt, key)
 
 
 def read_plan(home: Home, day: date) -> NightPlan:
