@@ -174,6 +174,10 @@ bench-anchor-photos: $(STAMP)  ## Which photos are taken for scenes, against wha
 bench-regions: $(STAMP)  ## What crosses the border of two regions: docs/benchmarks/regions.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.regions
 
+.PHONY: bench-languages
+bench-languages: $(STAMP)  ## How well other languages are read: docs/benchmarks/languages.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.languages --data $(DATA)
+
 .PHONY: bench-gpu
 bench-gpu: $(STAMP)  ## Against plain diffusers on an accelerator: docs/benchmarks/gpu.md (QUICK=1: tiny, on a CPU)
 	$(BIN)/python -m tests.benchmarks.gpu $(if $(QUICK),--dry-run)

@@ -24,7 +24,15 @@ from catalog_pipeline.settings import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOM_FILES = ("base_model", "catalogs", "learning", "generation", "evaluation", "archive")
+ROOM_FILES = (
+    "base_model",
+    "catalogs",
+    "learning",
+    "generation",
+    "evaluation",
+    "archive",
+    "languages",
+)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
 from catalog_pipeline.settings.evaluation import EvaluationSettings
 from catalog_pipeline.settings.generation import GenerationSettings
+from catalog_pipeline.settings.languages import LanguageSettings
 from catalog_pipeline.settings.learning import LearningSettings
 from catalog_pipeline.settings.values import Strict
 
@@ -34,6 +35,7 @@ class Settings(Strict):
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    languages: LanguageSettings = LanguageSettings()
 
     @property
     def catalog_root(self) -> Path:
@@ -49,6 +51,7 @@ FILES: dict[str, type[Strict]] = {
     "generation": GenerationSettings,
     "evaluation": EvaluationSettings,
     "archive": ArchiveSettings,
+    "languages": LanguageSettings,
 }
 
 
@@ -129,6 +132,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         generation=parts["generation"],
         evaluation=parts["evaluation"],
         archive=parts["archive"],
+        languages=parts["languages"],
     )
 
 

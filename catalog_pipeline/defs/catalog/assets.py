@@ -147,6 +147,7 @@ def photo_set_metadata(photos: PhotoSet, home: "Home") -> dict[str, Any]:
         "dagster/row_count": len(photos.photos),
         "name": photos.sku.name,
         "class_noun": photos.sku.class_noun,
+        "class_noun_as_typed": photos.sku.typed_noun,
         "refused_files": len(photos.refused),
         "content_hash": photos.content_hash,
     }
