@@ -5,7 +5,7 @@ lines of text, ``progress`` shows how far a workflow is, ``failures`` decides ex
 codes. Nothing heavy (torch, pandas, pyarrow) is imported before a command runs.
 """
 
-from catalog_pipeline.cli import upkeep  # registers its commands on the app
+from catalog_pipeline.cli import data, upkeep  # register their commands on the app
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "upkeep"]
+__all__ = ["app", "data", "upkeep"]
