@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +19,7 @@ from catalog_pipeline.cli.commands import (
     chosen_home,
 )
 from catalog_pipeline.cli.data_tables import ROWS_AT_MOST, columns_text, result_text
-
+from catalog_pipeline.cli.progress import open_progress
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.home import Home
@@ -83,17 +82,13 @@ def query(
 
 def _show(opened: Home, text: str, out: Path | None) -> None:
     """Each query of ``text`` as a table; a file gets as many rows as the screen."""
-    from catalog_pipeline.workflows.upkeep.query import query_as_text, statements_of
+    from catalog_pipeline.workflows.upkeep.query import query_as_text
 
-    tables = (
-        result_text(query_as_text(opened, statement, ROWS_AT_MOST))
-        for statement in statements_of(text)
-    )
+    told = "\n\n".join(result_text(r) for r in query_as_text(opened, text, ROWS_AT_MOST))
     if out is None:
-        for table in tables:
-            typer.echo(table)
+        typer.echo(told)
     else:
-        _deliver("\n".join(tables).encode() + b"\n", out)
+        _deliver(f"{told}\n".encode(), out)
 
 
 def _format_of(out: Path | None) -> Literal["table", "csv", "json", "parquet"]:
@@ -134,5 +129,60 @@ def dictionary(
         typer.echo(views_sql(), nl=False)
         return
     tables = data_dictionary.data_dictionary()
-    said: Callable[[], str] = lambda: data_dictionary.as_markdown(tables)  # noqa: E731
-    typer.echo(report.as_json(data_dictionary.as_record(tables)) if form == "json" else said())
+    if form == "json":
+        typer.echo(report.as_json(data_dictionary.as_record(tables)))
+    else:
+        typer.echo(data_dictionary.as_markdown(tables))
+
+
+@app.command("export-images")
+def export_images(
+    form: Annotated[
+        Literal["webdataset", "imagefolder", "coco", "card"],
+        typer.Option("--format", help="What to write; card prints the dataset card alone."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", parser=_folder, help="Where to; absent or empty."),
+    ] = None,
+    days: Annotated[
+        list[date] | None,
+        typer.Option(
+            "--day", metavar="YYYY-MM-DD", parser=_day, help="Only this night; may be repeated."
+        ),
+    ] = None,
+    skus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sku", metavar="SKU", help="Only pictures that name it or another; may be repeated."
+        ),
+    ] = None,
+    where: Annotated[
+        str,
+        typer.Option("--where", metavar="SQL", help="A condition over the view images."),
+    ] = "",
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Write current pictures as a data set.
+
+    WebDataset, an ImageFolder of Hugging Face, or COCO boxes, each with a dataset card
+    (README.md). The folder appears complete or not at all; the same pictures give the same
+    bytes.
+    """
+    from catalog_pipeline.workflows.upkeep.export_images import Selection, card_of
+    from catalog_pipeline.workflows.upkeep.export_images import export_images as write
+
+    if (form == "card") != (out is None):
+        raise typer.BadParameter("--out FOLDER goes with every format but card, which is printed")
+    selection = Selection(tuple(days or ()), tuple(skus or ()), where)
+    opened = chosen_home(config, home)
+    if form == "card" or out is None:
+        typer.echo(card_of(opened, selection), nl=False)
+        return
+    with open_progress() as progress:
+        written = write(opened, out, form=form, selection=selection, progress=progress)
+    typer.echo(
+        f"{written.pictures} pictures in {written.folder}: "
+        f"{written.files} files, {written.bytes / 1e6:.1f} MB"
+    )

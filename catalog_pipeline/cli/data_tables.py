@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,30 +21,48 @@ _WIDEST = 10_000
 
 
 def result_text(result: QueryResult) -> str:
-    """The answer with a line of column names; below it how many rows are left out."""
-    from rich.box import SIMPLE_HEAD
+    """The answer with a line of column names; below it how many rows are left out.
+
+    Where the terminal is too narrow for its columns, a line a value.
+    """
+    more = result.count - len(result.rows)
+    lines = [_upright(result) if _is_narrow(result) else _across(result)]
+    if more or not result.count:
+        left = f"{result.count} rows" + (f", {more} not shown; --format csv has all" * bool(more))
+        lines.append(f"({left})")
+    return "\n".join(line for line in lines if line)
+
+
+def _across(result: QueryResult) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    if not result.columns:
-        return ""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, numeric in zip(result.columns, result.numeric, strict=True):
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in result.rows:
         table.add_row(*(Text("-" if value is None else value) for value in row))
-    more = result.count - len(result.rows)
-    lines = [_text(table)]
-    if more or not result.count:
-        left = f"{result.count} rows" + (f", {more} not shown; --format csv has all" * bool(more))
-        lines.append(f"({left})")
-    return "\n".join(lines)
+    return _text(table)
+
+
+def _upright(result: QueryResult) -> str:
+    longest = max(map(len, result.columns))
+    return "\n\n".join(
+        "\n".join(
+            f"{name.ljust(longest)}  {'-' if value is None else value}"
+            for name, value in zip(result.columns, row, strict=True)
+        )
+        for row in result.rows
+    )
+
+
+def _is_narrow(result: QueryResult) -> bool:
+    """Whether a column would get less than a dozen letters of the terminal's width."""
+    return sys.stdout.isatty() and 12 * len(result.columns) > shutil.get_terminal_size().columns
 
 
 def columns_text(views: Iterable[View]) -> str:
     """Every view: what a row of it is, and its columns."""
-    import textwrap
-
     blocks = []
     for view in views:
         columns = ", ".join(name for name, _, _ in view.columns)
@@ -60,7 +80,7 @@ def _text(table: Table) -> str:
     from rich.console import Console
 
     screen = io.StringIO()
-    width = None if sys.stdout.isatty() else _WIDEST
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
     console = Console(file=screen, width=width, color_system=None, legacy_windows=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())

@@ -115,7 +115,9 @@ def _section(table: DictionaryTable) -> str:
     ]
     kind = "" if table.where else "View "
     head = ["", "| column | type | |", "|---|---|---|"] if rows else []
-    return "\n".join([f"#### {kind}`{table.name}`", "", f"{said}{':' if whole and rows else '.'}", *head, *rows])
+    return "\n".join(
+        [f"#### {kind}`{table.name}`", "", f"{said}{':' if whole and rows else '.'}", *head, *rows]
+    )
 
 
 def _beyond_a_file(table: DictionaryTable) -> tuple[str, tuple[DictionaryColumn, ...]]:

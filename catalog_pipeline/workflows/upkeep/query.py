@@ -38,6 +38,7 @@ FileFormat = Literal["csv", "json", "parquet"]
 _TABLES = (MANIFEST_PREFIX, QUARANTINE_PREFIX, LEARNING_PREFIX, "catalog/index.parquet")
 _OF_HISTORY = re.compile(r"\b(?:history|changes)\b", re.IGNORECASE)
 """Names the views for which every state of every night has to be copied."""
+_NUMBER = re.compile(r"U?[A-Z]*INT(EGER)?$|DOUBLE$|FLOAT$|DECIMAL")
 
 _COPY = {
     "csv": "(FORMAT csv, HEADER true)",
@@ -99,24 +100,18 @@ def describe_views() -> tuple[View, ...]:
     )
 
 
-def query_as_text(home: Home, sql: str, at_most: int) -> QueryResult:
-    """The answer to one query, its first ``at_most`` rows as text, times in UTC.
+def query_as_text(home: Home, sql: str, at_most: int) -> tuple[QueryResult, ...]:
+    """The answers to the queries of ``sql``, which semicolons part, all of the same moment.
+
+    Of each the first ``at_most`` rows as text, times in UTC.
 
     Raises:
-        ConfigurationError: no SQL of DuckDB, or not one query that only reads.
+        ConfigurationError: no SQL of DuckDB, or a statement that does more than read.
         IntegrityError: a file of the home cannot be read.
     """
-    with _answer(home, sql) as (connection, _):
-        kinds = connection.execute("DESCRIBE answer").fetchall()
-        (count,) = connection.execute("SELECT count(*) FROM answer").fetchall()[0]
-        text = f"SELECT COLUMNS(*)::VARCHAR FROM answer LIMIT {at_most}"
-        rows = connection.execute(text).fetchall()
-    return QueryResult(
-        columns=tuple(kind[0] for kind in kinds),
-        numeric=tuple(bool(re.match(r"U?[A-Z]*INT|DOUBLE|FLOAT|DECIMAL", k[1])) for k in kinds),
-        rows=tuple(rows),
-        count=count,
-    )
+    queries = statements_of(sql)
+    with _snapshot(home, sql) as (connection, folder):
+        return tuple(_first_rows(home, connection, folder, query, at_most) for query in queries)
 
 
 def query_as_file(home: Home, sql: str, form: FileFormat) -> bytes:
@@ -126,10 +121,18 @@ def query_as_file(home: Home, sql: str, form: FileFormat) -> bytes:
         ConfigurationError: no SQL of DuckDB, or not one query that only reads.
         IntegrityError: a file of the home cannot be read.
     """
-    with _answer(home, sql) as (connection, folder):
+    queries = statements_of(sql)
+    if len(queries) > 1:
+        raise ConfigurationError(
+            f"{len(queries)} queries; expected one, since a {form} file holds one table; "
+            "--format table prints several"
+        )
+    with _snapshot(home, sql) as (connection, folder):
         written = folder / "answer"
         quoted = str(written).replace("'", "''")
-        connection.execute(f"COPY answer TO '{quoted}' {_COPY[form]}")
+        with _telling(home, folder):
+            _ask(connection, queries[0])
+            connection.execute(f"COPY answer TO '{quoted}' {_COPY[form]}")
         data = written.read_bytes()
     return _strict(data) if form == "json" else data
 
@@ -160,34 +163,55 @@ def statements_of(text: str) -> list[str]:
 
 
 @contextmanager
-def _answer(home: Home, sql: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """A database whose table ``answer`` has the rows of the one query ``sql``; its folder."""
+def _snapshot(home: Home, sql: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A locked database with the views as they are now, and the folder of its copies."""
     import duckdb
 
-    queries = statements_of(sql)
-    if len(queries) > 1:
-        raise ConfigurationError(
-            f"{len(queries)} queries; expected one; the format table prints several in turn"
-        )
     with TemporaryDirectory(prefix="catalog-pipeline-") as name:
         folder = Path(name).resolve()
         _copy_tables(home, folder, history=bool(_OF_HISTORY.search(sql)))
         with duckdb.connect(":memory:") as connection:
             _open(home, connection, folder)
-            try:
-                # A query may end in a comment, which ends with its line.
-                connection.execute(f"CREATE TEMP TABLE answer AS FROM (\n{queries[0]}\n)")
-                yield connection, folder
-            except duckdb.Error as error:
-                if isinstance(error, duckdb.IOException) or f"{folder}/" in str(error):
-                    raise _damaged(home, folder, error) from error
-                raise ConfigurationError(f"the query failed: {_one_line(error)}") from error
+            yield connection, folder
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Make the table ``answer`` of a query; a comment at its end ends with its line."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE answer AS FROM (\n{query}\n)")
+
+
+def _first_rows(
+    home: Home, connection: duckdb.DuckDBPyConnection, folder: Path, query: str, at_most: int
+) -> QueryResult:
+    with _telling(home, folder):
+        _ask(connection, query)
+        kinds = connection.execute("DESCRIBE answer").fetchall()
+        (count,) = connection.execute("SELECT count(*) FROM answer").fetchall()[0]
+        text = f"SELECT COLUMNS(*)::VARCHAR FROM answer LIMIT {at_most}"
+        rows = connection.execute(text).fetchall()
+    return QueryResult(
+        columns=tuple(kind[0] for kind in kinds),
+        numeric=tuple(bool(_NUMBER.match(kind[1])) for kind in kinds),
+        rows=tuple(rows),
+        count=count,
+    )
+
+
+@contextmanager
+def _telling(home: Home, folder: Path) -> Iterator[None]:
+    """Say in one line what DuckDB refuses, and whether the query or a file is at fault."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) or f"{folder}/" in str(error):
+            raise _damaged(home, folder, error) from error
+        raise ConfigurationError(f"the query failed: {_one_line(error)}") from error
 
 
 def _open(home: Home, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Make the views over the copies in ``folder``, then lock everything else away."""
-    import duckdb
-
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET autoinstall_known_extensions = false")
@@ -195,10 +219,8 @@ def _open(home: Home, connection: duckdb.DuckDBPyConnection, folder: Path) -> No
     connection.execute("SET temp_directory = ?", [str(folder / "spill")])
     connection.execute("SET allowed_directories = ?", [[str(folder)]])
     connection.execute("SET VARIABLE home = ?", [str(folder)])
-    try:
+    with _telling(home, folder):
         connection.execute(views_sql())
-    except duckdb.Error as error:
-        raise _damaged(home, folder, error) from error
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
