@@ -158,10 +158,8 @@ def _fields() -> list[tuple[str, str]]:
 
 def _verdicts(rows: Sequence[ArchiveRow]) -> str:
     passed = sum(row.verdict == "passed" for row in rows)
-    return (
-        f"A program looked at {passed} of the {len(rows)} and found every named product in them; "
-        "it did not judge the others."
-    )
+    rest = "" if passed == len(rows) else "; it did not judge the others"
+    return f"A program found every named product in {passed} of the {len(rows)}{rest}."
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -165,12 +165,12 @@ def _coco(
     ]
     sources = [product.box_source for _, product in products]
     told = (
-        f"{sources.count('placed')} boxes of photos that were placed in the picture; "
-        f"{sources.count('planned')} boxes that are the plan's regions, in which a drawn product "
-        f"was to stand; {sources.count('')} products without a box"
+        f"Boxes of photos that were placed in the picture: {sources.count('placed')}. Boxes that "
+        f"are the plan's regions, in which a drawn product was to stand: "
+        f"{sources.count('planned')}. Products without a box: {sources.count('')}."
     )
     return {
-        "info": {"description": f"Generated product pictures. {told}.", "version": "1.0"},
+        "info": {"description": f"Generated product pictures. {told}", "version": "1.0"},
         "licenses": [],
         "images": images,
         "annotations": [{"id": n, **entry} for n, entry in enumerate(annotations, 1)],
