@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,8 @@ from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.s3 import S3ObjectStore
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.data_dictionary import as_markdown, data_dictionary
-from catalog_pipeline.workflows.upkeep.query import query_as_file
+from catalog_pipeline.workflows.upkeep.query import query_as_file, views_sql
+from tests.s3_server import S3Server
 from tests.stores.store_processes import Location, Worker
 from tests.stores.test_leases import wait_for
 from tests.workflows.upkeep.data_home import fill_home
@@ -146,24 +144,30 @@ def test_a_picture_has_its_state_of_a_time(example: Home) -> None:
     assert then["published_utc"] < now["published_utc"]
 
 
-def run(snippet: str, folder: Path, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", snippet],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Run = Callable[[str, Path], str]
 
 
-LIBRARIES = {"pandas", "pyarrow", "DuckDB, with the views", "Polars"}
+@pytest.fixture(name="run")
+def _run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``run(lines, folder)``: what the lines print, in a folder with the views beside the home."""
+
+    def run(lines: str, folder: Path) -> str:
+        (folder / "views.sql").write_text(views_sql(), "utf-8")
+        monkeypatch.chdir(folder)
+        exec(compile(lines, "docs/data.md", "exec"), {})
+        return capsys.readouterr().out
+
+    return run
 
 
-@pytest.mark.parametrize("library", sorted(snippets("### A folder")))
-def test_the_lines_for_a_folder(example: Home, library: str) -> None:
-    assert set(snippets("### A folder")) == LIBRARIES
+def test_there_are_lines_for_each_library() -> None:
+    for title in ("### A folder", "### A bucket"):
+        offered = [re.split(r"\W", name)[0] for name in snippets(title)]
+        assert offered == ["pandas", "pyarrow", "DuckDB", "Polars"]
+
+
+@pytest.mark.parametrize("library", snippets("### A folder"))
+def test_the_lines_for_a_folder(example: Home, run: Run, library: str) -> None:
     printed = run(snippets("### A folder")[library], example.settings.home.parent)
     assert re.search(r"00123", printed)
     assert not re.search(r"GONE|dropped|held", printed)
@@ -171,17 +175,36 @@ def test_the_lines_for_a_folder(example: Home, library: str) -> None:
         assert re.search(r"MUG\W+4\b", printed)
 
 
-@pytest.mark.parametrize("library", sorted(snippets("### A bucket")))
-def test_the_lines_for_a_bucket(s3_settings: S3Settings, tmp_path: Path, library: str) -> None:
-    fill_home(S3ObjectStore(s3_settings))
-    printed = run(
-        snippets("### A bucket")[library],
-        tmp_path,
-        CATALOG_BUCKET=s3_settings.bucket,
-        CATALOG_PREFIX=s3_settings.prefix,
-        AWS_ENDPOINT_URL=s3_settings.endpoint_url or "",
-        AWS_DEFAULT_REGION=s3_settings.region,
-    )
+@pytest.fixture(scope="module")
+def s3_example(s3_server: S3Server) -> S3Settings:
+    """The example of the page in a bucket."""
+    settings = s3_server.settings(prefix="data-page")
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in s3_server.environment.items():
+            patched.setenv(name, value)
+        fill_home(S3ObjectStore(settings))
+    return settings
+
+
+@pytest.mark.parametrize("library", snippets("### A bucket"))
+def test_the_lines_for_a_bucket(
+    s3_example: S3Settings,
+    s3_server: S3Server,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+) -> None:
+    environment = {
+        **s3_server.environment,
+        "CATALOG_BUCKET": s3_example.bucket,
+        "CATALOG_PREFIX": s3_example.prefix,
+        "AWS_ENDPOINT_URL": s3_server.endpoint_url,
+        "AWS_DEFAULT_REGION": s3_example.region,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    printed = run(snippets("### A bucket")[library], tmp_path)
     assert re.search(r"00123", printed)
     assert not re.search(r"GONE|dropped|held", printed)
 
