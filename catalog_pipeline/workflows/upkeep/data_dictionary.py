@@ -5,6 +5,7 @@ Made of ``stores/columns.py`` and of the comments in ``stores/views.sql``; nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -19,8 +20,8 @@ _FILES = (
     (LEARNING_SCHEMA, "learning/dt=YYYY-MM-DD/part-0.parquet"),
 )
 _ALSO = {
-    "image_manifest": "the same columns in quarantine/dt=YYYY-MM-DD/part-0.parquet (held back) "
-    "and _versions/manifest/dt=YYYY-MM-DD/SHA256.parquet (earlier states)"
+    "image_manifest": "the same columns in `quarantine/dt=YYYY-MM-DD/part-0.parquet` (held back) "
+    "and `_versions/manifest/dt=YYYY-MM-DD/<sha256>.parquet` (earlier states)"
 }
 _OF_INDEX = {"catalog", "left_out"}
 _OF_LEARNING = {"learning", "learning_photos"}
@@ -110,8 +111,7 @@ def _section(table: DictionaryTable) -> str:
     note = f"; {table.note}" if table.note else ""
     said = ". ".join(filter(None, (f"{where}{note}", grain, whole)))
     rows = [
-        f"| `{column.name}` | {_cell(column.type)} | {_cell(column.description)} |"
-        for column in columns
+        f"| `{column.name}` | `{column.type}` | {_cell(column.description)} |" for column in columns
     ]
     kind = "" if table.where else "View "
     head = ["", "| column | type | |", "|---|---|---|"] if rows else []
@@ -133,4 +133,5 @@ def _beyond_a_file(table: DictionaryTable) -> tuple[str, tuple[DictionaryColumn,
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "\\<").replace("->", "→")
+    """``text`` in a table of Markdown: what looks like a tag is set as code."""
+    return re.sub(r"/?<\w+>", r"`\g<0>`", text.replace("|", "\\|")).replace("->", "→")
