@@ -251,7 +251,7 @@ def busy(tmp_path: Path) -> Any:
     """A home in which another process publishes three pictures at a time."""
     location = Location(root=str(tmp_path / "home"))
     worker = Worker(location, "publish_batches", (200, BATCH), None)
-    wait_for(lambda: (tmp_path / "home/manifest").exists())
+    wait_for(lambda: any((tmp_path / "home/manifest").glob("*/part-0.parquet")))
     yield tmp_path / "home"
     worker.end()
 
