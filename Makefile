@@ -11,6 +11,7 @@ STAMP := $(VENV)/.set-up
 DEMO ?= demo
 DATA ?= ../shared/data
 PORT ?= 3000
+VIEW_PORT ?= $(shell expr $(PORT) + 1)
 
 # Nothing below asks a network for anything once the environment stands.
 export HF_HUB_OFFLINE := 1
@@ -25,15 +26,23 @@ endif
 
 .PHONY: help
 help:  ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP)  ## Make the virtual environment (.venv) with the tested versions, once
 
+# The stamp holds the sums of what the environment was made from: a file that is merely newer, as
+# after a checkout, installs nothing.
+MADE_FROM := pyproject.toml constraints.txt requirements-encoders.txt
+SUMS := $(shell cksum $(MADE_FROM))
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(SUMS))
+.PHONY: $(STAMP)
+endif
+
 VERSION := -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])'
 
 # A Python is tried, not only looked up: a version manager may leave a name that does not run.
-$(STAMP): pyproject.toml constraints.txt requirements-encoders.txt | $(if $(PYTHON),asked-python)
+$(STAMP): | own-venv $(if $(PYTHON),asked-python)
 	@python=""; found=""; \
 	for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
 	  version=$$("$$candidate" $(VERSION) 2>/dev/null) || continue; \
@@ -49,7 +58,19 @@ $(STAMP): pyproject.toml constraints.txt requirements-encoders.txt | $(if $(PYTH
 	@echo "Installing the tested versions into $(VENV) (3.1 GB, 7 GB with accelerator libraries; minutes)."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,excel,languages,postgres,s3,text]'
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
-	@touch $@
+	@echo '$(SUMS)' > $@
+
+# A .venv that is a link may be another checkout's: nothing is installed there unless VENV names it.
+.PHONY: own-venv
+own-venv:
+ifeq ($(origin VENV),file)
+	@[ -L $(VENV) ] || exit 0; there=$$(cd -P $(VENV) 2>/dev/null && pwd -P) || there="nothing"; \
+	case "$$there/" in "$$(pwd -P)"/*) exit 0;; esac; \
+	[ "$$(cat $(STAMP) 2>/dev/null)" = '$(SUMS)' ] || { \
+	  echo "$(VENV) is a link to $$there, outside this folder, and was not made from the versions" \
+	    "named here: remove the link for an environment of this folder's own, or install there" \
+	    "with VENV=$$there." >&2; exit 1; }
+endif
 
 .PHONY: asked-python
 asked-python:
@@ -97,12 +118,25 @@ endef
 dev: $(STAMP)  ## Ops UI on http://127.0.0.1:3000, on the demo's home where there is one
 	@$(ON_HOME); exec dagster dev --host 127.0.0.1 --port $(PORT) -w dagster_home/workspace.yaml
 
+.PHONY: view
+view: $(STAMP)  ## The same UI, read-only, on http://127.0.0.1:3001: nothing can be launched or wiped
+	@$(ON_HOME); exec dagster-webserver --read-only --host 127.0.0.1 --port $(VIEW_PORT) \
+	  -w dagster_home/workspace.yaml
+
 .PHONY: enable-automation
-enable-automation: $(STAMP)  ## Start the folder sensor and the nightly schedules (on the home of `make dev`)
+enable-automation: $(STAMP)  ## Start the sensors and the nightly schedules (on the home of `make dev`)
 	@$(ON_HOME); \
 	dagster sensor start --start-all -w dagster_home/workspace.yaml; \
 	dagster schedule start --start-all -w dagster_home/workspace.yaml; \
-	echo "They run as long as 'make dev' (or dagster-daemon) does; the UI stops them."
+	echo "They run as long as 'make dev' (or dagster-daemon) does; 'make disable-automation' stops them."
+
+.PHONY: disable-automation
+disable-automation: $(STAMP)  ## Stop every sensor and schedule (on the home of `make dev`)
+	@$(ON_HOME); python -m catalog_pipeline.defs.ops.automation stop
+
+.PHONY: automation-status
+automation-status: $(STAMP)  ## Which sensors and schedules are on, and whether a daemon turns them
+	@$(ON_HOME); python -m catalog_pipeline.defs.ops.automation status
 
 .PHONY: sample-catalog
 sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to ./sample_catalog

@@ -14,6 +14,7 @@
     │   └── QualityGateError      the candidate was learned, but is not good enough
     ├── PromptError               a prompt that the base's text encoder cannot read whole
     ├── GenerationError           a plan or a render job is wrong
+    ├── AlertError                a channel did not take a message
     └── StoreError                an object, version or manifest cannot be read or written
         ├── ObjectNotFoundError   no such key
         ├── ConflictError         compare-and-swap lost against another writer
@@ -87,6 +88,10 @@ class PromptError(CatalogPipelineError):
 
 class GenerationError(CatalogPipelineError):
     """A plan or a render job is wrong."""
+
+
+class AlertError(CatalogPipelineError):
+    """A log, a webhook or a mail server did not take a message."""
 
 
 class StoreError(CatalogPipelineError):

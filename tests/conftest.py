@@ -40,6 +40,11 @@ the other."""
 
 TEST_DATA_ENV = "CATALOG_PIPELINE_TEST_DATA"
 
+# Dagster's nights begin where the home's do, read once when the definitions load; tests render
+# nights of many dates on new homes.
+FIRST_DAY_ENV = "CATALOG_PIPELINE_FIRST_DAY"
+os.environ[FIRST_DAY_ENV] = "2026-01-01"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; everything else stays in its order."""
@@ -77,7 +82,7 @@ def _masks_are_estimated_once() -> Iterator[None]:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the person who runs it."""
     for name in list(os.environ):
-        if name.startswith("CATALOG_PIPELINE_") and name != TEST_DATA_ENV:
+        if name.startswith("CATALOG_PIPELINE_") and name not in (TEST_DATA_ENV, FIRST_DAY_ENV):
             monkeypatch.delenv(name)
 
 

@@ -32,6 +32,7 @@ ROOM_FILES = (
     "evaluation",
     "archive",
     "languages",
+    "alerts",
 )
 
 

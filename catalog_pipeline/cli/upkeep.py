@@ -170,6 +170,43 @@ def retire(
         raise typer.Exit(FAILED)
 
 
+@app.command()
+def alert(
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test message on each channel.")
+    ] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Name the channels of alerts.yaml, or try them.
+
+    The sensor `alerts` sends on the same ones. The exit status is 1 when a channel did not take
+    the test message.
+    """
+    from datetime import UTC, datetime
+
+    from catalog_pipeline.workflows.upkeep.alerts import (
+        deliver,
+        enqueue,
+        open_channels,
+        trial_alert,
+    )
+
+    channels = open_channels(chosen_home(config, home).settings.alerts, typer.echo)
+    if not test:
+        typer.echo(f"channels: {', '.join(channels) or 'none'}; --test sends a message on each")
+        return
+    waiting, _ = enqueue([], [trial_alert(datetime.now(UTC))], tuple(channels))
+    still, problems = deliver(waiting, channels, most=1)
+    failed = {name for item in still for name in item.channels}
+    taken = [name for name in channels if name not in failed]
+    typer.echo(f"taken by: {', '.join(taken) or 'no channel'}")
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
 @app.command("import-lora")
 def import_lora(
     file: Annotated[

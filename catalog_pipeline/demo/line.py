@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from catalog_pipeline.definitions import defs
+from catalog_pipeline.defs.ops.recorded_runs import execute_recorded
 from catalog_pipeline.defs.ops.tick import tick_sensor_and_run
 from catalog_pipeline.defs.partitions import schedule_timezone
 from catalog_pipeline.demo.results import say
@@ -41,14 +42,11 @@ class Line:
         Raises:
             CatalogPipelineError: the run failed.
         """
-        result = self._defs.resolve_job_def(job).execute_in_process(
-            instance=self._instance,
-            run_config=_QUIET,
-            partition_key=partition_key,
-            raise_on_error=False,
+        run = execute_recorded(
+            self._instance, self._defs, job, run_config=_QUIET, partition_key=partition_key
         )
-        if not result.success:
-            raise self._failure(job, result.run_id)
+        if not run.is_success:
+            raise self._failure(job, run.run_id)
 
     def render_night(self) -> None:
         """Plan, render and publish the demo's night; says what its manifest then holds.

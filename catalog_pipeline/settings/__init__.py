@@ -5,6 +5,7 @@ key that is not declared here, or one twice. A key without a value (``null``) co
 absent. :func:`load_settings` is the only reader.
 """
 
+from catalog_pipeline.settings.alerts import AlertSettings, SmtpSettings
 from catalog_pipeline.settings.archive import ArchiveSettings
 from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
@@ -53,6 +54,7 @@ __all__ = [
     "HOME_ENV",
     "LAYOUT_COUNTS",
     "AdapterSettings",
+    "AlertSettings",
     "AnchoringSettings",
     "ArchiveSettings",
     "AttentionSettings",
@@ -77,6 +79,7 @@ __all__ = [
     "SceneMode",
     "SceneTemplate",
     "Settings",
+    "SmtpSettings",
     "TimestepDensity",
     "check_dagster_home",
     "default_config_dir",

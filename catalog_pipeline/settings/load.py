@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.plain_text import read_yaml, without_absent
+from catalog_pipeline.settings.alerts import AlertSettings
 from catalog_pipeline.settings.archive import ArchiveSettings
 from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
@@ -36,6 +37,7 @@ class Settings(Strict):
     evaluation: EvaluationSettings = EvaluationSettings()
     archive: ArchiveSettings = ArchiveSettings()
     languages: LanguageSettings = LanguageSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @property
     def catalog_root(self) -> Path:
@@ -52,6 +54,7 @@ FILES: dict[str, type[Strict]] = {
     "evaluation": EvaluationSettings,
     "archive": ArchiveSettings,
     "languages": LanguageSettings,
+    "alerts": AlertSettings,
 }
 
 
@@ -133,6 +136,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         evaluation=parts["evaluation"],
         archive=parts["archive"],
         languages=parts["languages"],
+        alerts=parts["alerts"],
     )
 
 

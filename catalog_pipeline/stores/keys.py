@@ -23,6 +23,7 @@ VERSIONS_PREFIX = f"_versions/{MANIFEST_PREFIX}"
 STAGING_PREFIX = "_staging/dt="
 QUARANTINE_PREFIX = "quarantine/dt="
 LEARNING_PREFIX = "learning/dt="
+PLANS_PREFIX = "plans/dt="
 
 
 def image_key(sha256: str) -> str:

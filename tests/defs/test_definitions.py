@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import dagster as dg
@@ -96,15 +96,18 @@ def test_automation_is_off_until_somebody_turns_it_on() -> None:
     repository = defs.get_repository_def()
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
-    assert set(sensors) == {"catalog_watch"}
+    assert set(sensors) == {"alerts", "catalog_watch"}
     assert {name: item.cron_schedule for name, item in schedules.items()} == {
         "nightly_catalog_refresh": "0 1 * * *",
         "nightly_catalog_retire": "30 1 * * *",
         "nightly_learning_retry": "45 1 * * *",
         "nightly_generation": "30 2 * * *",
     }
-    assert sensors["catalog_watch"].default_status is dg.DefaultSensorStatus.STOPPED
+    for sensor in sensors.values():
+        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
+        assert len(sensor.description or "") > 40
     for schedule in schedules.values():
+        assert len(schedule.description or "") > 40
         assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
         assert schedule.execution_timezone == "UTC"
 
@@ -219,7 +222,6 @@ def test_a_wrong_time_zone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_first_day_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert partitions.first_day() == partitions.DEFAULT_FIRST_DAY
     monkeypatch.setenv(partitions.FIRST_DAY_ENV, "yesterday")
     with pytest.raises(ConfigurationError, match="yesterday"):
         partitions.first_day()
@@ -229,8 +231,41 @@ def test_a_wrong_first_day_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             partitions.first_day()
     monkeypatch.setenv(partitions.FIRST_DAY_ENV, "20260301")
     assert partitions.first_day() == date(2026, 3, 1)
+
+
+def test_the_first_day_is_the_first_night_of_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, home = tmp_path / "config", tmp_path / "home"
+    config.mkdir()
+    monkeypatch.setenv("CATALOG_PIPELINE_CONFIG", str(config))
+    monkeypatch.setenv("CATALOG_PIPELINE_HOME", str(home))
     monkeypatch.setenv(partitions.FIRST_DAY_ENV, " ")
-    assert partitions.first_day() == partitions.DEFAULT_FIRST_DAY
+    today = datetime.now(UTC).date()
+
+    def put(key: str, day: date) -> None:
+        (home / key).parent.mkdir(parents=True)
+        (home / key).touch()
+        then = datetime.combine(day, time(12), UTC).timestamp()
+        os.utime(home / key, (then, then))
+
+    assert partitions.first_day() == today
+    assert not home.exists()
+    put("collections/a/versions/1.json", date(2026, 2, 5))
+    put("collections/b/versions/1.json", date(2026, 2, 7))
+    assert partitions.first_day() == date(2026, 2, 5)
+    put("plans/dt=2026-03-04/plan.json", today)
+    put("manifest/dt=2026-03-02/part-0.parquet", today)
+    put("manifest/dt=2026-03-03/part-0.parquet", today)
+    put("manifest/dt=yesterday/part-0.parquet", today)
+    assert partitions.first_day() == date(2026, 3, 2)
+    put("quarantine/dt=2026-03-01/part-0.parquet", today)
+    assert partitions.first_day() == date(2026, 3, 1)
+    assert not caplog.records
+    # The code location loads all the same, and says so.
+    (config / "archive.yaml").write_text("keep: 3\n", encoding="utf-8")
+    assert partitions.first_day() == today
+    assert "the first night of the home is not known" in caplog.text
 
 
 def test_a_dagster_home_that_is_not_refused_keeps_its_databases(

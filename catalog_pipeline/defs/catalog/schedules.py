@@ -8,6 +8,7 @@ from catalog_pipeline.defs.partitions import schedule_timezone
 
 @dg.schedule(
     job=refresh_catalog,
+    description="Lists the product folders every night, before anything is rendered.",
     cron_schedule="0 1 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,

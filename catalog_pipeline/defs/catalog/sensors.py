@@ -45,6 +45,7 @@ SKU_TAG_CHARS = 200
 @dg.sensor(
     name=SENSOR_NAME,
     job=learn_new_skus,
+    description="Every minute: asks for the learning of each settled product, new or changed.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
 )

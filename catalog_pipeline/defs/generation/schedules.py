@@ -10,6 +10,7 @@ from catalog_pipeline.defs.resources import PipelineResource
 @dg.schedule(
     job=nightly_generation,
     name="nightly_generation",
+    description="Renders the night of the day on which it starts; skips while nothing is learned.",
     cron_schedule="30 2 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,

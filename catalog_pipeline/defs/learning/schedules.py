@@ -20,6 +20,7 @@ RETRY_TAG = "nightly_retry"
 @dg.schedule(
     job=learn_new_skus,
     name=SCHEDULE_NAME,
+    description="Learns every failed product once more a night, three nights at most.",
     cron_schedule="45 1 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,

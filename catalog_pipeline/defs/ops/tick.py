@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from catalog_pipeline.defs.catalog.sensors import RUN_KEY_TAG, SENSOR_NAME, catalog_watch
+from catalog_pipeline.defs.ops.recorded_runs import execute_recorded
 
 CURSOR_KEY = "catalog_pipeline/catalog_watch/cursor"
 SENSOR_TAG = "dagster/sensor_name"
@@ -65,15 +66,12 @@ def _execute(
     tags: Mapping[str, str],
     run_config: Mapping[str, Any] | None,
 ) -> dg.DagsterRun:
-    job = definitions.resolve_job_def(catalog_watch.job_name or "")
-    result = job.execute_in_process(
-        instance=instance,
+    # Only a daemon retries runs; without the last tag, the next tick would wait for one.
+    named = {RUN_KEY_TAG: run_key, SENSOR_TAG: SENSOR_NAME, MAX_RETRIES_TAG: "0"}
+    return execute_recorded(
+        instance,
+        definitions,
+        catalog_watch.job_name or "",
         run_config=run_config,
-        # Only a daemon retries runs; without this, the next tick would wait for one.
-        tags={**tags, RUN_KEY_TAG: run_key, SENSOR_TAG: SENSOR_NAME, MAX_RETRIES_TAG: "0"},
-        raise_on_error=False,
+        tags={**tags, **named},
     )
-    run = instance.get_run_by_id(result.run_id)
-    if run is None:
-        raise LookupError(f"the run {result.run_id} of {run_key} is not in the instance")
-    return run

@@ -113,6 +113,7 @@ def catalog_retire() -> None:
 
 @dg.schedule(
     job=catalog_retire,
+    description="Cleans up after products whose folders are gone, before the nightly plan.",
     cron_schedule="30 1 * * *",
     execution_timezone=schedule_timezone(),
     default_status=dg.DefaultScheduleStatus.STOPPED,

@@ -14,10 +14,9 @@ from datetime import UTC, date, datetime
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.stores.keys import anchors_key, days_of
+from catalog_pipeline.stores.keys import PLANS_PREFIX, anchors_key, days_of
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import (
-    PLANS_PREFIX,
     decode_plan,
     plan_key,
     plan_night,

@@ -26,6 +26,7 @@ from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.generation.prompts import empty_scene, rendered_prompts
 from catalog_pipeline.records import Anchor, AttentionControl, Concept, NightPlan, Region, RenderJob
 from catalog_pipeline.settings import BudgetSettings, SceneTemplate, Settings
+from catalog_pipeline.stores.keys import PLANS_PREFIX
 from catalog_pipeline.stores.objects import StoredObject, until_won
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import check_picture_size, prompt_tokenizer
@@ -44,7 +45,6 @@ from catalog_pipeline.workflows.scene_words import require_read, scene_notes
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.prompts import PromptTokenizer
 
-PLANS_PREFIX = "plans/dt="
 PLAN_SCHEMA_VERSION = 3
 """Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``, version 3
 ``mode`` and what belongs to it."""

@@ -16,8 +16,9 @@ from catalog_pipeline.stores.garbage import (
     find_staged_rows,
     remove,
 )
+from catalog_pipeline.stores.keys import PLANS_PREFIX
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.night.plan_night import PLANS_PREFIX, decode_plan
+from catalog_pipeline.workflows.night.plan_night import decode_plan
 from catalog_pipeline.workflows.upkeep.doctor_repair import OLD
 
 LARGEST_GRACE_HOURS = 876_000
