@@ -15,7 +15,7 @@ from catalog_pipeline.cli import report
 from catalog_pipeline.cli.failures import FAILED, ReportingGroup, stop
 from catalog_pipeline.cli.progress import open_progress
 from catalog_pipeline.dates import parse_day
-from catalog_pipeline.errors import BaseModelError, ConfigurationError
+from catalog_pipeline.errors import BaseModelError, CatalogPipelineError, ConfigurationError
 from catalog_pipeline.records import SkuStatus
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ LatestDayOption = Annotated[
     typer.Option(
         "--day", metavar="YYYY-MM-DD", parser=_day, help="The night. [default: the newest]"
     ),
+]
+
+
+LanguageOption = Annotated[
+    Literal["en", "ja"] | None,
+    typer.Option("--lang", help="Language of the page. [default: that of evaluation.yaml]"),
 ]
 
 
@@ -284,8 +290,24 @@ def generate(
         )
     typer.echo("\n".join(report.render_lines(rendered)))
     typer.echo(report.manifest_line(publish_manifest(opened, night)))
+    problems = _report(opened, night)
     if rendered.failed:
-        stop(f"error: {len(rendered.failed)} of {len(plan.jobs)} images could not be rendered")
+        failed = f"{len(rendered.failed)} of {len(plan.jobs)}"
+        problems.append(f"error: {failed} images could not be rendered")
+    if problems:
+        stop("\n".join(problems))
+
+
+def _report(opened: Home, night: date) -> list[str]:
+    """Write the report of a night that is published; what went wrong, as lines."""
+    from catalog_pipeline.workflows.night.night_report import write_night_report
+
+    try:
+        typer.echo(f"report {write_night_report(opened, night)}")
+    except CatalogPipelineError as error:
+        again = f"`catalog-pipeline report --day {night.isoformat()}`"
+        return [f"error: the night is published, its report is not: {error}; then run {again}"]
+    return []
 
 
 def _preview(opened: Home, night: date, as_json: bool) -> None:
@@ -385,13 +407,19 @@ def rollback(
 
 @app.command()
 def gallery(
-    day: LatestDayOption = None, config: ConfigOption = None, home: HomeOption = None
+    day: LatestDayOption = None,
+    lang: LanguageOption = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
 ) -> None:
     """Write an HTML page of a night and print its path."""
-    from catalog_pipeline.workflows.night.gallery import write_gallery
+    from catalog_pipeline.workflows.night.gallery import shown_days, write_gallery
 
     opened = existing_home(config, home)
-    typer.echo(write_gallery(opened, published_night(opened, day)))
+    nights = [day] if day else shown_days(opened)
+    if not nights:
+        stop(f"error: no night has a picture in {opened.where}; run `generate` first")
+    typer.echo(write_gallery(opened, nights[-1], language=lang))
 
 
 @app.command()

@@ -27,28 +27,45 @@ def write_page(home: Home, name: str, data: bytes) -> Path:
 def each_with_photos(
     home: Home, skus: Collection[str], per_sku: int
 ) -> Iterator[tuple[str, list[Pixels]]]:
-    """Each SKU with its first usable photos, ``per_sku`` at most; none for one that has left.
+    """Each SKU with its first usable photos, ``per_sku`` at most; none for one that has left."""
+    found = listed_products(home, skus)
+    for sku in skus:
+        yield sku, first_photos(home, found[sku], per_sku) if sku in found else []
+
+
+def listed_products(home: Home, skus: Collection[str]) -> dict[str, SkuListing]:
+    """Those of ``skus`` that the catalog still has.
 
     Products leave the catalog while their pictures stay, so a missing folder, or
     a missing catalog, is no error here: a page shows the product without a photo.
     """
+    if not skus:
+        return {}
     try:
         listings = home.photo_source.list_skus(only=list(skus), read=False).listings
     except CatalogError:
-        listings = ()
-    found = {listing.sku: listing for listing in listings}
-    for sku in skus:
-        yield sku, _usable(home, found[sku], per_sku) if sku in found else []
+        return {}
+    return {listing.sku: listing for listing in listings}
 
 
-def _usable(home: Home, listing: SkuListing, count: int) -> list[Pixels]:
-    source, catalog = home.photo_source, home.settings.catalog
+def first_photos(home: Home, listing: SkuListing, count: int) -> list[Pixels]:
+    """The first usable photos of a product, ``count`` at most."""
     photos: list[Pixels] = []
     for ref in listing.photos:
         if len(photos) == count:
             break
-        try:
-            photos.append(decode_photo(source.read(ref.key), catalog).pixels)
-        except (RefusedPhotoError, CatalogError):
-            continue  # Validation names refused files; a page shows the ones that work.
+        pixels = readable_photo(home, ref.key)
+        if pixels is not None:
+            photos.append(pixels)
     return photos
+
+
+def readable_photo(home: Home, key: str) -> Pixels | None:
+    """The photo ``key`` as learning sees it; ``None`` where it is gone or refused.
+
+    Validation names refused files; a page shows the ones that work.
+    """
+    try:
+        return decode_photo(home.photo_source.read(key), home.settings.catalog).pixels
+    except (RefusedPhotoError, CatalogError):
+        return None

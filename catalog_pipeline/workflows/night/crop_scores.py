@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -107,21 +108,44 @@ class CropScorer:
         return open_text_reader()
 
 
-def crop_complaints(
+@dataclass(frozen=True)
+class CropFault:
+    """A measure of a product that is out of bounds: its score ``name``, as text with ``bound``."""
+
+    sku: str
+    name: str
+    value: str
+    bound: str
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.sku}: {_IN_WORDS[self.name].format(self.value, self.bound)}"
+
+
+_IN_WORDS = {
+    "visible": "{} to be seen, {} expected",
+    "crop_likeness": "likeness {} to its photo, {}",
+    "delta_e": "colours {} from its photo's, {}",
+    "halo": "a rim of its old background, {}, {}",
+    "text_error": "{} of its text wrong, {}",
+}
+
+
+def crop_faults(
     skus: Sequence[str], scores: Mapping[str, float], quality: QualitySettings
-) -> list[str]:
-    """What is wrong with the products of a picture that starts from photos, in words."""
+) -> list[CropFault]:
+    """What is out of bounds of the products of a picture that starts from photos."""
     bounds = (
-        ("visible", 1.0, quality.min_visible, "{:.0%} to be seen, {:.0%} expected"),
-        ("crop_likeness", 1.0, quality.min_crop_likeness, "likeness {:.2f} to its photo, {:.2f}"),
-        ("delta_e", -1.0, quality.max_delta_e, "colours {:.1f} from its photo's, {:.1f}"),
-        ("halo", -1.0, quality.max_halo, "a rim of its old background, {:.1f}, {:.1f}"),
-        ("text_error", -1.0, quality.max_text_error, "{:.0%} of its text wrong, {:.0%}"),
+        ("visible", 1.0, quality.min_visible, "{:.0%}"),
+        ("crop_likeness", 1.0, quality.min_crop_likeness, "{:.2f}"),
+        ("delta_e", -1.0, quality.max_delta_e, "{:.1f}"),
+        ("halo", -1.0, quality.max_halo, "{:.1f}"),
+        ("text_error", -1.0, quality.max_text_error, "{:.0%}"),
     )
     return [
-        f"{sku}: {words.format(scores[f'{name}/{sku}'], bound)}"
+        CropFault(sku, name, form.format(scores[f"{name}/{sku}"]), form.format(bound))
         for sku in skus
-        for name, sign, bound, words in bounds
+        for name, sign, bound, form in bounds
         if sign * scores.get(f"{name}/{sku}", bound) < sign * bound
     ]
 

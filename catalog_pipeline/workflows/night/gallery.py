@@ -3,81 +3,68 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
 from catalog_pipeline.catalog.photo_set import load_card
-from catalog_pipeline.errors import (
-    CatalogError,
-    CatalogPipelineError,
-    GenerationError,
-    ObjectNotFoundError,
-)
+from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
 from catalog_pipeline.records import ArchiveRow, PhotoRef, Pixels, SkuListing, names_photo
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.night.picture_gate import why_failed
-from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
-
-if TYPE_CHECKING:
-    from catalog_pipeline.evaluation.gallery import GalleryProduct
+from catalog_pipeline.workflows.night.shown_products import faults_in_words, shown_products
+from catalog_pipeline.workflows.report_pages import write_page
 
 
-def write_gallery(home: Home, day: date) -> Path:
+def shown_days(home: Home) -> list[date]:
+    """Every night that has a picture to show, published or held back, oldest first."""
+    published, quarantine = home.archive.days(), home.archive.quarantine
+    held = (
+        day
+        for day in quarantine.days()
+        if day not in published and any(not row.superseded for row in quarantine.read_day(day))
+    )
+    return sorted({*published, *held})
+
+
+def write_gallery(home: Home, day: date, *, language: str | None = None) -> Path:
     """Write ``reports/gallery-<day>.html`` under the home and return its path.
 
     The page holds every published picture of the day, superseded ones included (hidden at
     first), and, folded away, those in quarantine with the reason. Written anew each time,
     atomically; where state lives in a bucket, the page is stored there as well. A picture's own
     photos stand beside it while they are in the catalog, and settings and cards let photos
-    stand in scenes.
+    stand in scenes. ``language`` is that of ``evaluation.yaml`` by default.
 
     Raises:
-        GenerationError: nothing was published for this day.
+        GenerationError: nothing was published or held back for this day.
         IntegrityError: a picture does not match its hash.
     """
     from catalog_pipeline.evaluation.contact_sheet import decode_png
     from catalog_pipeline.evaluation.gallery import GalleryImage, render_gallery
+    from catalog_pipeline.evaluation.page_texts import PageTexts
 
     rows = home.archive.read_day(day)
     held = [row for row in home.archive.quarantine.read_day(day) if not row.superseded]
     if not rows and not held:
-        known = ", ".join(night.isoformat() for night in home.archive.days()[-5:]) or "none"
+        known = ", ".join(night.isoformat() for night in shown_days(home)[-5:]) or "none"
         raise GenerationError(
-            f"no picture has been published for {day.isoformat()}; latest nights: {known}; "
+            f"no picture of {day.isoformat()} is published or held back; latest nights: {known}; "
             f"run `catalog-pipeline generate --day {day.isoformat()}` first"
         )
+    texts = PageTexts(language or home.settings.evaluation.language)
     good = [(row, "") for row in rows if row.verdict != FAILED]
     images = [
         GalleryImage(row, decode_png(home.archive.read_image(row.path)), reason)
-        for row, reason in (*good, *((row, why_failed(row)) for row in held))
+        for row, reason in (*good, *((row, faults_in_words(row, texts)) for row in held))
     ]
-    products = {p.sku: p for p in _products(home, [image.row for image in images])}
-    photos = _anchoring_photos(home, [image.row for image in images])
-    page = render_gallery(day, images, products, photos)
+    shown = [image.row for image in images]
+    products = shown_products(home, shown, texts.language)
+    photos = _anchoring_photos(home, shown)
+    page = render_gallery(day, images, products, photos, language=texts.language)
     return write_page(home, f"gallery-{day.isoformat()}.html", page.encode())
-
-
-@dataclass(frozen=True)
-class _Names:
-    name: str
-    ceiling: float | None
-
-
-def _products(home: Home, rows: Sequence[ArchiveRow]) -> Iterable[GalleryProduct]:
-    from catalog_pipeline.evaluation.gallery import GalleryProduct
-
-    skus = sorted({sku for row in rows for sku in row.skus})
-    photos = dict(each_with_photos(home, skus, per_sku=1))
-    names = _learned_names(home, rows)
-    for sku in skus:
-        known = names.get(sku, _Names(sku, None))
-        yield GalleryProduct(sku, known.name, next(iter(photos[sku]), None), known.ceiling)
 
 
 def _anchoring_photos(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, Pixels]:
@@ -118,16 +105,3 @@ def _usable_photos(home: Home, listing: SkuListing) -> list[PhotoRef]:
         for ref in listing.photos
         if names is None or any(names_photo(name, ref.key) for name in names)
     ]
-
-
-def _learned_names(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, _Names]:
-    """Name and ceiling of each product, from the versions that rendered it."""
-    names: dict[str, _Names] = {}
-    for collection, version in sorted({(r.collection, r.adapter_version) for r in rows}):
-        try:
-            record = home.adapters(collection).read(version)
-        except ObjectNotFoundError:
-            continue  # The pictures of a deleted version are still worth showing.
-        for concept in record.concepts:
-            names[concept.sku] = _Names(concept.name, concept.metrics.get("ceiling"))
-    return names

@@ -1,4 +1,4 @@
-"""What a night is planned from: served versions, products on sale, pictures shown, speed."""
+"""What a night is planned from: served versions, products of the catalog, pictures shown, speed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REPORTS_PREFIX = "reports/render/"
 class NightInputs:
     """What a plan is made from; ``content_hash`` is stored beside the plan.
 
-    ``serving`` maps each product on sale to the one collection that it is rendered from,
+    ``serving`` maps each product of the catalog to the one collection that it is rendered from,
     ``photos`` each whose photos may stand in scenes to the content hash of its folder.
     """
 
@@ -48,7 +48,7 @@ class NightInputs:
 
     @property
     def content_hash(self) -> str:
-        """Of day, settings that change a plan, versions, products on sale and their folders."""
+        """Of day, settings that change a plan, versions, products and their folders."""
         content = {
             "day": self.day.isoformat(),
             "generation": self.settings.model_dump(mode="json", exclude={"batch_size", "quality"}),
@@ -71,7 +71,7 @@ class NightInputs:
 
 
 def read_inputs(home: Home, day: date) -> NightInputs:
-    """The promoted version of every collection, and which one serves each product on sale."""
+    """The promoted version of every collection, and which one serves each product."""
     rows, heads = home.index.read(), read_heads(home)
     retired = {row.sku for row in rows if row.status is SkuStatus.RETIRED}
     serving = serving_collections(rows, heads)

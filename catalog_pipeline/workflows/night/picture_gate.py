@@ -123,16 +123,42 @@ def skus_to_retake(rates: Iterable[SkuPassRate], quality: QualitySettings) -> tu
     )
 
 
+@dataclass(frozen=True)
+class PictureFault:
+    """One thing that is wrong with a picture: ``blank``, ``not_found`` (``skus``),
+    ``color_swap``, ``too_many`` (``count``) or ``not_passed``."""
+
+    kind: str
+    skus: tuple[str, ...] = ()
+    count: int = 0
+
+    def __str__(self) -> str:
+        """In words, as a manifest's row has it."""
+        words = {
+            "blank": "the picture is blank",
+            "not_found": f"not found: {', '.join(self.skus)}",
+            "color_swap": "colours have changed places",
+            "too_many": f"{self.count} thing{'s' if self.count > 1 else ''} too many",
+            "not_passed": "the judge did not pass it",
+        }
+        return words[self.kind]
+
+
+def picture_faults(row: ArchiveRow) -> list[PictureFault]:
+    """What is wrong with a picture that did not pass; at least one thing."""
+    scores = row.scores
+    faults = [PictureFault("blank")] if scores.get("blank", 0.0) > 0 else []
+    lost = tuple(sku for sku in row.skus if scores.get(FOUND + sku, 1.0) <= 0)
+    if lost:
+        faults.append(PictureFault("not_found", lost))
+    if scores.get("color_swap", 0.0) > 0:
+        faults.append(PictureFault("color_swap"))
+    extra = round(scores.get("count_error", 0.0))
+    if not faults and extra > 0:
+        faults.append(PictureFault("too_many", count=extra))
+    return faults or [PictureFault("not_passed")]
+
+
 def why_failed(row: ArchiveRow) -> str:
     """In words, what is wrong with a picture that did not pass."""
-    scores = row.scores
-    reasons = ["the picture is blank"] if scores.get("blank", 0.0) > 0 else []
-    lost = [sku for sku in row.skus if scores.get(FOUND + sku, 1.0) <= 0]
-    if lost:
-        reasons.append(f"not found: {', '.join(lost)}")
-    if scores.get("color_swap", 0.0) > 0:
-        reasons.append("colours have changed places")
-    extra = round(scores.get("count_error", 0.0))
-    if not reasons and extra > 0:
-        reasons.append(f"{extra} thing{'s' if extra > 1 else ''} too many")
-    return "; ".join(reasons) or "the judge did not pass it"
+    return "; ".join(str(fault) for fault in picture_faults(row))

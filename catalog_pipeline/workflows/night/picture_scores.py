@@ -1,4 +1,4 @@
-"""Does a picture show its products: measured against their memories, and judged."""
+"""Does a picture show its products: measured against what is remembered of them, and judged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from catalog_pipeline.settings import QualitySettings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
 from catalog_pipeline.workflows.models import product_masker
-from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_complaints
+from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_faults
 
 if TYPE_CHECKING:
     from catalog_pipeline.evaluation.features import FeatureEncoder
@@ -51,7 +51,7 @@ class Judged(Protocol):
 
 
 class PictureJudge(Protocol):
-    """Who looks at pictures: :class:`evaluation.reflection.ReflectionJudge`."""
+    """What looks at pictures: :class:`evaluation.reflection.ReflectionJudge`."""
 
     def judge(
         self, pictures: Sequence[Pixels], named: Sequence[Sequence[tuple[str, Region]]]
@@ -64,7 +64,7 @@ OpenJudge = Callable[
     [Mapping[str, Features], Mapping[str, str], "FeatureEncoder", Mapping[str, Palette]],
     PictureJudge,
 ]
-"""``(features by SKU, class nouns by SKU, encoder, palettes by SKU)`` -> a judge who knows these
+"""``(features by SKU, class nouns by SKU, encoder, palettes by SKU)`` -> a judge that knows these
 products; a SKU that was learned without a palette has none."""
 
 
@@ -77,7 +77,7 @@ class Judgement:
 
 
 class PictureScorer:
-    """Scores pictures of one adapter version; memories and the encoder are read once."""
+    """Scores pictures of one adapter version; each memory and the encoder are read once."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class PictureScorer:
         pictures: Sequence[Pixels],
         cutouts: Mapping[str, Cutout] = MappingProxyType({}),
     ) -> list[Judgement]:
-        """The scores of :meth:`score` and those of the judge, with his verdict.
+        """The scores of :meth:`score` and those of the judge, with its verdict.
 
         ``cutouts`` has the products of the jobs' photos by SHA-256.
 
@@ -138,16 +138,15 @@ class PictureScorer:
         """The judgement of a picture that starts from photos: each product against its own.
 
         A product that is not its photo's is not found. In an exact picture these crops
-        decide what is found: its products are the photos' own pixels, and the judge knows
-        them from afar. He says whether something else stands there, too.
+        decide what is found: its products are the photos' own pixels, and the judge sees whole
+        regions only. It still says whether something else stands there, too.
         """
         if job.mode == "learned":
             return judgement
         scores = {**judgement.scores, **self._crops.score(job, picture, cutouts)}
         if judgement.verdict == "unscored":
             return Judgement("unscored", scores)
-        complaints = crop_complaints(job.skus, scores, self._quality)
-        lost = {line.partition(":")[0] for line in complaints}
+        lost = {fault.sku for fault in crop_faults(job.skus, scores, self._quality)}
         if job.mode != "exact":
             lost |= {sku for sku in job.skus if scores.get(f"found/{sku}", 0.0) <= 0}
         scores |= {f"found/{sku}": float(sku not in lost) for sku in job.skus}

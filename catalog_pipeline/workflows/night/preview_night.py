@@ -34,8 +34,8 @@ class NightPreview:
         measured: earlier nights measured that speed, of one mode at least; else it is assumed.
         coverage: the least that every product is to be shown.
         shown: published pictures by SKU in the nights before that coverage looks back on.
-        deficits: SKU on sale -> pictures that it stays short of the coverage.
-        unseen: SKUs on sale that no picture of the plan shows, sorted.
+        deficits: SKU of the catalog -> pictures that it stays short of the coverage.
+        unseen: SKUs of the catalog that no picture of the plan shows, sorted.
     """
 
     plan: NightPlan

@@ -53,12 +53,12 @@ def preview_products(
 
     Args:
         home: where the products were learned.
-        skus: learned products, on sale.
+        skus: learned products of the catalog.
         scene: name of a scene of ``generation.yaml``; default the first one.
         open_sampler: opens the model.
 
     Raises:
-        GenerationError: no such scene, or a product that is not learned or not on sale.
+        GenerationError: no such scene, or a product that is not learned or not in the catalog.
         ConfigurationError: the base makes no picture of the size that is asked for.
     """
     require_read(home.written, home.words)
@@ -70,7 +70,7 @@ def preview_products(
     if unknown:
         known = ", ".join(sorted(inputs.serving)[:10]) or "none"
         raise GenerationError(
-            f"{', '.join(unknown)} is no learned product on sale; expected some of {known}; "
+            f"{', '.join(unknown)} is no learned product of the catalog; expected some of {known}; "
             "run `catalog-pipeline learn` first"
         )
     book, cutouts = PhotoBook(home, inputs.photos, keep=False), CutoutBook(home)

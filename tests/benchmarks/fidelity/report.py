@@ -15,7 +15,7 @@ from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_jpeg
 from catalog_pipeline.records import Pixels
 from catalog_pipeline.settings import QualitySettings
 from catalog_pipeline.studio.sample_products import SAMPLE_PRODUCTS
-from catalog_pipeline.workflows.night.crop_scores import crop_complaints
+from catalog_pipeline.workflows.night.crop_scores import crop_faults
 from tests.benchmarks.fidelity.blind import read_judgement
 from tests.benchmarks.fidelity.cells import read_scenes
 from tests.benchmarks.fidelity.paint import VARIANTS
@@ -172,7 +172,7 @@ def _crops_pass(skus: Sequence[str], figures: Mapping[str, Any]) -> bool:
         for kind in ("visible", "delta_e", "text_error", "halo", "crop_likeness")
         for sku, value in figures.get(kind, {}).items()
     }
-    return not crop_complaints(skus, scores, QualitySettings())
+    return not crop_faults(skus, scores, QualitySettings())
 
 
 def _one_scene(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -14,13 +14,19 @@ from catalog_pipeline.evaluation.features import FeatureEncoder, open_encoder
 from catalog_pipeline.generation.anchored import output_size, place_anchors, place_in
 from catalog_pipeline.records import Anchor, Cutout, Pixels, Region, RenderJob
 from catalog_pipeline.settings import QualitySettings
-from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_complaints
+from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_faults
 from tests.builders import make_render_job
 
 SIZE = 128
 SCENE = np.full((SIZE, SIZE, 3), (205, 190, 165), np.uint8)
 LEFT, RIGHT = Region(0.05, 0.3, 0.45, 0.9), Region(0.55, 0.3, 0.95, 0.9)
 QUALITY = QualitySettings()
+
+
+def crop_complaints(
+    skus: tuple[str, ...], scores: Mapping[str, float], quality: QualitySettings
+) -> list[str]:
+    return [str(fault) for fault in crop_faults(skus, scores, quality)]
 
 
 @pytest.fixture(scope="module")

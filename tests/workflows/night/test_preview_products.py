@@ -72,7 +72,7 @@ def test_an_unknown_product_or_scene_is_one_clear_error(line: Settings) -> None:
     result = run(line, "ball", "mug", "cup")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "mug, cup is no learned product on sale; expected some of ball, crate, tent" in (
+    assert "mug, cup is no learned product of the catalog; expected some of ball, crate, tent" in (
         result.stderr
     )
     assert result.stdout == ""
