@@ -92,6 +92,12 @@ test: check  ## Checks and the test suite (everything that must hold on every ma
 test-slow: $(STAMP)  ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: test-e2e
+test-e2e: $(STAMP)  ## An operator's day in a real browser (Chromium; SCREENSHOTS=1 renews the guide's pictures)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  echo "make test-e2e: needs Chromium; on Debian: apt-get install chromium" >&2; exit 1; }
+	SCREENSHOTS=$(SCREENSHOTS) $(BIN)/python -m pytest -m e2e tests/e2e
+
 .PHONY: check
 check: $(STAMP)  ## Lint, formatting, types, import rules, Dagster definitions
 	$(BIN)/ruff check .
@@ -141,6 +147,12 @@ automation-status: $(STAMP)  ## Which sensors and schedules are on, and whether 
 .PHONY: sample-catalog
 sample-catalog: $(STAMP)  ## Write the sample catalog (8 products x 6 photos) to ./sample_catalog
 	$(BIN)/catalog-pipeline sample-catalog sample_catalog
+
+.PHONY: docs
+docs: $(STAMP)  ## Write docs/reference and build the site into build/site; it needs no network
+	PYTHONPATH=. $(BIN)/python docs/site/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f docs/site/mkdocs.yml
+	@echo "build/site/index.html"
 
 .PHONY: base-model
 base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)
@@ -207,6 +219,14 @@ bench-anchor-photos: $(STAMP)  ## Which photos are taken for scenes, against wha
 .PHONY: bench-regions
 bench-regions: $(STAMP)  ## What crosses the border of two regions: docs/benchmarks/regions.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.regions
+
+.PHONY: bench-curation
+bench-curation: $(STAMP)  ## Which photos are left out of polluted sets: docs/benchmarks/curation.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.curation --data $(DATA)
+
+.PHONY: bench-languages
+bench-languages: $(STAMP)  ## How well other languages are read: docs/benchmarks/languages.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.languages --data $(DATA)
 
 .PHONY: bench-gpu
 bench-gpu: $(STAMP)  ## Against plain diffusers on an accelerator: docs/benchmarks/gpu.md (QUICK=1: tiny, on a CPU)

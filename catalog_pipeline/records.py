@@ -47,6 +47,7 @@ class Sku:
     the real product's, 0 where the card has none. ``mode`` is how scenes of it are made,
     empty where the settings decide; ``anchor_photos`` names the photo files that may stand
     in scenes (:func:`names_photo`): ``None`` for all, none where the card says ``false``.
+    ``typed_noun`` is the class noun as the card has it, in any language; empty without one.
     """
 
     sku: str
@@ -61,6 +62,7 @@ class Sku:
     depth_cm: float = 0.0
     mode: str = ""
     anchor_photos: tuple[str, ...] | None = None
+    typed_noun: str = ""
 
 
 def names_photo(name: str, key: str) -> bool:

@@ -240,7 +240,7 @@ def test_an_index_report_names_every_refused_file_with_its_reason() -> None:
     text = "\n".join(lines)
     assert "refused mug/a.jpg: not a picture" in text
     assert "sku-11 and 8 more" in text
-    assert "left for the next run: cup" in text
+    assert "still being uploaded: cup" in text
     assert lines[-1] == "warning: a and b have 3 photos in common"
 
 

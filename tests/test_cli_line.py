@@ -100,7 +100,7 @@ def test_before_anything_was_learned_every_command_says_what_is_missing(
     assert "catalog-pipeline index" in fail(options, "learn")
     assert "learn" in fail(options, "generate", "--day", NIGHT)
     assert "learn" in fail(options, "evaluate")
-    assert "no night has been published" in fail(options, "gallery")
+    assert "no night has a picture" in fail(options, "gallery")
     assert NIGHT in fail(options, "gallery", "--day", NIGHT)
     assert "no version 'abc'" in fail(options, "rollback", "abc")
     assert "no version yet" in succeed(options, "versions")

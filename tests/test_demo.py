@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -69,6 +70,14 @@ def test_the_whole_tour_on_a_tiny_model(
     assert re.search(r"the night shows \d+ images: 0 kept", printed)
     kept = re.findall(r"the night shows \d+ images: (\d+) kept", printed)
     assert int(kept[1]) > 0
+    # The UI files each run under its job and shows it on its start page.
+    with dg.DagsterInstance.from_config(str(home / "dagster_home")) as instance:
+        runs = instance.get_runs()
+        ours = dg.RunsFilter(tags={".dagster/repository": "__repository__@catalog_pipeline"})
+        assert len(instance.get_runs(filters=ours)) == len(runs) == 5
+    origins = {run.remote_job_origin for run in runs}
+    assert {origin.location_name for origin in origins if origin} == {"catalog_pipeline"}
+    assert None not in origins
     # The query is offered for pasting: paste it.
     line = next(line for line in printed.splitlines() if "import duckdb" in line)
     pasted = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602

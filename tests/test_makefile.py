@@ -106,3 +106,16 @@ def test_a_link_that_stays_in_the_checkout_is_its_own_affair(checkout: Checkout)
     (checkout.folder / ".venv").symlink_to("environments")
     assert checkout.installs()
     assert not checkout.installs()
+
+
+def test_the_second_ui_is_read_only_and_a_port_further_on() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    told = subprocess.run(
+        ["make", "-n", "view", "PORT=4100"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "dagster-webserver --read-only --host 127.0.0.1 --port 4101" in told

@@ -31,6 +31,7 @@ ROOM_FILES = (
     "generation",
     "evaluation",
     "archive",
+    "languages",
     "alerts",
 )
 

@@ -5,6 +5,9 @@ from pathlib import Path
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
 """The diffusers folder that ``base_model: embedded`` opens."""
 
+EMBEDDED_VOCABULARY = Path(__file__).parent / "vocabulary.yaml"
+"""The nouns and scenes that it was trained on, and no others."""
+
 EMBEDDED_SIZE_STEP_PX = 4
 """Its :attr:`.BaseModel.size_step_px`, for those who plan without torch."""
 

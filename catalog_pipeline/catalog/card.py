@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from catalog_pipeline.catalog.keys import shown, validate_collection
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.languages.english import as_typed_on_a_keyboard, is_plain
 from catalog_pipeline.plain_text import read_json, read_yaml, without_absent
 from catalog_pipeline.records import Sku
 from catalog_pipeline.settings import SceneMode
@@ -35,9 +37,10 @@ MAX_NOUN_WORDS = 5
 MAX_SIZE_CM = 10_000
 
 _NOT_IN_A_NOUN = re.compile(r"[^a-z0-9 '&+%./-]")
-_TYPESET = str.maketrans("\u2018\u2019\u2010\u2011\u2013\u2014\u2044", "''----/")
-"""Quotes, dashes and the fraction bar as word processors set them, to what a keyboard has."""
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
+ReadNoun = Callable[[str], str]
+"""A class noun as it was typed, in any language, to the English one that the base reads."""
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 
@@ -50,19 +53,24 @@ def _plain_text(value: str) -> str:
 
 
 def _class_noun(value: str) -> str:
-    """Lower case, as every text encoder of the family reads it; ends in a letter or a digit.
+    """As it is typed; one of plain letters is such that a prompt can have it.
 
-    A sign at the end would melt into the comma that follows it in a sentence, and the noun's
-    own tokens were not found there.
+    It ends in a letter or a digit: a sign at the end would melt into the comma that follows it
+    in a sentence, and the noun's own tokens were not found there.
     """
-    noun = " ".join(unicodedata.normalize("NFKC", value).translate(_TYPESET).lower().split())
-    problem = _noun_problem(noun) if noun else ""
+    typed = as_typed_on_a_keyboard(value)
+    if not is_plain(typed):
+        typed = _plain_text(typed)
+        if len(typed) > MAX_NOUN_CHARS:
+            raise ValueError(f"has {len(typed):,} letters, more than {MAX_NOUN_CHARS}")
+        return typed
+    problem = _noun_problem(typed.lower()) if typed else ""
     if problem:
         raise ValueError(
-            f"{problem}; expected one to five plain English words such as 'coffee mug' (the model "
-            "reads English; other languages go into names)"
+            f"{problem}; expected one to five plain English words such as 'coffee mug', or what "
+            "the product is called in another language"
         )
-    return noun
+    return typed
 
 
 def _noun_problem(noun: str) -> str:
@@ -128,12 +136,26 @@ class ProductCard(BaseModel):
     anchor_photos: Annotated[tuple[_Text, ...] | None, BeforeValidator(_named_photos)] = None
 
 
+def read_no_language(noun: str) -> str:
+    """The :data:`ReadNoun` that knows English alone.
+
+    Raises:
+        ConfigurationError: ``noun`` is in another language.
+    """
+    if is_plain(noun):
+        return noun
+    raise ConfigurationError(
+        f"{shown(noun)} is not in plain English words, and nothing was given to read it; expected "
+        "one such as 'coffee mug'"
+    )
+
+
 def default_card(sku: str) -> Sku:
     """The card of a SKU folder that has none."""
     return _fill(sku, ProductCard())
 
 
-def parse_card(sku: str, key: str, data: bytes) -> Sku:
+def parse_card(sku: str, key: str, data: bytes, read_noun: ReadNoun = read_no_language) -> Sku:
     """The card in ``data``, every gap filled.
 
     Every value is the text that was typed, in YAML and in JSON: ``name: 00123`` and
@@ -143,12 +165,14 @@ def parse_card(sku: str, key: str, data: bytes) -> Sku:
         sku: the SKU whose card it is.
         key: where the card was read, for errors; its ending tells YAML from JSON.
         data: the file's bytes, UTF-8.
+        read_noun: gets the class noun as it was typed.
 
     Raises:
         ConfigurationError: not YAML or JSON, not a mapping, an unknown key or one that
             is given twice, or a wrong value; names the file and the key.
     """
-    return _fill(sku, decode_card(key, data))
+    card = decode_card(key, data)
+    return _fill(sku, card, _english_noun(card.class_noun, key, read_noun))
 
 
 def decode_card(key: str, data: bytes) -> ProductCard:
@@ -179,13 +203,33 @@ def validate_card(content: dict[str, Any]) -> ProductCard:
         raise ConfigurationError(problems) from error
 
 
-def _fill(sku: str, card: ProductCard) -> Sku:
+def _english_noun(typed: str, key: str, read_noun: ReadNoun) -> str:
+    """In lower case, as every text encoder of the family reads it.
+
+    ConfigurationError where ``typed`` cannot be read, or not into a noun.
+    """
+    if not typed:
+        return ""
+    try:
+        noun = read_noun(typed).lower()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{key}: 'class_noun' = {shown(typed)}: {error}") from error
+    if problem := _noun_problem(noun):
+        raise ConfigurationError(
+            f"{key}: 'class_noun' = {shown(typed)} is read as {shown(noun)}, which {problem}; "
+            "expected one to five plain English words such as 'coffee mug'"
+        )
+    return noun
+
+
+def _fill(sku: str, card: ProductCard, noun: str = "") -> Sku:
     first_name = next(filter(None, card.names.values()), "")
     from_key = " ".join(re.split(r"[._-]+", sku)).strip() or sku
     return Sku(
         sku=sku,
         name=card.name or card.names.get("en", "") or first_name or from_key,
-        class_noun=card.class_noun or DEFAULT_CLASS_NOUN,
+        class_noun=noun or DEFAULT_CLASS_NOUN,
+        typed_noun=card.class_noun,
         names=dict(card.names),
         category=card.category,
         collection=card.collection,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from catalog_pipeline.catalog.card import default_card, parse_card
+from catalog_pipeline.catalog.card import ReadNoun, default_card, parse_card, read_no_language
 from catalog_pipeline.catalog.decoding import DecodedPhoto, RefusedPhotoError, decode_photo
 from catalog_pipeline.catalog.file_kinds import MISNAMED_REASON, kind_of
 from catalog_pipeline.catalog.keys import shown
@@ -47,6 +47,7 @@ def load_photo_set(
     listing: SkuListing,
     settings: CatalogSettings,
     known: Callable[[], KnownDigests] = dict,
+    read_noun: ReadNoun = read_no_language,
 ) -> PhotoSet:
     """Decode the photos of ``listing``; the same listing gives the same set.
 
@@ -88,7 +89,7 @@ def load_photo_set(
     if len(now.photos) < len(listing.photos):
         now = list_one(source, listing.sku, {**known(), **digests})
     _require_unchanged(listing, now, digests)
-    sku = load_card(source, now)
+    sku = load_card(source, now, read_noun)
     refused = sorted([*listing.refused, *refused], key=lambda file: file.key)
     if len(photos) < settings.min_photos:
         raise PhotoSetError(too_few(listing, len(photos), settings.min_photos, refused))
@@ -119,8 +120,12 @@ def list_one(
     )
 
 
-def load_card(source: PhotoSource, listing: SkuListing) -> Sku:
+def load_card(
+    source: PhotoSource, listing: SkuListing, read_noun: ReadNoun = read_no_language
+) -> Sku:
     """The SKU's card, every gap filled; defaults where there is none.
+
+    ``read_noun`` puts a class noun of another language into English.
 
     Raises:
         ConfigurationError: the card is wrong, has another name than a card, or names a photo
@@ -133,7 +138,7 @@ def load_card(source: PhotoSource, listing: SkuListing) -> Sku:
         return default_card(listing.sku)
     if kind_of(key.rpartition("/")[2], listing.sku) == "misnamed_card":
         raise ConfigurationError(f"{shown(key)} {MISNAMED_REASON}")
-    card = parse_card(listing.sku, key, source.read(key))
+    card = parse_card(listing.sku, key, source.read(key), read_noun)
     _require_named_photos(card, listing)
     return card
 

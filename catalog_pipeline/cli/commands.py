@@ -363,9 +363,9 @@ def products(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """List the products: where each stands, what was learned, what is to be done.
+    """List the products and where each stands.
 
-    With SKUs also their photos that were left out, and why.
+    What was learned, and what is to be done. With SKUs also their photos that were left out, and why.
     """
     from catalog_pipeline.workflows.upkeep.products import list_products
 

@@ -36,9 +36,9 @@ def try_folder(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """See your own products in scenes: learn them, render a few pictures, write a page.
+    """See your own products in scenes.
 
-    Takes about a minute a product and some seconds a picture on two cores. Safe to interrupt:
+    Learns them, renders a few pictures and writes a page of them. Takes about a minute a product and some seconds a picture on two cores. Safe to interrupt:
     the same command goes on. Change photos and run it again.
     """
     from catalog_pipeline.settings import load_settings

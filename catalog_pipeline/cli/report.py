@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.workflows.upkeep.time_travel import ManifestView
     from catalog_pipeline.workflows.upkeep.verify import VerifyReport
     from catalog_pipeline.workflows.upkeep.versions import VersionEntry
+    from catalog_pipeline.workflows.upkeep.vocabulary import WordEntry
 
 NAMES_AT_MOST = 12
 _UNSEEN_AT_MOST = 20
@@ -498,3 +499,16 @@ def _scalar(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_scalar(entry) for entry in value) or "-"
     return _figure(value)
+
+
+def word_line(entry: WordEntry) -> str:
+    """A word, what is read for it, how sure that is, and what comes next."""
+    match = entry.match
+    others = ", ".join(f"{phrase} ({score:.2f})" for phrase, score in match.alternatives)
+    if match.way == "unknown":
+        return f"{match.text}: unknown (best {match.score:.2f}); nearest {others or 'none kept'}"
+    meaning = f", for {match.meaning}" if match.meaning != match.phrase else ""
+    line = f"{match.text}: {match.phrase}{meaning} ({match.score:.2f}, {entry.source})"
+    if others:
+        line += f"; next {others}"
+    return line + (f"; {entry.note}" if entry.note else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -253,3 +253,43 @@ def import_lora(
     with open_progress() as progress:
         outcome = take_in(chosen_home(config, home), sku, source, progress=progress)
     typer.echo(report.outcome_line(outcome))
+
+
+@app.command()
+def vocabulary(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WORD", help="Any language. [default: all that is kept]"),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="WORD=PHRASE", help="Read WORD as PHRASE; WORD= forgets the word."
+        ),
+    ] = None,
+    scenes: Annotated[
+        bool, typer.Option("--scenes", help="The words are scenes. [default: class nouns]")
+    ] = False,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Show what words of other languages are read as, or set it.
+
+    One line a word: the phrase that prompts have, its score, where it comes from, and what
+    is next nearest. A word that was read once is read so for ever, until it is set here.
+    """
+    from catalog_pipeline.workflows.upkeep.vocabulary import kept_words, read_words, set_word
+
+    opened = chosen_home(config, home)
+    part: Literal["noun", "scene"] = "scene" if scenes else "noun"
+    for pair in change or []:
+        word, sign, phrase = pair.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--set {pair!r}; expected WORD=PHRASE")
+        entry, skus = set_word(opened, part, word.strip(), phrase.strip())
+        typer.echo(report.word_line(entry) if entry else f"{word.strip()}: forgotten")
+        if skus:
+            typer.echo(f"learn those of these anew whose card has it: {', '.join(skus)}")
+    if words or not change:
+        entries = read_words(opened, part, words) if words else kept_words(opened)
+        typer.echo("\n".join(map(report.word_line, entries)) or "no word was read so far")

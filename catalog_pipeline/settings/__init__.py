@@ -27,6 +27,7 @@ from catalog_pipeline.settings.generation import (
     SceneMode,
     SceneTemplate,
 )
+from catalog_pipeline.settings.languages import LanguageSettings
 from catalog_pipeline.settings.learning import (
     AdapterSettings,
     EarlyStopSettings,
@@ -67,6 +68,7 @@ __all__ = [
     "EarlyStopSettings",
     "EvaluationSettings",
     "GenerationSettings",
+    "LanguageSettings",
     "LayoutSettings",
     "LearningSettings",
     "LossSettings",

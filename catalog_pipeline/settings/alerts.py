@@ -48,12 +48,16 @@ Mailbox = Annotated[NotBlank, AfterValidator(_mailbox)]
 class SmtpSettings(Strict):
     """A mail server of the user's own; the password comes from the environment alone."""
 
-    host: NotBlank
-    port: int = Field(587, ge=1, le=65535)
-    sender: Mailbox
-    recipients: tuple[Mailbox, ...] = Field(min_length=1, max_length=50)
-    starttls: bool = True
-    username: NotBlank | None = None
+    host: NotBlank = Field(description="name of the mail server")
+    port: int = Field(587, ge=1, le=65535, description="of the mail server")
+    sender: Mailbox = Field(description="address that the mail comes from")
+    recipients: tuple[Mailbox, ...] = Field(
+        min_length=1, max_length=50, description="addresses that it goes to"
+    )
+    starttls: bool = Field(True, description="encrypt, and refuse a server that cannot")
+    username: NotBlank | None = Field(
+        None, description="null = no login; the password comes from the environment alone"
+    )
 
     @model_validator(mode="after")
     def _password_is_never_sent_readable(self) -> SmtpSettings:

@@ -17,6 +17,7 @@ from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
 from catalog_pipeline.settings.evaluation import EvaluationSettings
 from catalog_pipeline.settings.generation import GenerationSettings
+from catalog_pipeline.settings.languages import LanguageSettings
 from catalog_pipeline.settings.learning import LearningSettings
 from catalog_pipeline.settings.values import Strict
 
@@ -35,6 +36,7 @@ class Settings(Strict):
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    languages: LanguageSettings = LanguageSettings()
     alerts: AlertSettings = AlertSettings()
 
     @property
@@ -51,6 +53,7 @@ FILES: dict[str, type[Strict]] = {
     "generation": GenerationSettings,
     "evaluation": EvaluationSettings,
     "archive": ArchiveSettings,
+    "languages": LanguageSettings,
     "alerts": AlertSettings,
 }
 
@@ -132,6 +135,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         generation=parts["generation"],
         evaluation=parts["evaluation"],
         archive=parts["archive"],
+        languages=parts["languages"],
         alerts=parts["alerts"],
     )
 

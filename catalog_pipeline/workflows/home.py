@@ -19,6 +19,8 @@ from catalog_pipeline.stores.learning_log import LearningLog
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.workflows.scene_words import in_english
+from catalog_pipeline.workflows.words import Words
 
 
 class Home:
@@ -31,16 +33,27 @@ class Home:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = with_own_size(settings)
+        self.written = with_own_size(settings)
+        """The settings as they were typed; :attr:`settings` is what the base reads."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, scenes and negative prompts in the English that the base reads."""
+        return in_english(self.written, self.words)
+
+    @cached_property
+    def words(self) -> Words:
+        """Reads other languages than English."""
+        return Words(self.written, lambda: self.objects)
 
     @cached_property
     def objects(self) -> ObjectStore:
         """Where all state is kept: a bucket where one is set, else the folder of the home."""
-        bucket = self.settings.archive.s3
+        bucket = self.written.archive.s3
         if bucket is not None:
             return S3ObjectStore(bucket)
-        check_home_path(self.settings.home)
-        return LocalObjectStore(self.settings.home)
+        check_home_path(self.written.home)
+        return LocalObjectStore(self.written.home)
 
     @property
     def where(self) -> str:
@@ -65,7 +78,7 @@ class Home:
     @cached_property
     def photo_source(self) -> PhotoSource:
         """The product folders that ``catalogs.yaml`` names."""
-        return open_photo_source(self.settings)
+        return open_photo_source(self.written)
 
     def adapters(self, collection: str) -> AdapterStore:
         """The versions of ``collection``; it need not exist yet."""

@@ -80,8 +80,9 @@ def _settings() -> str:
         "",
         _MADE,
         "",
-        "`assets_config/` has one file a room. Every key may be left out; an unknown key, or one",
-        "twice, is an error that names the file. A key without a value counts as left out.",
+        "`assets_config/` has one file for each part of the pipeline. Every key may be left",
+        "out; an unknown key, or one twice, is an error that names the file. A key without a",
+        "value counts as left out.",
     ]
     for name, model in FILES.items():
         comments = _comments((REPOSITORY / f"assets_config/{name}.yaml").read_text("utf-8"))

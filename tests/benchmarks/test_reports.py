@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks import languages
 from tests.benchmarks.generation import report as generation
 from tests.benchmarks.harness.home import DOCS
 from tests.benchmarks.harness.report import write_page
@@ -20,8 +21,13 @@ from tests.benchmarks.stores import report as stores
     [
         (stores.TEMPLATE, {"titles": stores.TITLES}, True),
         (generation.TEMPLATE, {"detector_figures": generation.DETECTOR}, False),
+        (
+            languages.TEMPLATE,
+            {"command": languages.COMMAND, "titles": languages.TITLES},
+            True,
+        ),
     ],
-    ids=["stores", "generation"],
+    ids=["stores", "generation", "languages"],
 )
 def test_a_page_is_written_again_from_its_figures(
     template: Path, words: dict[str, Any], exact: bool, tmp_path: Path

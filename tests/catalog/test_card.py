@@ -42,12 +42,13 @@ def test_a_full_card_in_yaml_and_in_json_is_the_same_sku() -> None:
         depth_cm=8.0,
         mode="exact",
         anchor_photos=("front.jpg", "side"),
+        typed_noun="Coffee Mug",
     )
     assert parse_card("00123", "00123/sku.yaml", FULL.encode()) == expected
     content = {
         "name": "Blue mug",
         "names": dict(expected.names),
-        "class_noun": "coffee mug",
+        "class_noun": "Coffee Mug",
         "category": "Kitchen",
         "collection": "spring-2027",
         "tags": ["ceramic", "2027"],
@@ -115,7 +116,8 @@ def test_decomposed_letters_are_composed() -> None:
         ("collection: 春", "outside ASCII"),
         ("class_noun: マグ", "plain English words"),
         ("class_noun: mug <sks>", r"holds '<' \(LESS-THAN SIGN\).*plain English words"),
-        ("class_noun: caf\u00e9 table", r"holds '.' \(LATIN SMALL LETTER E WITH ACUTE\)"),
+        ("class_noun: caf\u00e9 table", "not in plain English words, and nothing was given"),
+        (f"class_noun: {'マ' * 81}", "has 81 letters, more than 80"),
         ("class_noun: mug, blue", r"holds ',' \(COMMA\)"),
         ("class_noun: '42'", "has no letter"),
         ("class_noun: mug &", "begins or ends with a sign"),
@@ -221,6 +223,41 @@ def test_a_class_noun_may_hold_digits_capitals_and_the_signs_of_product_names(
 ) -> None:
     text = json.dumps({"class_noun": written})
     assert parse_card("x", "x/sku.json", text.encode()).class_noun == noun
+
+
+@pytest.mark.parametrize(
+    ("written", "typed"),
+    [
+        ("マグカップ", "マグカップ"),
+        ("Café  au lait", "Café au lait"),
+        ("ﾏｸﾞ", "マグ"),
+        ("Mug", "Mug"),
+    ],
+)
+def test_a_noun_of_any_language_is_read_by_whoever_knows_it(written: str, typed: str) -> None:
+    asked = []
+
+    def read(noun: str) -> str:
+        asked.append(noun)
+        return "Coffee mug"
+
+    text = json.dumps({"class_noun": written})
+    card = parse_card("x", "x/sku.json", text.encode(), read)
+    assert (card.class_noun, card.typed_noun, asked) == ("coffee mug", typed, [typed])
+    assert parse_card("x", "x/sku.json", b"{}", read).class_noun == "product"
+    assert asked == [typed]
+
+
+def test_what_a_noun_is_read_as_must_be_a_noun() -> None:
+    data = "class_noun: マグ".encode()
+    with pytest.raises(ConfigurationError, match=r"x/sku.yaml.*read as 'マグ', which holds"):
+        parse_card("x", "x/sku.yaml", data, lambda noun: noun)
+
+    def fail(noun: str) -> str:
+        raise ConfigurationError("no encoder; expected one; install it")
+
+    with pytest.raises(ConfigurationError, match=r"x/sku.yaml: 'class_noun' = 'マグ': no encoder"):
+        parse_card("x", "x/sku.yaml", data, fail)
 
 
 _VALUES = st.recursive(

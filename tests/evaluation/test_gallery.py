@@ -103,6 +103,41 @@ def test_superseded_pictures_are_kept_hidden_at_the_end():
     assert '<b class="num">1</b> picture<' in html
 
 
+def test_chips_count_the_pictures_that_are_current_and_superseded_ones_apart():
+    old = {"superseded": True, "reason": "the plan in force no longer asks for it"}
+    html = page(row("aa11", "ball"), row("bb22", "ball", **old), row("cc33", "00123", **old))
+    chips = re.findall(r'<button class="chip".*?</button>', html, re.DOTALL)
+    counts = [re.findall(r'class="quiet num"[^>]*>([^<]*)<', chip) for chip in chips]
+    assert counts == [["0", "+1"], ["1", "+1"]]
+    shown = [b for b in Collector(html).of("button") if b.get("class") == "chip"]
+    assert ["hidden" in chip for chip in shown] == [True, False]
+    assert '<b class="num">1</b> product<' in html
+
+
+def test_no_name_is_cut():
+    html = page(row("aa11", "ball"))
+    assert "text-overflow" not in html
+    assert re.search(r"\.look \.name span:first-child \{ overflow-wrap: anywhere; \}", html)
+
+
+def test_the_page_in_japanese_translates_what_is_from_a_closed_set():
+    held = GalleryImage(row("bb22", "ball", verdict="failed"), photo_of("ball"), "理由")
+    gone = row("cc33", "ball", superseded=True, reason="held back: not found: ball")
+    images = [GalleryImage(r, photo_of("ball")) for r in (row("aa11", "ball", mode="exact"), gone)]
+    html = render_gallery(DAY, [*images, held], PRODUCTS, language="ja")
+    assert Collector(html).of("html")[0]["lang"] == "ja"
+    for words in (
+        "2025年3月14日（金）",
+        "写真そのまま",
+        "似ていない順",
+        "差し替え済み（のちに保留）",
+    ):
+        assert words in html
+    assert "1 商品中 0 商品を確認、試行 1 回" in html
+    assert "ball on green grass" in html  # what people typed stays
+    assert "superseded by" not in html
+
+
 def test_a_product_that_nobody_knows_and_a_picture_without_scores():
     html = page(row("aa11", "gone", scores={}))
     assert "gone" in html

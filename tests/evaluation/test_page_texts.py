@@ -63,7 +63,12 @@ def test_numbers_days_and_times_as_each_language_writes_them() -> None:
     assert japanese.count("report.published", 1) == "画像 1 枚を公開"
     assert english.day(date(2026, 3, 1)) == "Sunday, 2026-03-01"
     assert japanese.day(date(2026, 3, 1)) == "2026年3月1日（日）"
-    assert [english.seconds(s) for s in (0.42, 61, 600, 9000)] == ["0.4 s", "61 s", "10 min", "2.5 h"]
+    assert [english.seconds(s) for s in (0.42, 61, 600, 9000)] == [
+        "0.4 s",
+        "61 s",
+        "10 min",
+        "2.5 h",
+    ]
     assert japanese.term("mode", "exact") == "写真そのまま"
     assert japanese.term("mode", "of a later release") == "of a later release"
 

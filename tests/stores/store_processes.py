@@ -11,8 +11,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -116,6 +116,18 @@ def publish_rows(objects: ObjectStore, name: str, count: int, planned: list[str]
         archive.publish_day(NIGHT, [picture(archive, f"{name}-{number}")], planned)
 
 
+def publish_batches(objects: ObjectStore, batches: int, size: int) -> None:
+    """Publish ``size`` pictures at once, ``batches`` times, in turn to two nights."""
+    archive = ImageArchive(objects)
+    planned: dict[date, list[str]] = {NIGHT: [], NIGHT + timedelta(days=1): []}
+    for batch in range(batches):
+        day = list(planned)[batch % 2]
+        names = [f"{batch}-{number}" for number in range(size)]
+        planned[day] += names
+        rows = [replace(picture(archive, name), day=day) for name in names]
+        archive.publish_day(day, rows, planned[day])
+
+
 def render_and_publish(objects: ObjectStore, image_ids: list[str]) -> None:
     """What a night does: pictures, staging, manifest, clearing."""
     archive = ImageArchive(objects)
@@ -215,6 +227,7 @@ TASKS: dict[str, Callable[..., None]] = {
         rewrite,
         add_skus,
         publish_rows,
+        publish_batches,
         replace_night,
         upgrade,
         render_and_publish,

@@ -61,6 +61,12 @@ def emoji_noun(code_point: int) -> str:
     return noun
 
 
+def thing_nouns() -> list[str]:
+    """The nouns of all emoji that can be taken, by code point; there need be no pictures."""
+    named = (point for point in sorted(_code_points(_THINGS)) if unicodedata.name(chr(point), ""))
+    return [emoji_noun(point) for point in named]
+
+
 def list_emoji(folder: Path) -> list[Emoji]:
     """The usable emoji below ``folder``, sorted by code point; variation selectors are ignored.
 

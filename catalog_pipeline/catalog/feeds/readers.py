@@ -173,7 +173,7 @@ def _read_parquet(path: Path) -> Generator[Row]:
 
 def _read_excel(path: Path) -> Generator[Row]:
     try:
-        import openpyxl  # type: ignore[import-untyped]
+        import openpyxl
     except ImportError as error:
         raise ConfigurationError(
             f"{path} is an Excel file, but openpyxl is not installed; install "

@@ -154,6 +154,7 @@ def photo_set_metadata(photos: PhotoSet, home: "Home", run: InARun | None = None
         "photos left out": len(photos.refused),
         "name": sku.name,
         "class_noun": sku.class_noun,
+        "class_noun_as_typed": sku.typed_noun,
         "collection": sku.collection,
         "content_hash": photos.content_hash,
         "folder": location(photo_folder(home, sku.sku)),

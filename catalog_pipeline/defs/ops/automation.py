@@ -6,13 +6,16 @@ turned on in the UI then reads as stopped. This reads the state by name.
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 from dagster._daemon.controller import get_daemon_statuses
 
+from catalog_pipeline import defs as defs_package
 from catalog_pipeline.defs.ops.recorded_runs import LOCATION_NAME
+from catalog_pipeline.defs.resources import PipelineResource
 from catalog_pipeline.errors import CatalogPipelineError
 
 SENSOR_DAEMON = "SENSOR"
@@ -85,11 +88,15 @@ def main(arguments: Sequence[str]) -> int:
             print(f"stopped: {', '.join(stopped) or 'nothing, all was off'}")
             return 0
         try:
-            from catalog_pipeline.definitions import defs
-        except CatalogPipelineError as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", dg.PreviewWarning)
+                found = dg.load_definitions_from_package_module(
+                    defs_package, resources={"pipeline": PipelineResource()}
+                )
+        except CatalogPipelineError as error:  # a wrong time zone or first day
             print(f"error: {error}", file=sys.stderr)
             return 1
-        print("\n".join(status_lines(instance, defs)))
+        print("\n".join(status_lines(instance, found)))
     return 0
 
 

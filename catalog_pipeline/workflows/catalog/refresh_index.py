@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from catalog_pipeline.catalog.card import ReadNoun
 from catalog_pipeline.catalog.file_kinds import printable
 from catalog_pipeline.catalog.index import is_settled, merge_index, needs_card
 from catalog_pipeline.catalog.listing import KnownDigests, ListingResult
@@ -24,6 +25,7 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.records import IndexReport, IndexRow, RefusedFile, Sku, SkuListing
 from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.workflows.card_words import noun_warnings
 from catalog_pipeline.workflows.catalog.first_seen import date_by_first_seen
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
@@ -58,13 +60,18 @@ def refresh_index(home: Home, *, now: datetime | None = None, dry_run: bool = Fa
     listing = source.list_skus(known)
     if not dry_run:
         listing = date_by_first_seen(home.objects, listing, moment)
-    merge = _Merge(source, listing, now=moment, settings=home.settings.catalog)
+    merge = _Merge(
+        source, listing, now=moment, settings=home.settings.catalog, read_noun=home.words.noun
+    )
     rows = home.index.read()
     if merge(rows) != rows and not dry_run:
         home.index.update(merge)
     if listing.digests != known and not dry_run:
         _write_digests(home.objects, listing.digests)
-    return replace(merge.report(), warnings=shared_photo_warnings(listing.digests))
+    if not dry_run:
+        home.words.keep()
+    warnings = (*noun_warnings(merge.cards, home.words), *shared_photo_warnings(listing.digests))
+    return replace(merge.report(), warnings=warnings)
 
 
 def refresh_settled(home: Home, *, progress: ProgressSink | None = None) -> IndexReport:
@@ -97,11 +104,13 @@ class _Merge:
         *,
         now: datetime,
         settings: CatalogSettings,
+        read_noun: ReadNoun,
     ) -> None:
         self._source = source
         self._listing = listing
         self._now = now
         self._settings = settings
+        self._read_noun = read_noun
         self._cards: dict[str, Sku | str] = {}
         self._unreadable: dict[str, RefusedFile] = {}
         self._report: IndexReport | None = None
@@ -123,6 +132,11 @@ class _Merge:
         )
         return list(self._report.rows)
 
+    @property
+    def cards(self) -> list[Sku]:
+        """The cards that were read and are right."""
+        return [card for card in self._cards.values() if isinstance(card, Sku)]
+
     def report(self) -> IndexReport:
         """What the last merge found."""
         if self._report is None:
@@ -133,7 +147,7 @@ class _Merge:
         if found.sku in self._cards or found.sku in self._unreadable:
             return
         try:
-            self._cards[found.sku] = load_card(self._source, found)
+            self._cards[found.sku] = load_card(self._source, found, self._read_noun)
         except ConfigurationError as error:
             self._cards[found.sku] = str(error)
         except CatalogError as error:

@@ -40,7 +40,7 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
 
     now = now or datetime.now(UTC)
     if is_settled(listing, now=now, settings=catalog):
-        return load_photo_set(source, listing, catalog, known)
+        return load_photo_set(source, listing, catalog, known, home.words.noun)
     changed = listing.newest_modified_utc
     left = (settled_at(listing, catalog) - now).total_seconds()
     moving = UnsettledError(
@@ -49,7 +49,7 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
         f"{catalog.settle_seconds:g} s (settle_seconds): try again in {math.ceil(left)} s"
     )
     try:
-        photo_set = load_photo_set(source, listing, catalog, known)
+        photo_set = load_photo_set(source, listing, catalog, known, home.words.noun)
     except CatalogPipelineError as error:
         raise moving from error
     # A set that was touched is fine as long as the index knows this very content.

@@ -39,6 +39,7 @@ from catalog_pipeline.workflows.models import (
     prompt_tokenizer,
 )
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from catalog_pipeline.workflows.scene_words import require_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +91,10 @@ def import_lora(
     _check_files(source)
     (row,) = choose_rows(home.index.read(), [sku])
     check_base_model(settings)
+    require_read(home.written, home.words, learning=True)
     check_scenes(settings, prompt_tokenizer(settings.base_model))
     photo_set = validate_photo_set(home, row.sku)
+    home.words.keep()
     outcome, version = _commit(home, photo_set, source, progress or SilentProgress())
     outcome = dropped_elsewhere(home, photo_set, outcome)
     seconds = time.monotonic() - started

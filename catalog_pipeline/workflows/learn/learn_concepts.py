@@ -60,6 +60,7 @@ from catalog_pipeline.workflows.models import (
     require_memory,
 )
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
+from catalog_pipeline.workflows.scene_words import require_read
 
 if TYPE_CHECKING:
     from catalog_pipeline.learning.methods.method import LifelongMethod
@@ -105,6 +106,7 @@ def learn_concepts(
     rows = choose_rows(home.index.read(), skus, everything=everything)
     if rows:
         check_base_model(home.settings)
+        require_read(home.written, home.words, learning=True)
         check_scenes(home.settings, prompt_tokenizer(home.settings.base_model))
         require_memory(home.settings, "learn")
     run = _LearningRun(home, progress or SilentProgress(), on_photo_set, force)
@@ -156,6 +158,7 @@ class _LearningRun:
         photo_set: PhotoSet | None = None
         try:
             photo_set = validate_photo_set(self.home, row.sku)
+            self.home.words.keep()
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
             outcome, version = self._commit(row, photo_set)

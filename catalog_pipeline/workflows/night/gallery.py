@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
-from catalog_pipeline.catalog.listing import PhotoSource
 from catalog_pipeline.catalog.photo_set import load_card
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
 from catalog_pipeline.records import ArchiveRow, PhotoRef, Pixels, SkuListing, names_photo
@@ -82,7 +81,7 @@ def _anchoring_photos(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, Pixel
     except CatalogPipelineError:
         return {}  # Products leave the catalog while their pictures stay.
     photos = {}
-    for ref in (ref for listing in listings for ref in _usable_photos(source, listing)):
+    for ref in (ref for listing in listings for ref in _usable_photos(home, listing)):
         etag, sha256 = known.get(ref.key, ("", ""))
         if etag == ref.etag and sha256 not in wanted:
             continue
@@ -95,10 +94,10 @@ def _anchoring_photos(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, Pixel
     return photos
 
 
-def _usable_photos(source: PhotoSource, listing: SkuListing) -> list[PhotoRef]:
+def _usable_photos(home: Home, listing: SkuListing) -> list[PhotoRef]:
     """The photos that the product's card lets stand in scenes; none where it is wrong."""
     try:
-        names = load_card(source, listing).anchor_photos
+        names = load_card(home.photo_source, listing, home.words.noun).anchor_photos
     except CatalogPipelineError:
         return []
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from catalog_pipeline.workflows.night.night_actions import (
     waiting_action,
 )
 from catalog_pipeline.workflows.night.night_figures import keep_figures
-from catalog_pipeline.workflows.night.night_window import Moments, night_moments, read_attempts
+from catalog_pipeline.workflows.night.night_window import night_moments, read_attempts
 from catalog_pipeline.workflows.night.picture_gate import pass_rates, skus_to_retake
 from catalog_pipeline.workflows.night.plan_night import find_plan, report_key
 from catalog_pipeline.workflows.night.refused_products import refused_products
@@ -163,8 +163,8 @@ def _attempts(home: Home, day: date, rows: Sequence[ArchiveRow]) -> tuple[list[L
     earlier = max((night for night in days if night < day), default=None)
     later = min((night for night in days if night > day), default=None)
 
-    def moments(night: date | None) -> Moments | None:
-        return None if night is None else night_moments(night, _every_row(home, night))
+    def moments(night: date | None) -> list[datetime]:
+        return [] if night is None else night_moments(night, _every_row(home, night))
 
     own = night_moments(day, rows)
     return read_attempts(home, own, moments(earlier), moments(later)), later is None

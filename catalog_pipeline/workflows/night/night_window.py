@@ -8,41 +8,37 @@ has been rendered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from catalog_pipeline.records import ArchiveRow, LearningRow
 from catalog_pipeline.workflows.home import Home
 
 
-@dataclass(frozen=True)
-class Moments:
-    """When the pictures of a night were made; the whole day (UTC) of one that has none."""
-
-    first: datetime
-    last: datetime
-
-
-def night_moments(day: date, rows: Sequence[ArchiveRow]) -> Moments:
-    """From the first to the last of ``rows``, superseded ones included."""
-    made = [row.created_utc for row in rows]
+def night_moments(day: date, rows: Sequence[ArchiveRow]) -> list[datetime]:
+    """When each of ``rows`` was made; begin and end of the day (UTC) where there is none."""
     start = datetime.combine(day, time(), UTC)
-    return Moments(
-        min(made, default=start),
-        max(made, default=start + timedelta(days=1, microseconds=-1)),
-    )
+    end = start + timedelta(days=1, microseconds=-1)
+    return [row.created_utc for row in rows] or [start, end]
 
 
 def read_attempts(
-    home: Home, own: Moments, before: Moments | None, after: Moments | None
+    home: Home,
+    own: Sequence[datetime],
+    before: Sequence[datetime] = (),
+    after: Sequence[datetime] = (),
 ) -> list[LearningRow]:
-    """The attempts of a night, oldest first; ``before`` and ``after`` are its neighbours.
+    """The attempts of a night, oldest first.
 
-    They ended after the last picture of the night before, and not after the first one of the
-    night after. A neighbour that was rendered out of turn bounds nothing.
+    ``own``, ``before`` and ``after`` are the moments of the night and of its neighbours, empty
+    where there is none. An attempt belongs to the night when it ended after the last picture
+    that the night before had made by then, and not after the last one that the night itself had
+    made when the night after began; without a night after, until now. A neighbour that was
+    rendered wholly out of turn bounds nothing.
     """
-    since = before.last if before and before.last < own.first else None
-    until = after.first if after and after.first > own.first else None
+    since = max((moment for moment in before if moment < min(own)), default=None)
+    until = None
+    if after:
+        until = max((moment for moment in own if moment < min(after)), default=None)
     log = home.learning_log
     days = [
         day

@@ -40,6 +40,7 @@ from catalog_pipeline.workflows.night.night_inputs import (
     read_inputs,
 )
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
+from catalog_pipeline.workflows.scene_words import require_read, scene_notes
 
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.prompts import PromptTokenizer
@@ -64,10 +65,12 @@ def plan_night(home: Home, day: date) -> NightPlan:
     Raises:
         GenerationError: no collection has learned a product that is not retired.
         BaseModelError: the base model cannot be opened.
-        ConfigurationError: a scene or a negative prompt is too long for the base, or a picture
+        ConfigurationError: a scene or a negative prompt that the base cannot read, or a picture
             not of a size that it makes.
     """
+    require_read(home.written, home.words)
     inputs = read_inputs(home, day)
+    home.words.keep()
     key = plan_key(day)
 
     def attempt() -> NightPlan:
@@ -245,8 +248,9 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     if not plans:
         raise GenerationError(
             f"nothing to plan for {inputs.day.isoformat()}: {len(inputs.versions)} collection(s) "
-            f"under {home.objects.uri('collections')} have learned products, and none "
-            "is in the catalog; learn at least one SKU first (catalog-pipeline learn)"
+            f"under {home.objects.uri('collections')} have learned products, "
+            "and the folders of all of them are gone; learn at least one SKU first "
+            "(catalog-pipeline learn)"
         )
     if problems:
         plans[0] = replace(plans[0], notes=(*problems, *plans[0].notes))
@@ -254,7 +258,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     if settings.budget.max_minutes is not None:
         jobs = [job for plan in plans for job in plan.jobs]
         seconds = measured_seconds_per_image(home, settings, jobs) or ASSUMED_SECONDS_PER_IMAGE
-    return planner.join_plans(
+    joined = planner.join_plans(
         inputs.day,
         plans,
         settings.budget,
@@ -262,6 +266,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
         coverage=settings.policies.coverage,
         shown=shown,
     )
+    return replace(joined, notes=(*scene_notes(home.written, home.words), *joined.notes))
 
 
 def _open_fits(settings: Settings) -> Fits:

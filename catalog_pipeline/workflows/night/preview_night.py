@@ -19,6 +19,7 @@ from catalog_pipeline.workflows.night.night_inputs import (
     read_inputs,
 )
 from catalog_pipeline.workflows.night.plan_night import plan_in_force, plan_key, read_stored
+from catalog_pipeline.workflows.scene_words import require_read
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def preview_night(home: Home, day: date) -> NightPreview:
         GenerationError: no collection has learned a product that is not retired.
         IntegrityError: the stored plan or a rendering report is damaged.
     """
+    require_read(home.written, home.words)
     inputs = read_inputs(home, day)
     plan, stored = plan_in_force(home, inputs, read_stored(home, plan_key(day)), keep=False)
     shown, _ = count_shown(home, inputs)

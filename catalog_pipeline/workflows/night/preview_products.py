@@ -20,6 +20,7 @@ from catalog_pipeline.workflows.night.night_inputs import NightInputs, read_inpu
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
 from catalog_pipeline.workflows.night.render_batches import OpenSampler, Sampler
 from catalog_pipeline.workflows.report_pages import each_with_photos, write_page
+from catalog_pipeline.workflows.scene_words import require_read
 
 MODES = ("learned", "anchored", "exact")
 
@@ -60,6 +61,7 @@ def preview_products(
         GenerationError: no such scene, or a product that is not learned or not in the catalog.
         ConfigurationError: the base makes no picture of the size that is asked for.
     """
+    require_read(home.written, home.words)
     inputs = read_inputs(home, datetime.now(UTC).date())
     template = _find_scene(home.settings.generation, scene)
     check_picture_size(home.settings)

@@ -66,7 +66,7 @@ class PhotoBook:
             return ProductPhotos(sku, reason="its folder is not in the catalog's index")
         try:
             source = self._home.photo_source
-            card = load_card(source, list_one(source, sku, read=False))
+            card = load_card(source, list_one(source, sku, read=False), self._home.words.noun)
             if unread := self._why_unread(card):
                 return _product(card, (), unread)
             photo_set = validate_photo_set(self._home, sku)

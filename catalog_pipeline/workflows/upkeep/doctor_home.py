@@ -22,6 +22,7 @@ from catalog_pipeline.workflows.upkeep.claims import (
 )
 from catalog_pipeline.workflows.upkeep.doctor_dataset import check_dataset
 from catalog_pipeline.workflows.upkeep.doctor_repair import OLD, PROBE_PREFIX
+from catalog_pipeline.workflows.upkeep.doctor_words import check_words
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
 NIGHTS_READ_IN_FULL = 7
@@ -285,6 +286,7 @@ def _temporaries(home: Home) -> Iterator[CheckResult]:
 
 _CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (
     ("index", _index),
+    ("words", check_words),
     ("photos", _photos),
     ("collections", _collections),
     ("forgetting", _retention),

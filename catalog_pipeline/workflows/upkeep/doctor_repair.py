@@ -1,7 +1,8 @@
 """``doctor --repair``: puts right what cannot be wrong to put right, and says so.
 
 Touched are the traces of dead processes (locks, temporary files, probes, published
-shards), index rows that contradict the served version, heads that know a product whose
+shards), index rows that contradict the served version, learned products that the learning
+log does not know, heads that know a product whose
 card names another collection, which serves it, and the form of nights that an earlier
 release published: they are written anew in the present schema, every value kept.
 Never touched is what was learned, rendered or published itself: a corrupted or missing
@@ -18,6 +19,10 @@ from catalog_pipeline.records import IndexRow
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.serving import drop_elsewhere, served_twice
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
+from catalog_pipeline.workflows.upkeep.missing_attempts import (
+    missing_attempts,
+    with_learned_version,
+)
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
 
 PROBE_PREFIX = "reports/doctor-"
@@ -37,6 +42,7 @@ def repair_home(home: Home) -> list[CheckResult]:
         *guarded("repair of probes", _probes, (home, before)),
         *guarded("repair of staged rows", _staged_rows, home),
         *guarded("repair of the index", _index, home),
+        *guarded("repair of the learning log", _learning_log, home),
         *guarded("repair of nights", _nights, home),
         *guarded("repair of collections", _moved, home),
     ]
@@ -94,6 +100,22 @@ def _staged_rows(home: Home) -> Iterator[CheckResult]:
             )
 
 
+def _learning_log(home: Home) -> Iterator[CheckResult]:
+    found = {row.sku: row for row in missing_attempts(home)}
+    for row in found.values():
+        home.learning_log.add(row)
+    if not found:
+        return
+    home.index.update(
+        lambda rows: [
+            with_learned_version(row, found[row.sku]) if row.sku in found else row for row in rows
+        ]
+    )
+    yield CheckResult(
+        "repaired", f"learning log: noted {len(found)} learned products that it did not know", ""
+    )
+
+
 def _nights(home: Home) -> Iterator[CheckResult]:
     for day in home.archive.days():
         try:
@@ -119,19 +141,19 @@ def _moved(home: Home) -> Iterator[CheckResult]:
 
 
 def _index(home: Home) -> Iterator[CheckResult]:
-    wrong = dict(rows_out_of_step(home))
+    wrong = rows_out_of_step(home)
     if not wrong:
         return
 
     def mended(rows: list[IndexRow]) -> list[IndexRow]:
         # A row that has changed since it was looked at is left as it is now.
-        seen = {row.sku: (row, right) for row, right in wrong.items()}
+        seen = {row.sku: (row, right) for row, right in wrong}
         return [
             seen[row.sku][1] if row.sku in seen and seen[row.sku][0] == row else row for row in rows
         ]
 
     after = {row.sku: row for row in home.index.update(mended)}
-    for row, right in wrong.items():
+    for row, right in wrong:
         if after.get(row.sku) == right:
             yield CheckResult(
                 "repaired",

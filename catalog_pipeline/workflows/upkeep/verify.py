@@ -51,6 +51,7 @@ def verify(
         run.night(each)
         sink.advance(TASK, 1, each.isoformat())
     if day is None:
+        run.learning_log()
         run.all_versions()
     run.check_versions()
     sink.finish(TASK)
@@ -93,6 +94,15 @@ class _Verification:
         for row in rows:
             named = (row.collection, row.adapter_version)
             self.versions.setdefault(named, f"row {row.image_id} of {day}")
+
+    def learning_log(self) -> None:
+        """Every day of what was learned and refused."""
+        log = self.home.learning_log
+        for day in log.days():
+            try:
+                log.read_day(day)
+            except StoreError as error:
+                self.problems.append(str(error))
 
     def all_versions(self) -> None:
         """Take up every published version, named by a row or not."""

@@ -65,6 +65,16 @@ def test_a_published_night_becomes_one_page(night):
     assert path.read_text(encoding="utf-8") == html
 
 
+def test_a_page_calls_products_as_their_cards_do_in_its_language(night):
+    card = night.catalog_root / "ball" / "sku.yaml"
+    card.write_text("name: Ball\nnames: {ja: 赤いボール}\n", encoding="utf-8")
+    html = write_gallery(open_home(night), DAY, language="ja").read_text(encoding="utf-8")
+    assert "赤いボール" in html
+    assert "The ball" not in html
+    assert "The crate" in html  # its card has no name in Japanese
+    assert "赤いボール" not in write_gallery(open_home(night), DAY).read_text(encoding="utf-8")
+
+
 def test_products_that_left_the_catalog_are_shown_without_a_photo(night):
     shutil.rmtree(night.catalog_root / "crate")
     html = write_gallery(open_home(night), DAY).read_text(encoding="utf-8")
@@ -113,7 +123,7 @@ def test_a_deleted_version_costs_the_names_only(night):
 
 
 def test_a_night_that_was_never_published_names_those_that_were(night):
-    with pytest.raises(GenerationError, match="2025-03-15; latest nights: 2025-03-14"):
+    with pytest.raises(GenerationError, match=r"2025-03-15 is .*; latest nights: 2025-03-14"):
         write_gallery(open_home(night), date(2025, 3, 15))
 
 

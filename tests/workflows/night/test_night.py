@@ -136,7 +136,7 @@ def test_nothing_learned_is_a_clear_error(studio: Studio) -> None:
         studio.render()
     studio.learn("a")
     studio.home.index.update(lambda _: [RETIRED])
-    with pytest.raises(GenerationError, match="none is in the catalog"):
+    with pytest.raises(GenerationError, match="the folders of all of them are gone"):
         plan_night(studio.home, DAY)
 
 

@@ -17,13 +17,17 @@ import pytest
 from typer.testing import CliRunner
 
 from catalog_pipeline.cli import app
-from catalog_pipeline.records import IndexRow, SkuStatus
+from catalog_pipeline.records import IndexRow, SkuStatus, concept_part
 from catalog_pipeline.settings import S3Settings, Settings
-from catalog_pipeline.stores.keys import manifest_key
+from catalog_pipeline.stores.keys import learning_key, manifest_key
 from catalog_pipeline.stores.leases import LeaseRecord
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.doctor import CheckResult, run_doctor
 from catalog_pipeline.workflows.upkeep.doctor_dataset import strays
+from catalog_pipeline.workflows.upkeep.missing_attempts import (
+    missing_attempts,
+    with_learned_version,
+)
 from catalog_pipeline.workflows.upkeep.versions import rollback
 from tests.workflows.painted_night import Studio
 from tests.workflows.upkeep.test_doctor import open_golden
@@ -31,12 +35,17 @@ from tests.workflows.upkeep.test_doctor import open_golden
 GOLDEN = Path(__file__).resolve().parents[2] / "stores" / "golden" / "schema_2"
 NIGHT = date(2026, 3, 1)
 NOTHING = "nothing: no repair was needed"
+NOTED = "learning log: noted 1 learned products that it did not know"
 
 
 @pytest.fixture
 def home(settings: Settings) -> Home:
-    """A home with an index, a version and a night in it."""
-    return open_golden(settings, GOLDEN)
+    """A home with an index, a version, what was learned, and a night in it."""
+    home = open_golden(settings, GOLDEN)
+    for learned in missing_attempts(home):
+        home.learning_log.add(learned)
+        home.index.update(lambda rows, row=learned: [with_learned_version(r, row) for r in rows])
+    return home
 
 
 def repaired(settings: Settings) -> list[str]:
@@ -61,6 +70,22 @@ def test_a_good_home_needs_no_repair(settings: Settings, home: Home) -> None:
     before = states(home, home.objects.list(""))
     assert repaired(settings) == [NOTHING]
     assert states(home, home.objects.list("")) == before
+
+
+def test_what_was_learned_before_there_was_a_log_is_noted(settings: Settings, home: Home) -> None:
+    (day,) = home.learning_log.days()
+    (learned,) = home.learning_log.read_day(day)
+    home.objects.delete(learning_key(day))
+    home.index.update(lambda rows: [replace(r, learned_version="", learned_utc=None) for r in rows])
+    assert repaired(settings) == [NOTED]
+    assert home.learning_log.read_day(day) == [learned]
+    served = home.adapters("mugs").current()
+    assert served is not None
+    assert learned.concept_sha256 == served.parts[concept_part(learned.sku)]
+    assert (learned.version, learned.ended_utc) == (served.version, served.created_utc)
+    row = next(row for row in home.index.read() if row.sku == learned.sku)
+    assert (row.learned_version, row.learned_utc) == (learned.version, learned.ended_utc)
+    assert repaired(settings) == [NOTHING]
 
 
 def test_traces_of_dead_processes_go(settings: Settings, home: Home) -> None:
@@ -115,7 +140,7 @@ def test_nights_of_an_earlier_release_are_written_anew(settings: Settings, home:
     assert {day: home.objects.read(manifest_key(day)).data for day in kept} == kept
     assert repaired(settings) == [NOTHING]
     errors = [f.what for f in run_doctor(open_home(settings)) if f.level == "error"]
-    assert any("schema version 9; this program reads up to 3: upgrade" in what for what in errors)
+    assert any("schema version 9; this program reads up to 4: upgrade" in what for what in errors)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +218,7 @@ def test_index_rows_follow_the_served_version(settings: Settings, home: Home) ->
     assert repaired(settings) == [
         "index: b was learned, is failed as the served version says",
         "index: never was learned, is new as the served version says",
+        NOTED,
     ]
     rows = {row.sku: row for row in home.index.read()}
     assert rows["a"].status is SkuStatus.LEARNED
