@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from catalog_pipeline.settings import load_settings
 
@@ -15,14 +16,19 @@ if TYPE_CHECKING:
 class PipelineResource(dg.ConfigurableResource[None]):
     """Finds the settings folder and the home of all state.
 
-    Both fields are read when a step or a tick runs, not when definitions load, so
-    a code server outlives a change of the settings. An empty field means the
-    environment (``CATALOG_PIPELINE_CONFIG``, ``CATALOG_PIPELINE_HOME``), then the
-    defaults of :func:`catalog_pipeline.settings.load_settings`.
+    Both are read when a step or a tick runs, not when definitions load, so a code server
+    outlives a change of the settings.
     """
 
-    config_dir: str = ""
-    home: str = ""
+    config_dir: str = Field(
+        default="",
+        description="Folder of settings; empty means CATALOG_PIPELINE_CONFIG, else assets_config.",
+    )
+    home: str = Field(
+        default="",
+        description="Where all state is kept; empty means CATALOG_PIPELINE_HOME, else "
+        "dagster_home/storage beside the folder of settings.",
+    )
 
     @cached_property
     def opened(self) -> "Home":

@@ -8,17 +8,15 @@ import pytest
 
 from catalog_pipeline.canonical_json import canonical_sha256
 from catalog_pipeline.settings import LearningSettings, Settings
-from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.learn.learn_concepts import _LearningRun
+from catalog_pipeline.workflows.learn.commit import learning_config
 from catalog_pipeline.workflows.learn.learning_inputs import _LATER, concept_config_hash
-from catalog_pipeline.workflows.progress import SilentProgress
 
 
 def config_of(settings: Settings, **base: Any) -> str:
     changed = settings.model_copy(
         update={"base_model": settings.base_model.model_copy(update=base)}
     )
-    return _LearningRun(open_home(changed), SilentProgress(), None)._config()
+    return learning_config(changed)
 
 
 @pytest.mark.parametrize(
