@@ -216,8 +216,8 @@ def learn(
         raise typer.BadParameter("--force goes with the SKUs that are to be trained anew")
     if everything and skus:
         raise typer.BadParameter("--all goes without SKUs: it means every product on sale")
-    from catalog_pipeline.workflows.learn.forecast import forecast_learning, seconds_per_sku
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
+    from catalog_pipeline.workflows.learn.learning_preview import forecast_learning, seconds_per_sku
 
     opened = chosen_home(config, home)
     if dry_run:
@@ -365,7 +365,8 @@ def products(
 ) -> None:
     """List the products and where each stands.
 
-    What was learned, and what is to be done. With SKUs also their photos that were left out, and why.
+    What was learned, and what is to be done. With SKUs also their photos that were left out,
+    and why.
     """
     from catalog_pipeline.workflows.upkeep.products import list_products
 

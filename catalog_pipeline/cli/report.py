@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.stores.archive import ManifestState
     from catalog_pipeline.workflows.catalog.retire import RetireOutcome
     from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport
-    from catalog_pipeline.workflows.learn.forecast import LearnForecast
+    from catalog_pipeline.workflows.learn.learning_preview import LearnForecast
     from catalog_pipeline.workflows.night.preview_night import NightPreview
     from catalog_pipeline.workflows.upkeep.collect_garbage import GarbageReport
     from catalog_pipeline.workflows.upkeep.doctor import CheckResult

@@ -20,7 +20,9 @@ def folder() -> Path:
     return REPOSITORY / ("docs/images/operator" if wanted else "build/operator")
 
 
-def take(page: Page, name: str, *, top: Locator | None = None, until: Locator | None = None) -> None:
+def take(
+    page: Page, name: str, *, top: Locator | None = None, until: Locator | None = None
+) -> None:
     """The page at full width, from ``top`` (else its upper end) down to the end of ``until``.
 
     The PNG has a palette of its own: a page of text and lines loses nothing by that.

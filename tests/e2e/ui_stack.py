@@ -199,8 +199,10 @@ def _answers(stack: UiStack, process: subprocess.Popen[bytes]) -> bool:
     """Whether the web server has loaded the code location."""
     assert process.poll() is None, stack.log.read_text("utf-8")[-4000:]
     try:
-        found = stack.ask("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus "
-                          "locationOrLoadError { __typename } } } } }")
+        found = stack.ask(
+            "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus "
+            "locationOrLoadError { __typename } } } } }"
+        )
     except (urllib.error.URLError, ConnectionError):
         return False
     entries = found["workspaceOrError"].get("locationEntries", [])
