@@ -279,6 +279,7 @@ def product_lines(found: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[
         ),
         left=True,
     )
+    lines += [f"to do     {one['sku']}: {one['to_do']}" for one in found if _waits(one)]
     if in_full:
         lines += [
             f"left out  {photo}: {reason}"
@@ -288,6 +289,11 @@ def product_lines(found: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[
     if any(one["status"] == "learned" and not one["served_by"] for one in found):
         lines.append("(!) no version of now knows it: run `doctor --repair`")
     return lines
+
+
+def _waits(product: Mapping[str, Any]) -> bool:
+    """Whether a person is to do something about it."""
+    return bool(product["to_do"]) and not str(product["to_do"]).startswith("nothing")
 
 
 def version_lines(entries: Sequence[VersionEntry]) -> list[str]:
