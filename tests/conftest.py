@@ -145,6 +145,15 @@ def make_photo() -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def few_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sample products of three photos, the fewest that are learned: a night masks each of them."""
+    from catalog_pipeline.studio import sample_catalog
+
+    monkeypatch.setattr(sample_catalog, "PHOTOS_PER_SKU", 3)
+    monkeypatch.setattr(sample_catalog, "_AZIMUTHS", sample_catalog._AZIMUTHS[:3])
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server on 127.0.0.1, one a test session, which it does not outlive."""

@@ -53,6 +53,7 @@ def options(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -
             "height": 32,
             "quality": {"gate": False},  # an untrained model shows nothing that passes
         },
+        "evaluation": {"images_per_sku": 2},
     }
     for room, content in rooms.items():
         (config / f"{room}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -95,6 +96,7 @@ def test_before_anything_was_learned_every_command_says_what_is_missing(
     assert json.loads(succeed(options, "status", "--json"))["index"]["skus"] == 0
 
 
+@pytest.mark.usefixtures("few_photos")
 def test_two_products_are_found_and_learned(options: list[str]) -> None:
     assert succeed(options, "sample-catalog", "--sku", SKUS[0]).startswith("1 product(s) in ")
     products = home_of(options) / "products"

@@ -46,6 +46,7 @@ def _environment_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.mark.usefixtures("few_photos")
 def test_the_whole_tour_on_a_tiny_model(
     tmp_path: Path,
     tiny_model_folder: Path,

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -211,7 +207,7 @@ class _Labels(SilentProgress):
 
 
 @pytest.mark.timeout(900)
-def test_a_kill_in_the_second_try_resumes_there(shared, tmp_path):
+def test_a_kill_in_the_second_try_resumes_there(shared, tmp_path, killed_learning):
     other = elsewhere(shared, tmp_path / "undisturbed")
     for seed, sku in enumerate("AB"):
         write_photos(shared, sku, seed)
@@ -219,12 +215,7 @@ def test_a_kill_in_the_second_try_resumes_there(shared, tmp_path):
     shutil.copytree(shared.home, other.home)
     strict = with_learning(shared, gate_max_forgetting=-1.0)
     want = learn_all(with_learning(other, gate_max_forgetting=-1.0), ["B"])["B"]
-    saved = tmp_path / "settings.json"
-    saved.write_text(strict.model_dump_json(), "utf-8")
-    arguments = f"{str(saved)!r}, 3, 'second try'"
-    code = f"from tests.workflows.tiny_catalog import *; learn_until_killed({arguments})"
-    child = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
-    assert child.returncode == -signal.SIGKILL
+    killed_learning(strict, 3, "second try")
     store = open_home(shared).adapters("default")
     checkpoint, note = sorted(store.staging_names(), key=lambda name: "refused" in name)
     assert checkpoint.endswith(".safetensors")

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -169,17 +165,13 @@ def test_unknown_skus_and_an_empty_index_say_what_to_do(tiny):
         list(learn_concepts(open_home(tiny), ["NOPE"]))
 
 
-def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path):
+def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path, killed_learning):
     write_photos(tiny, "A", 1)
     write_photos(tiny, "B", 2)
     other = elsewhere(tiny, tmp_path / "undisturbed")
     want = {sku: o.version for sku, o in learn_all(other).items()}
     refresh_index(open_home(tiny))
-    saved = tmp_path / "settings.json"
-    saved.write_text(tiny.model_dump_json())
-    code = f"from tests.workflows.tiny_catalog import *; learn_until_killed({str(saved)!r}, 9)"
-    child = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
-    assert child.returncode == -signal.SIGKILL
+    killed_learning(tiny, 9)
     store = open_home(tiny).adapters("default")
     assert [c.sku for c in store.current().concepts] == ["A"]  # type: ignore[union-attr]
     assert len(store.staging_names()) == 1
