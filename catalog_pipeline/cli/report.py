@@ -89,7 +89,7 @@ def _settles(report: IndexReport) -> str:
 
 def refused_lines(photo_set: PhotoSet) -> list[str]:
     """The photos of a set that do not count; a reason that many share is said once."""
-    from catalog_pipeline.catalog.keys import shown
+    from catalog_pipeline.plain_text import shown
 
     by_reason: dict[str, list[str]] = {}
     for file in photo_set.refused:
