@@ -30,8 +30,8 @@ class InARun(Protocol):
         ...
 
     @property
-    def run_id(self) -> str:
-        """Its id."""
+    def run(self) -> dg.DagsterRun:
+        """The run itself."""
         ...
 
 
@@ -68,20 +68,20 @@ def page(path: Path, instance: dg.DagsterInstance) -> dg.MetadataValue[str | Non
     return dg.MetadataValue.path(str(path))
 
 
-def _beside_output(png: bytes, run: InARun) -> str | None:
-    """Put ``png`` beside the output of ``run``; the link to it, ``None`` where there is no disk.
+def _beside_output(png: bytes, step: InARun) -> str | None:
+    """Put ``png`` beside the output of the run; the link to it, ``None`` where there is no disk.
 
     Idempotent: named by content. It goes when the run does.
     """
-    logs = run.instance.compute_log_manager
+    logs, run_id = step.instance.compute_log_manager, step.run.run_id
     if not isinstance(logs, LocalComputeLogManager):
         return None
     name = hashlib.sha256(png).hexdigest()[:16]
-    target = Path(logs.get_captured_local_path([run.run_id, PICTURES, name], "png"))
+    target = Path(logs.get_captured_local_path([run_id, PICTURES, name], "png"))
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, not in the home: only a rename within one disk is atomic.
         partial = target.with_suffix(f".{os.getpid()}.partial")
         partial.write_bytes(png)
         partial.replace(target)
-    return f"/logs/{run.run_id}/{PICTURES}/{name}/png"
+    return f"/logs/{run_id}/{PICTURES}/{name}/png"

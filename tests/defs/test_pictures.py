@@ -28,7 +28,7 @@ class Run:
     """A run as a step knows it."""
 
     instance: dg.DagsterInstance
-    run_id: str = "11111111-2222-3333-4444-555555555555"
+    run: dg.DagsterRun = dg.DagsterRun("job", run_id="11111111-2222-3333-4444-555555555555")
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_the_pictures_of_a_run_go_with_it(logging_run: Run) -> None:
     picture(PNG, alt="mug", run=logging_run)
     logs = logging_run.instance.compute_log_manager
     assert isinstance(logs, LocalComputeLogManager)
-    folder = Path(logs.get_captured_local_path([logging_run.run_id, "x"], "x")).parent
+    folder = Path(logs.get_captured_local_path([logging_run.run.run_id, "x"], "x")).parent
     assert [path.suffix for path in (folder / "pictures").iterdir()] == [".png"]
-    _delete(logging_run.instance, logging_run.run_id)
+    _delete(logging_run.instance, logging_run.run.run_id)
     assert not folder.exists()
 
 
