@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -28,7 +28,9 @@ class Run:
     """A run as a step knows it."""
 
     instance: dg.DagsterInstance
-    run: dg.DagsterRun = dg.DagsterRun("job", run_id="11111111-2222-3333-4444-555555555555")
+    run: dg.DagsterRun = field(
+        default_factory=lambda: dg.DagsterRun("job", run_id="11111111-2222-3333-4444-555555555555")
+    )
 
 
 @pytest.fixture
