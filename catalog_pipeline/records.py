@@ -47,6 +47,8 @@ class Sku:
     the real product's, 0 where the card has none. ``mode`` is how scenes of it are made,
     empty where the settings decide; ``anchor_photos`` names the photo files that may stand
     in scenes (:func:`names_photo`): ``None`` for all, none where the card says ``false``.
+    ``use_photos`` names those that are learned from whatever is found wrong with them,
+    ``leave_out`` those that are not used at all.
     """
 
     sku: str
@@ -61,10 +63,12 @@ class Sku:
     depth_cm: float = 0.0
     mode: str = ""
     anchor_photos: tuple[str, ...] | None = None
+    use_photos: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
 
 
 def names_photo(name: str, key: str) -> bool:
-    """Whether a card's ``anchor_photos`` mean the photo ``key`` by ``name``, its ending or not.
+    """Whether a card means the photo ``key`` by ``name``, with its ending or without.
 
     File systems compose letters or not as they please, so both sides are composed (NFC).
     """
@@ -122,12 +126,18 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """The usable photos of one SKU, sorted by key, and what was refused."""
+    """The usable photos of one SKU, sorted by key, and what was refused.
+
+    ``spare`` are usable ones beyond ``max_photos``, in ``refused`` as well, where they were
+    asked for: others to choose from. ``warnings`` say what a person should know of the set.
+    """
 
     sku: Sku
     content_hash: str
     photos: tuple[Photo, ...]
     refused: tuple[RefusedFile, ...] = ()
+    spare: tuple[Photo, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -210,7 +210,7 @@ def test_a_card_that_is_gone_or_huge_is_an_error(shop: Shop) -> None:
     card.write_text("name: Blue mug", encoding="utf-8")
     listing = shop.listing()
     card.unlink()
-    with pytest.raises(PhotoSetError, match=r"'mug/sku.yaml' changed while it was read"):
+    with pytest.raises(PhotoSetError, match=r"'mug/sku.yaml' is gone"):
         load_photo_set(shop.source, listing, CatalogSettings())
     with card.open("wb") as file:
         file.truncate(1 << 40)

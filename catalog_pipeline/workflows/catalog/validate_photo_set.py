@@ -13,7 +13,9 @@ from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
 
 
-def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> PhotoSet:
+def validate_photo_set(
+    home: Home, sku: str, *, now: datetime | None = None, spare: int = 0
+) -> PhotoSet:
     """List and decode the photos of ``sku`` as they are now; writes nothing.
 
     Each photo is read once.
@@ -21,6 +23,7 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
     Args:
         home: its settings say where the photos are and what is usable.
         sku: the SKU's folder name.
+        spare: how many photos beyond ``max_photos`` are decoded besides, to choose from.
         now: the time against which the set settles, with a time zone; default the present.
 
     Raises:
@@ -37,14 +40,14 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
         return read_digests(home.objects)
 
     if is_settled(listing, now=now or datetime.now(UTC), settings=catalog):
-        return load_photo_set(source, listing, catalog, known)
+        return load_photo_set(source, listing, catalog, known, spare=spare)
     moving = PhotoSetError(
         f"{sku} is still being uploaded: something in its folder changed at "
         f"{listing.newest_modified_utc:%Y-%m-%d %H:%M:%S} UTC; try again once it has been still "
         f"for {catalog.settle_seconds:g} s (settle_seconds)"
     )
     try:
-        photo_set = load_photo_set(source, listing, catalog, known)
+        photo_set = load_photo_set(source, listing, catalog, known, spare=spare)
     except CatalogPipelineError as error:
         raise moving from error
     # A set that was touched is fine as long as the index knows this very content.

@@ -36,6 +36,7 @@ from catalog_pipeline.workflows.learn.commit import (
     learned_outcome,
     publish_concept,
 )
+from catalog_pipeline.workflows.learn.curation import curate, spare_photos, told_of_shared
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     concept_config_hash,
@@ -142,7 +143,7 @@ class _LearningRun:
         """One SKU from photos to promoted version; failures of the SKU become an outcome."""
         started = time.monotonic()
         try:
-            photo_set = validate_photo_set(self.home, row.sku)
+            photo_set = self._photos(row.sku)
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
             outcome = dropped_elsewhere(self.home, photo_set, self._commit(photo_set))
@@ -160,6 +161,16 @@ class _LearningRun:
             learned = photo_set.content_hash
             self.home.index.update(lambda rows: mark_learned(rows, row.sku, learned))
         return replace(outcome, seconds=time.monotonic() - started)
+
+    def _photos(self, sku: str) -> PhotoSet:
+        """Those to learn ``sku`` from: all usable ones where it was learned from these."""
+        catalog = self.home.settings.catalog
+        usable = validate_photo_set(self.home, sku, spare=spare_photos(catalog))
+        parent = self.home.adapters(usable.sku.collection).current()
+        known = parent.concept(sku) if parent else None
+        if parent and known and not self.force and self._is_current(parent, known, usable):
+            return usable
+        return told_of_shared(self.home, curate(usable, catalog))
 
     def _commit(self, photo_set: PhotoSet) -> LearnOutcome:
         """Train under the collection's lease and move its head by compare-and-swap."""
