@@ -249,8 +249,10 @@ def _changed(key: str) -> PhotoSetError:
 def _in_order(refs: Sequence[PhotoRef], card: Sku, count: int) -> list[PhotoRef]:
     """``refs`` in the order of preference: those of ``use_photos``, then evenly spaced ones."""
     chosen = [ref for ref in refs if _is_named(ref.key, card.use_photos)]
-    others = [ref for ref in refs if ref not in chosen]
-    return _evenly_first(chosen, count) + _evenly_first(others, count)
+    never = [ref for ref in refs if _is_named(ref.key, card.leave_out)]
+    others = [ref for ref in refs if ref not in chosen and ref not in never]
+    rest = max(0, count - len(chosen))
+    return never + _evenly_first(chosen, count) + _evenly_first(others, rest)
 
 
 def _evenly_first(refs: Sequence[PhotoRef], count: int) -> list[PhotoRef]:

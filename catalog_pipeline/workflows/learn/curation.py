@@ -8,12 +8,14 @@ usable photo stays current, so that a home of a version without curation learns 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.catalog.keys import shown
-from catalog_pipeline.errors import PhotoSetError
+from catalog_pipeline.catalog.listing import KnownDigests
+from catalog_pipeline.errors import IntegrityError, PhotoSetError
 from catalog_pipeline.records import Photo, PhotoSet, RefusedFile, names_photo
 from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.workflows.catalog.refresh_index import read_digests
@@ -131,7 +133,10 @@ def told_of_shared(home: Home, photo_set: PhotoSet) -> PhotoSet:
     """
     others: dict[str, str] = {}
     own: dict[str, str] = {}
-    for key, (_, sha256) in sorted(read_digests(home.objects).items()):
+    digests: KnownDigests = {}
+    with suppress(IntegrityError):  # `index` reports a damaged cache; no product fails by it.
+        digests = read_digests(home.objects)
+    for key, (_, sha256) in sorted(digests.items()):
         if key.partition("/")[0] == photo_set.sku.sku:
             own[key] = sha256
         else:
