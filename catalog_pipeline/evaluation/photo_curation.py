@@ -28,9 +28,10 @@ MAX_BURNT_OUT = 0.35
 MAX_CUT = 0.5
 """Pixels on the photo's edge, over the root of the area: a side of a square is 1."""
 MAX_ARM = 0.2
-MAX_SECOND = 0.2
-USUAL = 0.5
-"""What so many photos of a set have is usual for it."""
+MAX_USUAL_SKIN = 0.4
+"""Skin in the photos of a product that is held in a shop: .72 and more; of products that stand
+about, on wood and brick: .31 at most. Medians of sets; a mask sees the arm in some of them."""
+MAX_SECOND = 0.25
 SAME_PLACE = 0.5
 """Cosine of whole pictures from which a photo passes for one of its set, whatever stands out."""
 
@@ -114,9 +115,9 @@ def _judge(signs: Sequence[PhotoSigns], limits: Limits, chosen: set[str]) -> dic
     """What is wrong with each, the chosen ones apart, in the order in which it is looked for."""
     left_out: dict[str, LeftOut] = {}
     steps: tuple[_Step, ...] = (
-        lambda left: _near_duplicates(left, limits.near_duplicate, chosen),
         _exposure,
         lambda left: _blurred(left, limits.max_blur),
+        lambda left: _near_duplicates(left, limits.near_duplicate, chosen),
         lambda left: _strangers(left, limits.min_likeness),
         _disturbed,
     )
@@ -131,8 +132,10 @@ _Step = Callable[[Sequence[PhotoSigns]], list[LeftOut]]
 
 
 def _near_duplicates(signs: Sequence[PhotoSigns], limit: float, chosen: set[str]) -> list[LeftOut]:
-    """All but the largest of each picture, the first of equal ones; a chosen one stays."""
-    order = sorted(signs, key=lambda one: (one.key not in chosen, -one.pixels, one.key))
+    """All but the largest of each picture, the sharpest of these; a chosen one stays."""
+    order = sorted(
+        signs, key=lambda one: (one.key not in chosen, -one.pixels, round(one.blur, 2), one.key)
+    )
     kept: list[PhotoSigns] = []
     found = []
     for one in order:
@@ -233,6 +236,8 @@ def _strangers(signs: Sequence[PhotoSigns], limit: float) -> list[LeftOut]:
             continue
         likeness = float(max(cosines[index, other] for other in main))
         place = float(max(one.picture @ signs[other].picture for other in main))
+        if place >= SAME_PLACE:
+            continue
         if not one.seen:
             reason = (
                 "shows no product that can be told from its surroundings, or none of this kind "
@@ -240,7 +245,7 @@ def _strangers(signs: Sequence[PhotoSigns], limit: float) -> list[LeftOut]:
                 "large and alone"
             )
             found.append(LeftOut(one.key, Fault.NOT_FOUND, -likeness, reason))
-        elif place < SAME_PLACE:
+        else:
             reason = (
                 f"shows something unlike all other photos of the product (likeness {likeness:.2f}; "
                 f"expected {limit:g}): another product's photo? Move it, or name it in the card's "
@@ -252,13 +257,12 @@ def _strangers(signs: Sequence[PhotoSigns], limit: float) -> list[LeftOut]:
 
 def _disturbed(signs: Sequence[PhotoSigns]) -> list[LeftOut]:
     """An arm, a second thing or a cut-off product, where most of the set has none."""
-    arm, second, cut = (
-        _usual(signs, value)
-        for value in (lambda one: one.arm, lambda one: one.second, lambda one: one.cut)
-    )
+    arm = _usual(signs, lambda one: one.arm)
+    held = 2 * arm >= MAX_ARM or _usual(signs, lambda one: one.skin) > MAX_USUAL_SKIN
+    second, cut = _usual(signs, lambda one: one.second), _usual(signs, lambda one: one.cut)
     found = []
     for one in signs:
-        if one.arm > MAX_ARM > 2 * arm:
+        if one.arm > MAX_ARM and not held:
             reason = (
                 f"shows a hand or an arm ({one.arm:.0%} of what stands out); use a photo without"
             )

@@ -56,6 +56,7 @@ class PhotoSigns:
         seen: something stands out, and the network is sure what.
         cut: pixels of what stands out on the photo's edge, over the root of its area.
         arm: of what stands out, how much is skin that comes in over the edge.
+        skin: of the whole photo, how much is skin that comes in over the edge, or looks like it.
         second: area of the second largest thing that stands out, over that of the largest.
         product: feature of what stands out, on grey; of the picture where nothing does.
         picture: feature of the whole picture.
@@ -72,6 +73,7 @@ class PhotoSigns:
     seen: bool
     cut: float
     arm: float
+    skin: float
     second: float
     product: Row = field(repr=False)
     picture: Row = field(repr=False)
@@ -101,6 +103,7 @@ def read_signs(photo: Photo, masker: ProductMasker, encoder: FeatureEncoder) -> 
         seen=bool(inside.any()) and (cut_out or verdict.usable),
         cut=0.0 if cut_out else _cut(inside),
         arm=0.0 if cut_out else arm_share(photo.pixels, verdict.mask),
+        skin=0.0 if cut_out else arm_share(photo.pixels, np.full_like(verdict.mask, 255)),
         second=0.0 if cut_out else _second(verdict.mask),
         product=product,
         picture=picture,

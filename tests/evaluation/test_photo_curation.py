@@ -34,6 +34,7 @@ def signs(key: str, **changes: object) -> PhotoSigns:
         seen=True,
         cut=0.0,
         arm=0.0,
+        skin=0.1,
         second=0.0,
         product=direction(1, 0.3),
         picture=direction(1, 0.3),
@@ -70,6 +71,19 @@ def test_of_one_picture_the_larger_is_kept_unless_a_person_chose_the_other() -> 
     assert picks.left_out["a0"].reason.startswith("is nearly the same picture as b; delete one")
     assert faults(pick(photos, always=["a0"])) == {"b": Fault.NEAR_DUPLICATE}
     assert not pick(photos, always=["a0", "b"]).left_out
+
+
+def test_a_blurred_copy_goes_and_not_the_sharp_picture() -> None:
+    sharp = signs("z")
+    soft = replace(signs("a0", blur=0.8), hashes=sharp.hashes)
+    assert faults(pick([soft, *good_set()[1:], sharp])) == {"a0": Fault.BLURRED}
+    softer = replace(signs("a0", blur=0.5), hashes=sharp.hashes)
+    assert faults(pick([softer, *good_set()[1:], sharp])) == {"a0": Fault.NEAR_DUPLICATE}
+
+
+def test_where_a_product_is_held_a_hand_is_no_fault_though_few_masks_see_it() -> None:
+    held = [replace(one, skin=0.7) for one in good_set()]
+    assert not pick([*held, signs("hand", arm=0.7, skin=0.8)]).left_out
 
 
 def test_another_colour_of_the_same_shape_is_another_picture() -> None:
@@ -133,8 +147,9 @@ def test_two_photos_of_one_stranger_do_not_vouch_for_each_other() -> None:
 
 
 def test_a_photo_in_which_nothing_is_seen_is_said_so() -> None:
-    empty = signs("x", seen=False, product=direction(0, 0, 1))
+    empty = signs("x", seen=False, product=direction(0, 0, 1), picture=direction(0, 0, 1))
     assert faults(pick([*good_set(), empty])) == {"x": Fault.NOT_FOUND}
+    assert not pick([*good_set(), replace(empty, picture=direction(1))]).left_out
 
 
 def test_the_same_room_vouches_for_a_side_that_looks_different() -> None:
