@@ -31,13 +31,17 @@ def read(masker, encoder):
 CRATE = partial(photo_of, "crate", side=240)
 
 
-def test_the_same_picture_saved_again_or_cropped_is_near_and_another_view_is_not(read) -> None:
-    whole = read(CRATE(0))
-    small = read(np.asarray(Image.fromarray(CRATE(0)).resize((150, 150))))
-    cropped = read(np.ascontiguousarray(CRATE(0)[4:239, 2:237]))
-    assert hash_difference(whole, small) <= 0.06
+def test_the_same_picture_saved_again_or_cropped_is_near_and_another_one_is_not(read) -> None:
+    def textured(seed: int) -> Image.Image:
+        coarse = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        return Image.fromarray(coarse).resize((240, 240), Image.Resampling.BICUBIC)
+
+    whole = read(np.asarray(textured(0)))
+    small = read(np.asarray(textured(0).resize((150, 150))))
+    cropped = read(np.asarray(textured(0).crop((2, 4, 237, 239))))
+    assert hash_difference(whole, small) <= 0.03
     assert hash_difference(whole, cropped) <= 0.06
-    assert hash_difference(whole, read(CRATE(2))) > 0.1
+    assert hash_difference(whole, read(np.asarray(textured(1)))) > 0.3
     assert whole.pixels == 240 * 240
     assert small.pixels == 150 * 150
 
