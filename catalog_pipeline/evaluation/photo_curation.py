@@ -32,6 +32,9 @@ MAX_USUAL_SKIN = 0.4
 """Skin in the photos of a product that is held in a shop: .72 and more; of products that stand
 about, on wood and brick: .31 at most. Medians of sets; a mask sees the arm in some of them."""
 MAX_SECOND = 0.25
+FEW = 0.25
+"""An arm, a second thing or a cut-off product in more of the photos is usual for the product: a
+lamp whose thin rod no mask sees is two things from some sides."""
 SAME_PLACE = 0.5
 """Cosine of whole pictures from which a photo passes for one of its set, whatever stands out."""
 
@@ -134,7 +137,7 @@ _Step = Callable[[Sequence[PhotoSigns]], list[LeftOut]]
 def _near_duplicates(signs: Sequence[PhotoSigns], limit: float, chosen: set[str]) -> list[LeftOut]:
     """All but the largest of each picture, the sharpest of these; a chosen one stays."""
     order = sorted(
-        signs, key=lambda one: (one.key not in chosen, -one.pixels, round(one.blur, 2), one.key)
+        signs, key=lambda one: (one.key not in chosen, -one.pixels, round(one.blur, 1), one.key)
     )
     kept: list[PhotoSigns] = []
     found = []
@@ -256,24 +259,31 @@ def _strangers(signs: Sequence[PhotoSigns], limit: float) -> list[LeftOut]:
 
 
 def _disturbed(signs: Sequence[PhotoSigns]) -> list[LeftOut]:
-    """An arm, a second thing or a cut-off product, where most of the set has none."""
-    arm = _usual(signs, lambda one: one.arm)
-    held = 2 * arm >= MAX_ARM or _usual(signs, lambda one: one.skin) > MAX_USUAL_SKIN
-    second, cut = _usual(signs, lambda one: one.second), _usual(signs, lambda one: one.cut)
+    """An arm, a second thing or a cut-off product, where few of the set have it."""
+    held = _usual(signs, lambda one: one.skin) > MAX_USUAL_SKIN
+
+    def in_few(value: Callable[[PhotoSigns], float], limit: float) -> bool:
+        # Half of the limit counts: what is nearly there in many photos is usual, too.
+        return sum(value(one) > limit / 2 for one in signs) <= FEW * len(signs)
+
+    hand = not held and in_few(lambda one: one.arm, MAX_ARM)
+    several = in_few(lambda one: one.second, MAX_SECOND)
+    # The arm that holds a product is cut off in every photo.
+    cut_off = not held and in_few(lambda one: one.cut, MAX_CUT)
     found = []
     for one in signs:
-        if one.arm > MAX_ARM and not held:
+        if hand and one.arm > MAX_ARM:
             reason = (
                 f"shows a hand or an arm ({one.arm:.0%} of what stands out); use a photo without"
             )
             found.append(LeftOut(one.key, Fault.HAND, one.arm, reason))
-        elif one.second > MAX_SECOND > 2 * second:
+        elif several and one.second > MAX_SECOND:
             reason = (
                 f"shows several things (the second is {one.second:.0%} as large as the first); use "
                 "a photo of the product alone"
             )
             found.append(LeftOut(one.key, Fault.SEVERAL, one.second, reason))
-        elif one.seen and one.cut > MAX_CUT > 2 * cut:
+        elif cut_off and one.seen and one.cut > MAX_CUT:
             reason = (
                 "shows the product cut off by the edge of the photo; use one with the whole "
                 "product, or name it in the card's use_photos if the detail matters"

@@ -18,7 +18,7 @@ class CurationSettings(Strict):
         0.06, ge=0, le=0.2, description="share of a perceptual hash in which one picture may differ"
     )
     max_blur: float = Field(0.6, gt=0, le=1)
-    min_likeness: float = Field(0.3, ge=-1, lt=1)
+    min_likeness: float = Field(0.25, ge=-1, lt=1)
 
 
 class CatalogSettings(Strict):

