@@ -22,9 +22,9 @@ MAX_COLOUR_DIFFERENCE = 40
 MIN_BRIGHTEST = 0.4
 """Luma of the brightest hundredth, of white. Four stops too dark: .31; real photos: .60 up."""
 MIN_CONTRAST = 0.15
-MAX_BURNT_OUT = 0.35
-"""Of the product's pixels, more than is usual in the set. Three stops too bright: .41 and more in
-19 of 20; cut out on white: .17 at most; rendered products: .18 at most in 49 of 50."""
+MAX_BURNT_OUT = 0.5
+"""Of the product's pixels, more than is usual in the set. Three stops too bright: .51 and more in
+9 of 10; cut out on white: .17 at most; rendered products: .18 at most in 49 of 50, .53 in one."""
 MAX_CUT = 0.5
 """Pixels on the photo's edge, over the root of the area: a side of a square is 1."""
 MAX_ARM = 0.2
@@ -36,7 +36,9 @@ FEW = 0.25
 """An arm, a second thing or a cut-off product in more of the photos is usual for the product: a
 lamp whose thin rod no mask sees is two things from some sides."""
 SAME_PLACE = 0.5
-"""Cosine of whole pictures from which a photo passes for one of its set, whatever stands out."""
+"""Cosine of whole pictures from which a photo passes for one of its set in spite of what stands out,
+unless that is as unlike as :data:`NOTHING_ALIKE` of ``min_likeness``: white grounds are all alike."""
+NOTHING_ALIKE = 0.5
 
 
 class Fault(IntEnum):
@@ -239,7 +241,7 @@ def _strangers(signs: Sequence[PhotoSigns], limit: float) -> list[LeftOut]:
             continue
         likeness = float(max(cosines[index, other] for other in main))
         place = float(max(one.picture @ signs[other].picture for other in main))
-        if place >= SAME_PLACE:
+        if place >= SAME_PLACE and likeness >= NOTHING_ALIKE * limit:
             continue
         if not one.seen:
             reason = (

@@ -155,12 +155,15 @@ def test_two_photos_of_one_stranger_do_not_vouch_for_each_other() -> None:
 def test_a_photo_in_which_nothing_is_seen_is_said_so() -> None:
     empty = signs("x", seen=False, product=direction(0, 0, 1), picture=direction(0, 0, 1))
     assert faults(pick([*good_set(), empty])) == {"x": Fault.NOT_FOUND}
-    assert not pick([*good_set(), replace(empty, picture=direction(1))]).left_out
+    dim = replace(empty, product=direction(0.2, 0, 1), picture=direction(1))
+    assert not pick([*good_set(), dim]).left_out
 
 
 def test_the_same_room_vouches_for_a_side_that_looks_different() -> None:
-    back = signs("back", product=direction(0, 0, 1))
+    back = signs("back", product=direction(0.2, 0, 1))
     assert not pick([*good_set(), back]).left_out
+    nothing_alike = signs("x", product=direction(0, 0, 1))
+    assert faults(pick([*good_set(), nothing_alike])) == {"x": Fault.WRONG_PRODUCT}
 
 
 def test_the_least_bad_come_back_until_there_are_enough() -> None:

@@ -22,9 +22,9 @@ from tests.benchmarks.curation.report import mistakes_sheet, rows_of, write_repo
 from tests.benchmarks.harness.cells import json_bytes
 from tests.benchmarks.harness.home import BUILD, add_report_options, log_to_stdout, make_parser
 
-HOUSEHOLD = (9, 69, 129, 189, 249, 309, 369, 429)
-"""Places in the household catalog; what went wrong on them changed a limit and a rule."""
-HELD_OUT = (19, 79, 139, 199, 259, 319, 379, 439)
+HOUSEHOLD = (9, 69, 129, 189, 249, 309, 369, 429, 19, 79, 139, 199, 259, 319, 379, 439)
+"""Places in the household catalog; what went wrong on them changed limits and rules."""
+HELD_OUT = (29, 89, 149, 209, 269, 329, 389, 449)
 """Others, of which nothing was looked at before."""
 
 log = logging.getLogger("bench")
