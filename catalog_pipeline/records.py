@@ -48,6 +48,8 @@ class Sku:
     empty where the settings decide; ``anchor_photos`` names the photo files that may stand
     in scenes (:func:`names_photo`): ``None`` for all, none where the card says ``false``.
     ``typed_noun`` is the class noun as the card has it, in any language; empty without one.
+    ``use_photos`` names those that are learned from whatever is found wrong with them,
+    ``leave_out`` those that are not used at all.
     """
 
     sku: str
@@ -63,10 +65,12 @@ class Sku:
     mode: str = ""
     anchor_photos: tuple[str, ...] | None = None
     typed_noun: str = ""
+    use_photos: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
 
 
 def names_photo(name: str, key: str) -> bool:
-    """Whether a card's ``anchor_photos`` mean the photo ``key`` by ``name``, its ending or not.
+    """Whether a card means the photo ``key`` by ``name``, with its ending or without.
 
     File systems compose letters or not as they please, so both sides are composed (NFC).
     """
@@ -136,12 +140,18 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """The usable photos of one SKU, sorted by key, and what was refused."""
+    """The usable photos of one SKU, sorted by key, and what was refused.
+
+    ``spare`` are usable ones beyond ``max_photos``, in ``refused`` as well, where they were
+    asked for: others to choose from. ``warnings`` say what a person should know of the set.
+    """
 
     sku: Sku
     content_hash: str
     photos: tuple[Photo, ...]
     refused: tuple[RefusedFile, ...] = ()
+    spare: tuple[Photo, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def uses(self) -> tuple[PhotoUse, ...]:

@@ -134,6 +134,8 @@ class ProductCard(BaseModel):
     depth_cm: _Centimetres | None = None
     mode: SceneMode | None = None
     anchor_photos: Annotated[tuple[_Text, ...] | None, BeforeValidator(_named_photos)] = None
+    use_photos: tuple[_Text, ...] = ()
+    leave_out: tuple[_Text, ...] = ()
 
 
 def read_no_language(noun: str) -> str:
@@ -239,6 +241,8 @@ def _fill(sku: str, card: ProductCard, noun: str = "") -> Sku:
         depth_cm=card.depth_cm or 0.0,
         mode=card.mode or "",
         anchor_photos=card.anchor_photos,
+        use_photos=card.use_photos,
+        leave_out=card.leave_out,
     )
 
 

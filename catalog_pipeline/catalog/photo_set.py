@@ -48,11 +48,14 @@ def load_photo_set(
     settings: CatalogSettings,
     known: Callable[[], KnownDigests] = dict,
     read_noun: ReadNoun = read_no_language,
+    *,
+    spare: int = 0,
 ) -> PhotoSet:
     """Decode the photos of ``listing``; the same listing gives the same set.
 
-    At most ``max_photos`` are kept, evenly spaced by name so that a turntable series
-    keeps all its sides; a photo that is refused is replaced by the next one left out.
+    At most ``max_photos`` are kept, those that the card's ``use_photos`` names before all,
+    then evenly spaced by name so that a turntable series keeps all its sides; a photo that is
+    refused is replaced by the next one left out. Up to ``spare`` more are decoded besides.
     A picture that was saved twice counts once.
     Every photo is read once: the folder is listed again afterwards, which finds what changed
     meanwhile and takes the digests of what was just read as known. ``listing`` needs
@@ -65,14 +68,19 @@ def load_photo_set(
         ConfigurationError: the card is wrong.
         CatalogError: the source cannot be read.
     """
+    card = load_card(source, listing)
     photos: dict[str, Photo] = {}
     thumbnails: dict[str, _Thumbnail] = {}
     refused: list[RefusedFile] = []
     digests: dict[str, tuple[str, str]] = {}
-    for ref in _evenly_first(listing.photos, settings.max_photos):
-        if len(photos) == settings.max_photos:
-            refused.append(RefusedFile(ref.key, _left_out(listing, settings)))
+    for ref in _in_order(listing.photos, card, settings.max_photos):
+        if _is_named(ref.key, card.leave_out):
+            refused.append(RefusedFile(ref.key, "is left out by the card (leave_out)"))
             continue
+        if len(photos) >= settings.max_photos:
+            refused.append(RefusedFile(ref.key, _left_out(listing, settings)))
+            if len(photos) >= settings.max_photos + spare:
+                continue
         try:
             data = _read_photo(source, ref, settings)
             sha256 = hashlib.sha256(data).hexdigest()
@@ -84,20 +92,25 @@ def load_photo_set(
             thumbnails[ref.key] = _new_thumbnail(decoded, thumbnails)
             photos[sha256] = Photo(ref.key, sha256, decoded.pixels, decoded.mask)
         except RefusedPhotoError as error:
+            refused = [file for file in refused if file.key != ref.key]
             refused.append(RefusedFile(ref.key, str(error)))
     now = list_one(source, listing.sku, digests)
     if len(now.photos) < len(listing.photos):
         now = list_one(source, listing.sku, {**known(), **digests})
     _require_unchanged(listing, now, digests)
-    sku = load_card(source, now, read_noun)
+    if load_card(source, now, read_noun) != card:
+        raise _changed(str(now.card_key))
     refused = sorted([*listing.refused, *refused], key=lambda file: file.key)
     if len(photos) < settings.min_photos:
         raise PhotoSetError(too_few(listing, len(photos), settings.min_photos, refused))
+    decoded_ones = list(photos.values())
+    kept, others = decoded_ones[: settings.max_photos], decoded_ones[settings.max_photos :]
     return PhotoSet(
-        sku=sku,
+        sku=card,
         content_hash=now.content_hash,
-        photos=tuple(sorted(photos.values(), key=lambda photo: photo.key)),
+        photos=tuple(sorted(kept, key=lambda photo: photo.key)),
         refused=tuple(refused),
+        spare=tuple(sorted(others, key=lambda photo: photo.key)),
     )
 
 
@@ -144,19 +157,33 @@ def load_card(
 
 
 def _require_named_photos(card: Sku, listing: SkuListing) -> None:
-    """ConfigurationError when ``anchor_photos`` names no file of the folder, refused or not."""
+    """ConfigurationError when a name is of no file of the folder, or asked for and left out."""
     files = [ref.key for ref in listing.photos] + [file.key for file in listing.refused]
-    unknown = [
-        name
-        for name in card.anchor_photos or ()
-        if not any(names_photo(name, key) for key in files)
-    ]
-    if unknown:
-        there = ", ".join(shown(ref.key.rpartition("/")[2]) for ref in listing.photos[:5])
-        raise ConfigurationError(
-            f"{listing.card_key}: 'anchor_photos' = {shown(unknown[0])}: the "
-            f"folder has no photo of this name; expected names such as {there or 'front.jpg'}"
-        )
+    lists = {
+        "anchor_photos": card.anchor_photos or (),
+        "use_photos": card.use_photos,
+        "leave_out": card.leave_out,
+    }
+    for name, wanted in lists.items():
+        unknown = [one for one in wanted if not any(names_photo(one, key) for key in files)]
+        if unknown:
+            there = ", ".join(shown(ref.key.rpartition("/")[2]) for ref in listing.photos[:5])
+            raise ConfigurationError(
+                f"{listing.card_key}: {name!r} = {shown(unknown[0])}: the "
+                f"folder has no photo of this name; expected names such as {there or 'front.jpg'}"
+            )
+        if name == "leave_out":
+            continue
+        both = [k for k in files if _is_named(k, wanted) and _is_named(k, card.leave_out)]
+        if both:
+            raise ConfigurationError(
+                f"{listing.card_key}: {shown(both[0].rpartition('/')[2])} is in {name!r} and in "
+                "'leave_out'; expected it in one of them; take it out of the other"
+            )
+
+
+def _is_named(key: str, names: Sequence[str]) -> bool:
+    return any(names_photo(name, key) for name in names)
 
 
 def too_few(
@@ -214,10 +241,23 @@ def _require_unchanged(
     changed = {ref.key for ref in (set(before.photos) - unread) ^ (set(now.photos) - unread)}
     changed |= {key for key in {before.card_key} ^ {now.card_key} if key is not None}
     if changed:
-        raise PhotoSetError(
-            f"{shown(min(changed))} changed while it was read, or while its folder was; try again "
-            "once the upload has ended"
-        )
+        raise _changed(min(changed))
+
+
+def _changed(key: str) -> PhotoSetError:
+    return PhotoSetError(
+        f"{shown(key)} changed while it was read, or while its folder was; try again once the "
+        "upload has ended"
+    )
+
+
+def _in_order(refs: Sequence[PhotoRef], card: Sku, count: int) -> list[PhotoRef]:
+    """``refs`` in the order of preference: those of ``use_photos``, then evenly spaced ones."""
+    chosen = [ref for ref in refs if _is_named(ref.key, card.use_photos)]
+    never = [ref for ref in refs if _is_named(ref.key, card.leave_out)]
+    others = [ref for ref in refs if ref not in chosen and ref not in never]
+    rest = max(0, count - len(chosen))
+    return never + _evenly_first(chosen, count) + _evenly_first(others, rest)
 
 
 def _evenly_first(refs: Sequence[PhotoRef], count: int) -> list[PhotoRef]:

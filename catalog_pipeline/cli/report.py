@@ -88,13 +88,14 @@ def _settles(report: IndexReport) -> str:
 
 
 def refused_lines(photo_set: PhotoSet) -> list[str]:
-    """The photos of a set that do not count; a reason that many share is said once."""
+    """The photos of a set that do not count, a shared reason once; then what to know of others."""
     from catalog_pipeline.plain_text import shown
 
     by_reason: dict[str, list[str]] = {}
     for file in photo_set.refused:
         by_reason.setdefault(file.reason, []).append(shown(file.key))
-    return [f"refused    {_names(keys)}: {reason}" for reason, keys in by_reason.items()]
+    lines = [f"refused    {_names(keys)}: {reason}" for reason, keys in by_reason.items()]
+    return lines + [f"warning    {warning}" for warning in photo_set.warnings]
 
 
 def outcome_line(outcome: LearnOutcome) -> str:

@@ -10,6 +10,17 @@ from pydantic import BeforeValidator, Field
 from catalog_pipeline.settings.values import YEAR_SECONDS, S3Settings, Strict, not_blank
 
 
+class CurationSettings(Strict):
+    """Which photos a product is learned from."""
+
+    enabled: bool = True
+    near_duplicate: float = Field(
+        0.06, ge=0, le=0.2, description="share of a perceptual hash in which one picture may differ"
+    )
+    max_blur: float = Field(0.6, gt=0, le=1)
+    min_likeness: float = Field(0.25, ge=-1, lt=1)
+
+
 class CatalogSettings(Strict):
     """``catalogs.yaml``: the watched product folders and what counts as usable."""
 
@@ -26,6 +37,7 @@ class CatalogSettings(Strict):
     working_side_px: int = Field(
         512, ge=64, le=16384, description="photos are reduced to this longer side"
     )
+    curation: CurationSettings = CurationSettings()
     max_requests_per_tick: int = Field(25, ge=1)
     sensor_lists_up_to_skus: int = Field(
         2000, ge=0, description="a larger catalog is listed by catalog/index, not by the sensor"

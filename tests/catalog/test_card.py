@@ -25,6 +25,8 @@ width_cm: 12
 depth_cm: 8
 mode: exact
 anchor_photos: [front.jpg, side]
+use_photos: [back.jpg]
+leave_out: [size-chart]
 """
 
 
@@ -43,6 +45,8 @@ def test_a_full_card_in_yaml_and_in_json_is_the_same_sku() -> None:
         mode="exact",
         anchor_photos=("front.jpg", "side"),
         typed_noun="Coffee Mug",
+        use_photos=("back.jpg",),
+        leave_out=("size-chart",),
     )
     assert parse_card("00123", "00123/sku.yaml", FULL.encode()) == expected
     content = {
@@ -57,6 +61,8 @@ def test_a_full_card_in_yaml_and_in_json_is_the_same_sku() -> None:
         "depth_cm": "8",
         "mode": "exact",
         "anchor_photos": ["front.jpg", "side"],
+        "use_photos": ["back.jpg"],
+        "leave_out": ["size-chart"],
     }
     assert parse_card("00123", "00123/sku.json", json.dumps(content).encode()) == expected
 

@@ -188,6 +188,39 @@ def test_an_unknown_card_key_is_an_error_that_names_the_card(shop: Shop) -> None
         shop.load()
 
 
+def test_the_card_says_which_photos_are_used_and_which_never(shop: Shop) -> None:
+    shop.photos(9)
+    card = shop.folder / "sku.yaml"
+    card.write_text("use_photos: [03.png, '05']\nleave_out: [00.png]", encoding="utf-8")
+    loaded = shop.load(max_photos=5)
+    assert [photo.key[-6:-4] for photo in loaded.photos] == ["01", "03", "04", "05", "08"]
+    assert shop.refused(max_photos=5)["mug/00.png"] == "is left out by the card (leave_out)"
+    for key in ("use_photos", "leave_out"):
+        card.write_text(f"{key}: [00.png, 0O]", encoding="utf-8")
+        with pytest.raises(ConfigurationError, match=f"'{key}' = '0O': the folder has no photo"):
+            shop.load()
+    for key in ("use_photos", "anchor_photos"):
+        card.write_text(f"{key}: ['01']\nleave_out: [01.png]", encoding="utf-8")
+        with pytest.raises(
+            ConfigurationError,
+            match=f"'01.png' is in '{key}' and in 'leave_out'; expected it in one",
+        ):
+            shop.load()
+
+
+def test_spare_photos_are_decoded_beyond_those_that_count(shop: Shop) -> None:
+    paths = shop.photos(9)
+    paths[1].write_text("no photo", encoding="utf-8")
+    loaded = load_photo_set(shop.source, shop.listing(), CatalogSettings(max_photos=5), spare=2)
+    assert [photo.key[-6:-4] for photo in loaded.photos] == ["00", "02", "04", "06", "08"]
+    assert [photo.key[-6:-4] for photo in loaded.spare] == ["03", "05"]
+    told = {file.key[-6:-4]: file.reason for file in loaded.refused}
+    assert sorted(told) == ["01", "03", "05", "07"]
+    assert told["01"].startswith("is a text file")
+    assert "5, evenly spaced by name, are used" in told["03"]
+    assert shop.load(max_photos=5).spare == ()
+
+
 def test_a_card_names_photos_that_are_there_however_their_letters_are_composed(shop: Shop) -> None:
     shop.photos(3)
     shop.make_photo(shop.folder / "cafe\u0301.png", seed=9)
@@ -210,7 +243,7 @@ def test_a_card_that_is_gone_or_huge_is_an_error(shop: Shop) -> None:
     card.write_text("name: Blue mug", encoding="utf-8")
     listing = shop.listing()
     card.unlink()
-    with pytest.raises(PhotoSetError, match=r"'mug/sku.yaml' changed while it was read"):
+    with pytest.raises(PhotoSetError, match=r"'mug/sku.yaml' is gone"):
         load_photo_set(shop.source, listing, CatalogSettings())
     with card.open("wb") as file:
         file.truncate(1 << 40)

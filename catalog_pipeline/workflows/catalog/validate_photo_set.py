@@ -14,7 +14,9 @@ from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
 
 
-def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> PhotoSet:
+def validate_photo_set(
+    home: Home, sku: str, *, now: datetime | None = None, spare: int = 0
+) -> PhotoSet:
     """List and decode the photos of ``sku`` as they are now; writes nothing.
 
     Each photo is read once.
@@ -22,6 +24,7 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
     Args:
         home: its settings say where the photos are and what is usable.
         sku: the SKU's folder name.
+        spare: how many photos beyond ``max_photos`` are decoded besides, to choose from.
         now: the time against which the set settles, with a time zone; default the present.
 
     Raises:
@@ -40,7 +43,7 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
 
     now = now or datetime.now(UTC)
     if is_settled(listing, now=now, settings=catalog):
-        return load_photo_set(source, listing, catalog, known, home.words.noun)
+        return load_photo_set(source, listing, catalog, known, home.words.noun, spare=spare)
     changed = listing.newest_modified_utc
     left = (settled_at(listing, catalog) - now).total_seconds()
     moving = UnsettledError(
@@ -49,7 +52,7 @@ def validate_photo_set(home: Home, sku: str, *, now: datetime | None = None) -> 
         f"{catalog.settle_seconds:g} s (settle_seconds): try again in {math.ceil(left)} s"
     )
     try:
-        photo_set = load_photo_set(source, listing, catalog, known, home.words.noun)
+        photo_set = load_photo_set(source, listing, catalog, known, home.words.noun, spare=spare)
     except CatalogPipelineError as error:
         raise moving from error
     # A set that was touched is fine as long as the index knows this very content.

@@ -43,6 +43,7 @@ from catalog_pipeline.workflows.learn.commit import (
     learning_config,
     publish_concept,
 )
+from catalog_pipeline.workflows.learn.curation import curate, spare_photos, told_of_shared
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     draft_concept,
@@ -157,7 +158,7 @@ class _LearningRun:
         started = time.monotonic()
         photo_set: PhotoSet | None = None
         try:
-            photo_set = validate_photo_set(self.home, row.sku)
+            photo_set = self._photos(row.sku)
             self.home.words.keep()
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
@@ -176,6 +177,21 @@ class _LearningRun:
                 lambda rows: mark_failed(rows, row.sku, row.content_hash, reason, photos=photos)
             )
         return replace(outcome, seconds=time.monotonic() - started)
+
+    def _photos(self, sku: str) -> PhotoSet:
+        """Those to learn ``sku`` from: all usable ones where it was learned from these."""
+        catalog = self.home.settings.catalog
+        usable = validate_photo_set(self.home, sku, spare=spare_photos(catalog))
+        parent = self.home.adapters(usable.sku.collection).current()
+        known = parent.concept(sku) if parent else None
+        if (
+            parent
+            and known
+            and not self.force
+            and is_current(self.home.settings, parent, known, usable)
+        ):
+            return usable
+        return told_of_shared(self.home, curate(usable, catalog))
 
     def _commit(
         self, row: IndexRow, photo_set: PhotoSet
