@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.e2e.screenshots import REPOSITORY, WIDTH_PX
-from tests.e2e.ui_stack import PATIENCE_SECONDS, UiStack, running_ui
+from tests.e2e.screenshots import HEIGHT_PX, REPOSITORY, WIDTH_PX
+from tests.e2e.ui_stack import PAGE_SECONDS, UiStack, running_ui
 
 GOOD, BROKEN = "MUG-ZIGZAG-01", "VASE-DIAGONAL-01"
 PHOTOS_OF_THE_BROKEN = 3
@@ -72,9 +72,10 @@ def page(ui: UiStack, chromium: str, request: pytest.FixtureRequest) -> Iterator
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         shown = browser.new_page(
-            viewport={"width": WIDTH_PX, "height": 800}, base_url=ui.url, locale="en-GB"
+            viewport={"width": WIDTH_PX, "height": HEIGHT_PX}, base_url=ui.url, locale="en-GB"
         )
-        shown.set_default_timeout(PATIENCE_SECONDS * 1000)
+        shown.set_default_timeout(PAGE_SECONDS * 1000)
+        shown.goto("/")
         failed_before = request.session.testsfailed
         yield shown
         if request.session.testsfailed > failed_before:
