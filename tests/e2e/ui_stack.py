@@ -49,11 +49,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "generation": {
         "policies": {
-            "singles_per_sku": 2,
+            "singles_per_sku": 1,
             "pairs": 2,
             "triples": 0,
             "coverage": {"images": 0, "nights": 7, "top_up": "singles"},
         },
+        "steps": 8,
         "quality": {"attempts": 1},
     },
 }
