@@ -1,8 +1,9 @@
-"""YAML and JSON that people write: every value is the text that was typed, every key stands once.
+"""What people write: YAML and JSON, and names as they may stand in a message.
 
-``00123`` keeps its zeros, ``no`` is no boolean, and ``1e3`` is what a reader takes it for:
-pydantic turns text into the numbers and switches that a key asks for. An absent value (``null``,
-``~``, nothing) is ``None`` in both formats; :func:`without_absent` drops its key.
+Every value of a file is the text that was typed, every key stands once. ``00123`` keeps its
+zeros, ``no`` is no boolean, and ``1e3`` is what a reader takes it for: pydantic turns text into
+the numbers and switches that a key asks for. An absent value (``null``, ``~``, nothing) is
+``None`` in both formats; :func:`without_absent` drops its key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import yaml
 
 MAX_NODES = 200_000
 """Values in one file, each use of an alias counted: a few nested aliases stand for billions."""
+
+_SHOWN_CHARS = 80
 
 _TAG = "tag:yaml.org,2002:"
 _KEPT = {*(_TAG + kind for kind in ("null", "str", "seq", "map")), None}
@@ -84,6 +87,15 @@ def without_absent(content: Any) -> Any:
     if isinstance(content, list):
         return [without_absent(item) for item in content]
     return content
+
+
+def shown(text: str) -> str:
+    """``text`` as it may stand in a message: quoted, escaped where unprintable, and short.
+
+    Letters of any script stay as they are; control characters and undecodable bytes do not.
+    """
+    cut = text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+    return repr(cut)
 
 
 def _check_keys(root: yaml.Node) -> None:

@@ -22,18 +22,18 @@ hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
 
 LONG_FILES = (
-    "test_forgetting.py",
-    "test_learn_concepts.py",
     "test_demo.py",
+    "test_families_line.py",
     "test_cli_line.py",
+    "test_forgetting.py",
+    "test_import_lora.py",
+    "test_learn_concepts.py",
     "test_evaluate.py",
+    "test_acceleration.py",
     "test_trainer.py",
     "test_verify.py",
-    "test_taken_over.py",
-    "test_import_lora.py",
     "test_same_bytes.py",
-    "test_families_line.py",
-    "test_acceleration.py",
+    "test_memory_need.py",
 )
 """A third of the suite's time. They start first, so that of two workers none ends long before
 the other."""
@@ -57,25 +57,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::dagster.{warning}"))
 
 
-_MASKS: dict[tuple[tuple[int, ...], bytes], np.ndarray] = {}
+MaskMemory = dict[tuple[tuple[int, ...], bytes], np.ndarray]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _masks_are_estimated_once() -> Iterator[None]:
+def masks_are_estimated_once() -> Iterator[MaskMemory]:
     """The same photos return in most tests; one network looks at each once a process."""
     from catalog_pipeline.evaluation.product_mask import ProductMasker
 
     estimate = ProductMasker._saliency
+    masks: MaskMemory = {}
 
     def remembered(self: ProductMasker, pixels: np.ndarray) -> np.ndarray:
         key = (pixels.shape, pixels.tobytes())
-        if key not in _MASKS:
-            _MASKS[key] = estimate(self, pixels)
-        return _MASKS[key].copy()
+        if key not in masks:
+            masks[key] = estimate(self, pixels)
+        return masks[key].copy()
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ProductMasker, "_saliency", remembered)
-        yield
+        yield masks
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +149,15 @@ def make_photo() -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def few_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sample products of three photos, the fewest that are learned: a night masks each of them."""
+    from catalog_pipeline.studio import sample_catalog
+
+    monkeypatch.setattr(sample_catalog, "PHOTOS_PER_SKU", 3)
+    monkeypatch.setattr(sample_catalog, "_AZIMUTHS", sample_catalog._AZIMUTHS[:3])
 
 
 @pytest.fixture(scope="session")

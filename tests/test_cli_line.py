@@ -57,6 +57,7 @@ def options(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -
             "height": 32,
             "quality": {"gate": False},  # an untrained model shows nothing that passes
         },
+        "evaluation": {"images_per_sku": 2},
     }
     for room, content in rooms.items():
         (config / f"{room}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -117,6 +118,7 @@ def test_a_home_that_is_not_there_is_said_by_every_command_that_reads(
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.usefixtures("few_photos")
 def test_two_products_are_found_and_learned(options: list[str]) -> None:
     assert succeed(options, "sample-catalog", "--sku", SKUS[0]).startswith("1 product(s) in ")
     products = home_of(options) / "products"

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from catalog_pipeline.catalog.keys import shown, validate_collection
+from catalog_pipeline.catalog.keys import validate_collection
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.languages.english import as_typed_on_a_keyboard, is_plain
-from catalog_pipeline.plain_text import read_json, read_yaml, without_absent
+from catalog_pipeline.plain_text import read_json, read_yaml, shown, without_absent
 from catalog_pipeline.records import Sku
 from catalog_pipeline.settings import SceneMode
 

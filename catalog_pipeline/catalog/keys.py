@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from catalog_pipeline.errors import ConfigurationError, InvalidSkuError
+from catalog_pipeline.plain_text import shown
 
 MAX_KEY_CHARS = 63
 _SLUG = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_KEY_CHARS - 1}}}")
-_SHOWN_CHARS = 80
 
 
 def validate_sku(name: str) -> str:
@@ -40,15 +40,6 @@ def validate_collection(name: str) -> str:
         f"collection {shown(name)} {problem}; expected 1 to {MAX_KEY_CHARS} characters of "
         "A-Z a-z 0-9 . _ - that begin with a letter or a digit; choose such a name"
     )
-
-
-def shown(name: str) -> str:
-    """``name`` as it may stand in a message: quoted, escaped where unprintable, and short.
-
-    Letters of any script stay as they are; control characters and undecodable bytes do not.
-    """
-    cut = name if len(name) <= _SHOWN_CHARS else name[: _SHOWN_CHARS - 3] + "..."
-    return repr(cut)
 
 
 def key_problem(name: str) -> str | None:

@@ -19,7 +19,7 @@ from catalog_pipeline.catalog.file_kinds import (
     printable,
     why_not_read,
 )
-from catalog_pipeline.catalog.keys import shown, validate_sku
+from catalog_pipeline.catalog.keys import validate_sku
 from catalog_pipeline.catalog.listing import (
     HELD_BACK,
     NOTHING_KNOWN,
@@ -31,6 +31,7 @@ from catalog_pipeline.catalog.listing import (
     outside_folder,
 )
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import PhotoRef, RefusedFile
 
 DEFAULT_MAX_BYTES = 50_000_000

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from catalog_pipeline.catalog.file_kinds import kind_of
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.listing import no_such_place
 from catalog_pipeline.catalog.product_folders import (
     CARD_NAME,
@@ -30,6 +29,7 @@ from catalog_pipeline.catalog.product_folders import (
     WrittenPhoto,
 )
 from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.plain_text import shown
 
 BUILD_FOLDER = ".import-feed"
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -12,9 +12,9 @@ from PIL import Image
 from catalog_pipeline.catalog.card import ReadNoun, default_card, parse_card, read_no_language
 from catalog_pipeline.catalog.decoding import DecodedPhoto, RefusedPhotoError, decode_photo
 from catalog_pipeline.catalog.file_kinds import MISNAMED_REASON, kind_of
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.listing import NOTHING_KNOWN, KnownDigests, PhotoSource
 from catalog_pipeline.errors import CatalogError, ConfigurationError, PhotoSetError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import (
     Photo,
     PhotoRef,

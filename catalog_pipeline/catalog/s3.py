@@ -15,7 +15,7 @@ from catalog_pipeline.catalog.file_kinds import (
     printable,
     why_not_read,
 )
-from catalog_pipeline.catalog.keys import shown, validate_sku
+from catalog_pipeline.catalog.keys import validate_sku
 from catalog_pipeline.catalog.listing import (
     NOTHING_KNOWN,
     KnownDigests,
@@ -28,6 +28,7 @@ from catalog_pipeline.catalog.listing import (
 )
 from catalog_pipeline.catalog.local import DEFAULT_MAX_BYTES
 from catalog_pipeline.errors import CatalogError, InvalidSkuError, PhotoSetError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import PhotoRef, RefusedFile
 from catalog_pipeline.s3_client import advice, open_s3_client
 from catalog_pipeline.settings import S3Settings

@@ -216,8 +216,8 @@ def learn(
         raise typer.BadParameter("--force goes with the SKUs that are to be trained anew")
     if everything and skus:
         raise typer.BadParameter("--all goes without SKUs: it means every product on sale")
-    from catalog_pipeline.workflows.learn.forecast import forecast_learning, seconds_per_sku
     from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
+    from catalog_pipeline.workflows.learn.learning_preview import forecast_learning, seconds_per_sku
 
     opened = chosen_home(config, home)
     if dry_run:
@@ -284,6 +284,8 @@ def generate(
         check_base_model(opened.settings)
     plan = plan_night(opened, night)
     typer.echo("\n".join(report.plan_lines(plan, in_full=False)))
+    if night < datetime.now(UTC).date():
+        typer.echo(f"note: {night} is past; it is planned with the versions that are served now")
     with open_progress() as progress:
         rendered = render_night(
             opened, night, retry_quarantined=retry_quarantined, progress=progress
@@ -365,7 +367,8 @@ def products(
 ) -> None:
     """List the products and where each stands.
 
-    What was learned, and what is to be done. With SKUs also their photos that were left out, and why.
+    What was learned, and what is to be done. With SKUs also their photos that were left out,
+    and why.
     """
     from catalog_pipeline.workflows.upkeep.products import list_products
 
@@ -392,16 +395,26 @@ def versions(
 def rollback(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="As `versions` prints it.")],
     collection: CollectionOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
+    ] = False,
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
     """Make an earlier version the current one.
 
-    Nothing is deleted: rolling forward again is the same command.
+    Says which products fall out, come back or change. Nothing is deleted: rolling forward
+    again is the same command.
     """
     from catalog_pipeline.workflows.upkeep.versions import rollback as move_head
+    from catalog_pipeline.workflows.upkeep.versions import rollback_effect
 
-    head = move_head(existing_home(config, home), version, collection)
+    opened = existing_home(config, home)
+    typer.echo("\n".join(rollback_effect(opened, version, collection).lines))
+    if dry_run:
+        typer.echo("dry run: nothing was changed")
+        return
+    head = move_head(opened, version, collection)
     typer.echo(f"current version is now {head.version}")
 
 

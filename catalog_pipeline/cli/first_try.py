@@ -38,8 +38,9 @@ def try_folder(
 ) -> None:
     """See your own products in scenes.
 
-    Learns them, renders a few pictures and writes a page of them. Takes about a minute a product and some seconds a picture on two cores. Safe to interrupt:
-    the same command goes on. Change photos and run it again.
+    Learns them, renders a few pictures and writes a page of them. Takes about a minute a
+    product and some seconds a picture on two cores. Safe to interrupt: the same command goes
+    on. Change photos and run it again.
     """
     from catalog_pipeline.settings import load_settings
     from catalog_pipeline.workflows.catalog.refresh_index import refresh_index

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from catalog_pipeline.stores.archive import ManifestState
     from catalog_pipeline.workflows.catalog.retire import RetireOutcome
     from catalog_pipeline.workflows.evaluate.evaluate import EvaluationReport
-    from catalog_pipeline.workflows.learn.forecast import LearnForecast
+    from catalog_pipeline.workflows.learn.learning_preview import LearnForecast
     from catalog_pipeline.workflows.night.preview_night import NightPreview
     from catalog_pipeline.workflows.upkeep.collect_garbage import GarbageReport
     from catalog_pipeline.workflows.upkeep.doctor import CheckResult
@@ -89,7 +89,7 @@ def _settles(report: IndexReport) -> str:
 
 def refused_lines(photo_set: PhotoSet) -> list[str]:
     """The photos of a set that do not count; a reason that many share is said once."""
-    from catalog_pipeline.catalog.keys import shown
+    from catalog_pipeline.plain_text import shown
 
     by_reason: dict[str, list[str]] = {}
     for file in photo_set.refused:
@@ -279,6 +279,7 @@ def product_lines(found: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[
         ),
         left=True,
     )
+    lines += [f"to do     {one['sku']}: {one['to_do']}" for one in found if _waits(one)]
     if in_full:
         lines += [
             f"left out  {photo}: {reason}"
@@ -288,6 +289,11 @@ def product_lines(found: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[
     if any(one["status"] == "learned" and not one["served_by"] for one in found):
         lines.append("(!) no version of now knows it: run `doctor --repair`")
     return lines
+
+
+def _waits(product: Mapping[str, Any]) -> bool:
+    """Whether a person is to do something about it."""
+    return bool(product["to_do"]) and not str(product["to_do"]).startswith("nothing")
 
 
 def version_lines(entries: Sequence[VersionEntry]) -> list[str]:

@@ -28,12 +28,17 @@ What crosses a border between hard masks, as pixels read each other everywhere:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.regional import RegionalContext, resize_masks
+
+_IMAGE_LAYERS = ("to_q", "to_k", "to_v", "norm_q", "norm_k")
+_TEXT_LAYERS = ("add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q", "norm_added_k")
+"""diffusers' names in the attention of a block of two streams."""
 
 
 def joint_attend(query: Tensor, key: Tensor, value: Tensor, context: RegionalContext) -> Tensor:
@@ -158,27 +163,64 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
     return x.unflatten(-1, (-1, head_dim))
 
 
-def join_streams(
-    attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, head_dim: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Query, key and value of the image, then those of the text, normed, a head each.
+Rotate = Callable[[Tensor, Tensor, Any], Tensor]
+"""Queries or keys of the texts and of the image, ``(batch, positions, heads, d)`` each, and the
+angles that the transformer gives -> both in one sequence, texts first, rotated."""
 
-    ``attn`` has diffusers' names of a layer with two streams: ``to_q``, ``add_q_proj``, ....
+
+def no_rotation(texts: Tensor, image: Tensor, angles: Any) -> Tensor:
+    """:data:`Rotate` of a base without rotary embeddings."""
+    del angles
+    return torch.cat([texts, image], 1)
+
+
+class DoubleStreamProcessor:
+    """A diffusers attention processor for blocks with a stream of text and one of the image.
+
+    Args:
+        context: what the regions are during a forward pass.
+        rotate: how the base puts positions into queries and keys.
     """
-    streams = []
-    for states, names, norms in (
-        (hidden_states, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k")),
-        (
-            encoder_hidden_states,
-            ("add_q_proj", "add_k_proj", "add_v_proj"),
-            ("norm_added_q", "norm_added_k"),
-        ),
-    ):
-        query, key, value = (split_heads(getattr(attn, name)(states), head_dim) for name in names)
-        norm_query, norm_key = (getattr(attn, name, None) for name in norms)
-        streams += [
-            query if norm_query is None else norm_query(query),
-            key if norm_key is None else norm_key(key),
-            value,
-        ]
-    return tuple(streams)  # type: ignore[return-value]
+
+    def __init__(self, context: RegionalContext, rotate: Rotate = no_rotation) -> None:
+        self._context = context
+        self._rotate = rotate
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+        encoder_hidden_states_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``(batch, pixels, width)`` and ``(batch, regions * tokens, width)`` -> the same."""
+        del attention_mask, encoder_hidden_states_mask  # the context says what is no word
+        image = _project(attn, hidden_states, _IMAGE_LAYERS)
+        text = _project(attn, encoder_hidden_states, _TEXT_LAYERS)
+        out = joint_attend(
+            self._rotate(text[0], image[0], image_rotary_emb),
+            self._rotate(text[1], image[1], image_rotary_emb),
+            torch.cat([text[2], image[2]], 1),
+            self._context,
+        )
+        texts = encoder_hidden_states.shape[1]
+        text_out = out[:, :texts]
+        if attn.to_add_out is not None:  # nobody reads the text behind the last block of SD3
+            text_out = attn.to_add_out(text_out)
+        return attn.to_out[1](attn.to_out[0](out[:, texts:])), text_out
+
+
+def _project(
+    attn: Any, states: Tensor, layers: tuple[str, str, str, str, str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, normed, a head each."""
+    head_dim = attn.inner_dim // attn.heads
+    query, key, value = (split_heads(getattr(attn, name)(states), head_dim) for name in layers[:3])
+    norm_query, norm_key = (getattr(attn, name, None) for name in layers[3:])
+    return (
+        query if norm_query is None else norm_query(query),
+        key if norm_key is None else norm_key(key),
+        value,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from catalog_pipeline.errors import ConfigurationError
-from catalog_pipeline.plain_text import read_yaml, without_absent
+from catalog_pipeline.plain_text import read_yaml, shown, without_absent
 from catalog_pipeline.settings.alerts import AlertSettings
 from catalog_pipeline.settings.archive import ArchiveSettings
 from catalog_pipeline.settings.base_model import BaseModelSettings
@@ -199,16 +199,11 @@ def _read(path: Path, model: type[Strict]) -> Any:
 
 
 def _explain(problem: Any, model: type[Strict]) -> str:
-    where = _shown(".".join(str(part) for part in problem["loc"]) or "(file)")
+    where = shown(".".join(str(part) for part in problem["loc"]) or "(file)")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
         return f"unknown key {where}; top-level keys are: {known}"
     if problem["input"] is None and problem["type"] != "invalid_key":
         return f"{where} has no value; write one, or leave it out"
     reason = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{where} = {_shown(str(problem['input']))}: {reason}"
-
-
-def _shown(text: str) -> str:
-    """``text`` quoted, on one line and short."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    return f"{where} = {shown(str(problem['input']))}: {reason}"

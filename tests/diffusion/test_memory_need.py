@@ -152,21 +152,23 @@ def weights_of(engine: DiffusionEngine) -> set[int]:
     return {t.untyped_storage()._cdata for t in tensors}
 
 
-def saved_bytes(engine: DiffusionEngine, make: Callable[[], Tensor]) -> int:
-    """What autograd keeps of a pass, each storage once; frozen weights are not counted."""
-    weights = weights_of(engine)
-    kept: dict[int, int] = {}
+class Kept:
+    """What autograd keeps of the passes inside the block, each storage once; no frozen weights."""
 
-    def pack(tensor: Tensor) -> Tensor:
+    def __init__(self, engine: DiffusionEngine) -> None:
+        self._weights = weights_of(engine)
+        self._sizes: dict[int, int] = {}
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
+        if storage._cdata not in self._weights:
+            self._sizes[storage._cdata] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = make()
-    del loss
-    return sum(kept.values())
+    @property
+    def bytes(self) -> int:
+        return sum(self._sizes.values())
 
 
 @pytest.mark.parametrize("change", [{}, {"gradient_checkpointing": True}])
@@ -179,11 +181,13 @@ def test_a_step_keeps_what_is_foretold(
     assert need is not None
     engine = open_engine(settings)
     make = one_step(engine, 2 if family != "embedded" else 1)
+    kept = Kept(engine)
     with Peak(engine) as peak:
-        make().backward()
-    kept = saved_bytes(engine, make)
+        with kept.hooks:
+            loss = make()
+        loss.backward()
     print(
-        f"\n{family} {change}: step {need.step / 1e6:.1f} kept {kept / 1e6:.1f} "
+        f"\n{family} {change}: step {need.step / 1e6:.1f} kept {kept.bytes / 1e6:.1f} "
         f"peak {peak.most / 1e6:.1f}"
     )
     assert 0.9 * peak.most < need.step < 1.35 * peak.most

@@ -6,9 +6,6 @@ kill as without one, is what is asked.
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +24,9 @@ from tests.tiny_families import (
     write_tiny_stable_diffusion_3,
 )
 from tests.tiny_model import write_tiny_xl
+from tests.workflows.killed_learning import KilledLearning
 from tests.workflows.tiny_catalog import LEARNING, elsewhere, learn_all, write_photos
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NIGHT = "2026-01-31"
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "xl": write_tiny_xl,
@@ -119,19 +116,14 @@ def test_a_product_is_exported(options: list[str], tmp_path: Path) -> None:
         assert "a photo of a" in (out / "README.txt").read_text("utf-8")
 
 
-def test_killed_learning_resumes_to_the_same_version(options: list[str], tmp_path: Path) -> None:
+def test_killed_learning_resumes_to_the_same_version(
+    options: list[str], tmp_path: Path, killed_learning: KilledLearning
+) -> None:
     settings = settings_of(options)
     twin = elsewhere(settings, tmp_path / "killed")
     twin.home.mkdir()
     refresh_index(open_home(twin))
-    saved = tmp_path / "settings.json"
-    saved.write_text(twin.model_dump_json(), encoding="utf-8")
-    code = (
-        "from tests.workflows.tiny_catalog import *; "
-        f"learn_until_killed({str(saved)!r}, 3, within='learn mug')"
-    )
-    child = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False)
-    assert child.returncode == -signal.SIGKILL
+    killed_learning(twin, 3, "learn mug")
     assert len(open_home(twin).adapters("default").staging_names()) == 1
     assert learn_all(twin, ["mug"])["mug"].status == "learned"
     assert head_of(twin) == parent_of(settings)

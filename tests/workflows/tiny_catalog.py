@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
-from catalog_pipeline.workflows.progress import SilentProgress
 
 LEARNING: dict[str, Any] = {
     "steps": 6,
@@ -93,22 +90,3 @@ def statuses(settings: Settings) -> dict[str, SkuStatus]:
 def learn_all(settings: Settings, skus: Sequence[str] | None = None) -> dict[str, LearnOutcome]:
     refresh_index(open_home(settings))
     return {outcome.sku: outcome for outcome in learn_concepts(open_home(settings), skus)}
-
-
-class KillAt(SilentProgress):
-    """Ends this process by SIGKILL after a number of steps of the tasks named ``within``."""
-
-    def __init__(self, steps: int, within: str = "") -> None:
-        self.left = steps
-        self.within = within
-
-    def advance(self, task: str, count: int = 1, note: str = "") -> None:
-        self.left -= count if self.within in task else 0
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def learn_until_killed(settings_json: str, steps: int, within: str = "") -> None:
-    """Run in a child process: learn everything that waits, until the kill."""
-    settings = Settings.model_validate_json(Path(settings_json).read_text("utf-8"))
-    list(learn_concepts(open_home(settings), progress=KillAt(steps, within)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from catalog_pipeline.catalog.keys import MAX_KEY_CHARS, key_problem, shown
+from catalog_pipeline.catalog.keys import MAX_KEY_CHARS, key_problem
+from catalog_pipeline.plain_text import shown
 
 _LIST_SEPARATORS = ("\n", "|", ";", ",")
 _LENGTH = re.compile(r"(?P<number>[0-9]+(?:[.,][0-9]+)?)\s*(?P<unit>[a-z\"\u2033\u201d']*)\.?")

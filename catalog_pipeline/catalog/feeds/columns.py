@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from catalog_pipeline.catalog.card import ProductCard
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.plain_text import shown
 
 SIZES = ("height_cm", "width_cm", "depth_cm")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from catalog_pipeline.catalog.card import MAX_NOUN_CHARS, MAX_NOUN_WORDS
-from catalog_pipeline.catalog.keys import shown
+from catalog_pipeline.plain_text import shown
 
 _PLAIN_WORDS = re.compile(r"[a-z]+(?:['-][a-z]+)*(?: [a-z]+(?:['-][a-z]+)*)*")
 

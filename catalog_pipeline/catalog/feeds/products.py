@@ -15,8 +15,8 @@ from catalog_pipeline.catalog.feeds.columns import SIZES, FeedColumns
 from catalog_pipeline.catalog.feeds.nouns import noun_of_type
 from catalog_pipeline.catalog.feeds.readers import Row
 from catalog_pipeline.catalog.file_kinds import is_passed_over
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.plain_text import shown
 
 _SCALARS = ("name", "class_noun", "category", "collection", *SIZES, "mode")
 _SPREADSHEET_ERRORS = frozenset(

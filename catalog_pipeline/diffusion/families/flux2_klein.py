@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from catalog_pipeline.diffusion.families.interchange import KohyaPlace
-from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
+from catalog_pipeline.diffusion.families.packed_transformer import PackedTransformer
 from catalog_pipeline.diffusion.joint_attention import (
-    join_streams,
+    DoubleStreamProcessor,
     joint_attend,
     split_heads,
 )
@@ -53,7 +53,7 @@ _KOHYA_VERSIONS = {7680: "flux_2_klein_4b", 12288: "flux_2_klein_9b"}
 """By the width of the text, three times that of Qwen3-4B or Qwen3-8B."""
 
 
-class Flux2Klein(JointTransformer):
+class Flux2Klein(PackedTransformer):
     """The undistilled klein, ``FLUX.2-klein-base``."""
 
     title = "FLUX.2-klein"
@@ -86,33 +86,15 @@ class Flux2Klein(JointTransformer):
         return None
 
     @property
-    def latent_channels(self) -> int:
-        """Those of a patch, 128."""
-        return int(self.transformer.config.in_channels)
-
-    @property
     def vae_scale_factor(self) -> int:
         """Two for every level of the VAE but the first, and two of a patch: 16."""
         return int(2 ** len(self.vae.config.block_out_channels))
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """The posterior's mean in patches, ``(x - running_mean) / sqrt(running_var + eps)``."""
-        latents = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.mode().float()
-        patches = nn.functional.pixel_unshuffle(latents, 2)
-        mean, deviation = self._latent_statistics
-        return (patches - mean) / deviation
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """``(batch, channels, h, w)`` -> ``(batch, 3, height, width)``."""
-        mean, deviation = self._latent_statistics
-        latents = nn.functional.pixel_shuffle(latents.float() * deviation + mean, 2)
-        return self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0].float()
-
     @property
-    def _latent_statistics(self) -> tuple[Tensor, Tensor]:
+    def latent_statistics(self) -> tuple[Tensor, Tensor]:
+        """``running_mean`` and ``sqrt(running_var + eps)`` of the VAE's batch norm."""
         norm, eps = self.vae.bn, self.vae.config.batch_norm_eps
-        mean, variance = norm.running_mean.float(), norm.running_var.float()
-        return mean[:, None, None], (variance + eps).sqrt()[:, None, None]
+        return norm.running_mean.float(), (norm.running_var.float() + eps).sqrt()
 
     def text_conditioner(self) -> TextConditioner:
         """Over three layers of Qwen3."""
@@ -127,37 +109,25 @@ class Flux2Klein(JointTransformer):
                     layers[f"single_transformer_blocks.{number}.{path}"] = "joint"
         return layers
 
+    def double_stream_processor(self) -> DoubleStreamProcessor:
+        """Text and image are rotated as one sequence."""
+        return DoubleStreamProcessor(
+            self.regions, lambda texts, image, angles: _rotate(torch.cat([texts, image], 1), angles)
+        )
+
     def install_attention(self, settings: AdapterSettings) -> None:
         """Both kinds of blocks by region."""
-        del settings
-        for block in self.transformer.transformer_blocks:
-            block.attn.set_processor(_DoubleProcessor(self.regions))
+        super().install_attention(settings)
         for block in self.transformer.single_transformer_blocks:
             block.attn.set_processor(_SingleProcessor(self.regions))
 
-    def predict(
-        self,
-        noisy_latents: Tensor,
-        timesteps: Tensor,
-        encoder_hidden_states: Tensor,
-        masks: Tensor | None,
-    ) -> Tensor:
-        """One pass; the texts of all regions stand one behind the other, at the same places."""
-        height, width = noisy_latents.shape[-2:]
-        regions, tokens = encoder_hidden_states.shape[1:3]
-        device = noisy_latents.device
-        with self.regions.reading(encoder_hidden_states, masks):
-            model_pred = self.transformer(
-                hidden_states=noisy_latents.flatten(2).mT.to(
-                    self.dtype
-                ),  # (batch, h * w, channels)
-                encoder_hidden_states=encoder_hidden_states.flatten(1, 2).to(self.dtype),
-                timestep=timesteps.to(self.dtype) / 1000,
-                img_ids=_places(1, height, width, 1).to(device),
-                txt_ids=_places(1, 1, 1, tokens).repeat(regions, 1).to(device),
-                return_dict=False,
-            )[0]
-        return model_pred.float().mT.unflatten(2, (height, width))
+    def places(self, height: int, width: int, texts: Tensor) -> dict[str, Any]:
+        """Four numbers a position: frame, row, column and word."""
+        regions, tokens = texts.shape[1:3]
+        return {
+            "img_ids": _places(1, height, width, 1).to(self.device),
+            "txt_ids": _places(1, 1, 1, tokens).repeat(regions, 1).to(self.device),
+        }
 
     @property
     def probe_end(self) -> nn.Module:
@@ -215,36 +185,6 @@ class _Qwen3Conditioner(LanguageModelConditioner):
         ).hidden_states
         layers = self.text_encoder.config.num_hidden_layers
         return torch.cat([states[layers * part // 4][0] for part in (1, 2, 3)], -1)
-
-
-class _DoubleProcessor:
-    """A diffusers attention processor for blocks with a stream of text and one of the image."""
-
-    def __init__(self, context: RegionalContext) -> None:
-        self._context = context
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """``(batch, pixels, width)`` and ``(batch, regions * tokens, width)`` -> the same."""
-        del attention_mask
-        query, key, value, text_query, text_key, text_value = join_streams(
-            attn, hidden_states, encoder_hidden_states, attn.head_dim
-        )
-        out = joint_attend(
-            _rotate(torch.cat([text_query, query], 1), image_rotary_emb),
-            _rotate(torch.cat([text_key, key], 1), image_rotary_emb),
-            torch.cat([text_value, value], 1),
-            self._context,
-        )
-        texts = encoder_hidden_states.shape[1]
-        image = attn.to_out[1](attn.to_out[0](out[:, texts:]))
-        return image, attn.to_add_out(out[:, :texts])
 
 
 class _SingleProcessor:

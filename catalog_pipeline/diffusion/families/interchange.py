@@ -107,3 +107,21 @@ class Interchange:
             ValueError: not such a file, of another width, or this family learns no rows.
         """
         raise ValueError(f"{self.title} learns no rows, got {', '.join(tensors)}")
+
+    def inversion_state_dict(self, token: str, rows: Tensor) -> dict[str, Tensor]:
+        """What ``load_textual_inversion`` reads for ``token``; ``rows`` is ``(tokens, width)``."""
+        raise ValueError(f"{self.title} learns no rows for {token}, got {len(rows)}")
+
+    def inversion_code(self, file: str, token: str) -> str:
+        """The line of Python that loads ``file`` with ``token`` into ``pipe``."""
+        del token  # of use where one file serves several text encoders
+        return f'pipe.load_textual_inversion("{file}")'
+
+    def add_tokens(self, rows: Mapping[str, Tensor]) -> None:
+        """Add ``token -> row (width,)`` to vocabularies and token tables, in place.
+
+        Raises:
+            ValueError: a token is in a vocabulary already, or this family learns no rows.
+        """
+        if rows:
+            raise ValueError(f"{self.title} learns no rows, got those of {', '.join(rows)}")

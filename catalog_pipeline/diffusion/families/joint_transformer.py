@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.families.flow_matching import FlowMatching
-from catalog_pipeline.diffusion.joint_attention import joint_masks, text_masks
+from catalog_pipeline.diffusion.joint_attention import (
+    DoubleStreamProcessor,
+    joint_masks,
+    text_masks,
+)
 from catalog_pipeline.diffusion.regional import resize_masks
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.settings import AdapterSettings
@@ -63,6 +67,16 @@ class JointTransformer(FlowMatching):
                 if isinstance(_find(block, path), nn.Linear):
                     layers[f"transformer_blocks.{number}.{path}"] = rows
         return layers
+
+    def double_stream_processor(self) -> DoubleStreamProcessor:
+        """Of a block of two streams."""
+        return DoubleStreamProcessor(self.regions)
+
+    def install_attention(self, settings: AdapterSettings) -> None:
+        """Blocks of two streams by region; an attention of the image alone stays as it is."""
+        del settings
+        for block in self.transformer.transformer_blocks:
+            block.attn.set_processor(self.double_stream_processor())
 
     def position_masks(self, masks: Tensor, positions: int, rows: Rows) -> Tensor:
         """Texts belong to their own region, pixels to those that the masks say."""

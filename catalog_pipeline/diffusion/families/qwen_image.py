@@ -10,6 +10,7 @@ here takes its place, and regions are that of :mod:`..joint_attention`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -23,17 +24,16 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from catalog_pipeline.diffusion.families.interchange import KohyaPlace
-from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
-from catalog_pipeline.diffusion.joint_attention import join_streams, joint_attend, text_length
+from catalog_pipeline.diffusion.families.packed_transformer import PackedTransformer
+from catalog_pipeline.diffusion.joint_attention import DoubleStreamProcessor, text_length
 from catalog_pipeline.diffusion.language_model_text import LanguageModelConditioner
 from catalog_pipeline.diffusion.prompts import qwen_image_prompts
 from catalog_pipeline.diffusion.regional import RegionalContext
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.text import TextConditioner
-from catalog_pipeline.settings import AdapterSettings
 
 
-class QwenImage(JointTransformer):
+class QwenImage(PackedTransformer):
     """Qwen-Image from text; not the one that edits."""
 
     title = "Qwen-Image"
@@ -46,6 +46,7 @@ class QwenImage(JointTransformer):
         "scheduler": FlowMatchEulerDiscreteScheduler,
     }
     half_parts = ("transformer", "vae", "text_encoder")
+    vae_reads_frames = True
     feed_forwards: ClassVar[Mapping[str, Rows]] = {
         "img_mlp.net.0.proj": "image",
         "img_mlp.net.2": "image",
@@ -83,34 +84,16 @@ class QwenImage(JointTransformer):
         return KohyaPlace(layer.replace(".", "_"))
 
     @property
-    def latent_channels(self) -> int:
-        """Those of a patch, 64."""
-        return int(self.transformer.config.in_channels)
-
-    @property
     def vae_scale_factor(self) -> int:
         """Two for every level at which the VAE halves a side, and two of a patch: 16."""
         return int(2 ** (1 + len(self.vae.temperal_downsample)))
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """The mean of the posterior in patches, normed channel by channel."""
-        frames = pixels.to(self.vae.dtype)[:, :, None]  # (batch, 3, 1, height, width)
-        latents = self.vae.encode(frames).latent_dist.mode()[:, :, 0].float()
-        mean, deviation = self._latent_statistics
-        return nn.functional.pixel_unshuffle((latents - mean) / deviation, 2)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """``(batch, channels, h, w)`` -> ``(batch, 3, height, width)``."""
-        mean, deviation = self._latent_statistics
-        latents = nn.functional.pixel_shuffle(latents.float(), 2) * deviation + mean
-        frames = latents[:, :, None].to(self.vae.dtype)
-        return self.vae.decode(frames, return_dict=False)[0][:, :, 0].float()
-
     @property
-    def _latent_statistics(self) -> tuple[Tensor, Tensor]:
+    def latent_statistics(self) -> tuple[Tensor, Tensor]:
+        """``latents_mean`` and ``latents_std``, each of the four pixels of a patch."""
         config = self.vae.config
         mean, deviation = (
-            torch.tensor(values, device=self.device)[:, None, None]
+            torch.tensor(values, device=self.device).repeat_interleave(4)
             for values in (config.latents_mean, config.latents_std)
         )
         return mean, deviation
@@ -120,33 +103,18 @@ class QwenImage(JointTransformer):
         prompts = qwen_image_prompts(self.parts["tokenizer"])
         return _QwenConditioner(prompts, self.parts["text_encoder"])
 
-    def install_attention(self, settings: AdapterSettings) -> None:
-        """Every block by region."""
-        del settings
-        for block in self.transformer.transformer_blocks:
-            block.attn.set_processor(_Processor(self.regions))
+    def double_stream_processor(self) -> DoubleStreamProcessor:
+        """Text and image are rotated each by its own angles."""
+        return DoubleStreamProcessor(self.regions, partial(_rotate, self.regions))
 
-    def predict(
-        self,
-        noisy_latents: Tensor,
-        timesteps: Tensor,
-        encoder_hidden_states: Tensor,
-        masks: Tensor | None,
-    ) -> Tensor:
-        """One pass; the texts of all regions stand one behind the other, at the same places."""
-        height, width = noisy_latents.shape[-2:]
-        texts, valid = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0.5
-        with self.regions.reading(texts, masks, None if bool(valid.all()) else valid):
-            model_pred = self.transformer(
-                hidden_states=noisy_latents.flatten(2).mT.to(
-                    self.dtype
-                ),  # (batch, h * w, channels)
-                encoder_hidden_states=texts.flatten(1, 2).to(self.dtype),
-                timestep=timesteps.to(self.dtype) / 1000,
-                img_shapes=[[(1, height, width)]] * len(noisy_latents),
-                return_dict=False,
-            )[0]
-        return model_pred.float().mT.unflatten(2, (height, width))
+    def split_padding(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor | None]:
+        """By the last column."""
+        valid = encoder_hidden_states[..., -1] > 0.5
+        return encoder_hidden_states[..., :-1], None if bool(valid.all()) else valid
+
+    def places(self, height: int, width: int, texts: Tensor) -> dict[str, Any]:
+        """The shape of each picture; the transformer counts its positions itself."""
+        return {"img_shapes": [[(1, height, width)]] * len(texts)}
 
     def guide(self, unconditional: Tensor, conditional: Tensor, guidance: float) -> Tensor:
         """Each patch keeps the length of its conditional prediction, as in the pipeline."""
@@ -167,45 +135,17 @@ class _QwenConditioner(LanguageModelConditioner):
         return nn.functional.pad(words, (0, 0, 0, self.length - len(words)))
 
 
-class _Processor:
-    """A diffusers attention processor for blocks with a stream of text and one of the image."""
-
-    def __init__(self, context: RegionalContext) -> None:
-        self._context = context
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        encoder_hidden_states_mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """``(batch, pixels, width)`` and ``(batch, regions * tokens, width)`` -> the same."""
-        del encoder_hidden_states_mask, attention_mask
-        query, key, value, text_query, text_key, text_value = join_streams(
-            attn, hidden_states, encoder_hidden_states, attn.inner_dim // attn.heads
-        )
-        if image_rotary_emb is not None:
-            image_angles, text_angles = image_rotary_emb
-            # Every region's text stands where a text alone would.
-            tokens = text_length(self._context)
-            repeated = text_angles[:tokens].repeat(encoder_hidden_states.shape[1] // tokens, 1)
-            query, key = (_rotate(x, image_angles) for x in (query, key))
-            text_query, text_key = (_rotate(x, repeated) for x in (text_query, text_key))
-        out = joint_attend(
-            torch.cat([text_query, query], 1),
-            torch.cat([text_key, key], 1),
-            torch.cat([text_value, value], 1),
-            self._context,
-        )
-        texts = encoder_hidden_states.shape[1]
-        image = attn.to_out[1](attn.to_out[0](out[:, texts:]))
-        return image, attn.to_add_out(out[:, :texts])
+def _rotate(context: RegionalContext, texts: Tensor, image: Tensor, angles: Any) -> Tensor:
+    """Every region's text stands where a text alone would."""
+    if angles is None:
+        return torch.cat([texts, image], 1)
+    image_angles, text_angles = angles
+    tokens = text_length(context)
+    repeated = text_angles[:tokens].repeat(texts.shape[1] // tokens, 1)
+    return torch.cat([_rotate_stream(texts, repeated), _rotate_stream(image, image_angles)], 1)
 
 
-def _rotate(x: Tensor, angles: Tensor) -> Tensor:
+def _rotate_stream(x: Tensor, angles: Tensor) -> Tensor:
     rotated = apply_rotary_emb_qwen(x, angles, use_real=False)
     assert isinstance(rotated, Tensor)
     return rotated

@@ -127,16 +127,6 @@ class StableDiffusion(BaseModel):
             )
         return None
 
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents, 4."""
-        return int(self.unet.config.in_channels)
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Two for every level of the VAE but the first."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
     def encode(self, pixels: Tensor) -> Tensor:
         """The mean of the VAE's posterior, times its scaling factor."""
         with self._vae_in_range():

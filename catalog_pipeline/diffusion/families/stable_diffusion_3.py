@@ -23,13 +23,10 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 from catalog_pipeline.diffusion.families.clip_pair import ClipPair
 from catalog_pipeline.diffusion.families.family import BaseModel
 from catalog_pipeline.diffusion.families.joint_transformer import JointTransformer
-from catalog_pipeline.diffusion.joint_attention import join_streams, joint_attend
 from catalog_pipeline.diffusion.language_model_text import LanguageModelConditioner
 from catalog_pipeline.diffusion.prompts import plain_words, t5_prompts
-from catalog_pipeline.diffusion.regional import RegionalContext
 from catalog_pipeline.diffusion.routed_linear import Rows
 from catalog_pipeline.diffusion.text import PlaceholderConditioner, TextConditioner
-from catalog_pipeline.settings import AdapterSettings
 
 
 class StableDiffusion3(ClipPair, JointTransformer):
@@ -80,16 +77,6 @@ class StableDiffusion3(ClipPair, JointTransformer):
         return None
 
     @property
-    def latent_channels(self) -> int:
-        """Channels of the latents, 16."""
-        return int(self.transformer.config.in_channels)
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Two for every level of the VAE but the first: 8."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
     def size_step_px(self) -> int:
         """Whole patches: 16."""
         return self.vae_scale_factor * int(self.transformer.config.patch_size)
@@ -118,15 +105,6 @@ class StableDiffusion3(ClipPair, JointTransformer):
     def text_conditioner(self) -> TextConditioner:
         """Over all three text encoders."""
         return _ThreeEncoders(self)
-
-    def install_attention(self, settings: AdapterSettings) -> None:
-        """Joint attention by region.
-
-        The second attention of a block, ``attn2``, reads the image alone and stays as it is.
-        """
-        del settings
-        for block in self.transformer.transformer_blocks:
-            block.attn.set_processor(_Processor(self.regions))
 
     def predict(
         self,
@@ -214,33 +192,3 @@ class _T5Conditioner(LanguageModelConditioner):
         states = self.text_encoder(input_ids=input_ids)[0][0]
         assert isinstance(states, Tensor)
         return states
-
-
-class _Processor:
-    """A diffusers attention processor for blocks with a stream of text and one of the image."""
-
-    def __init__(self, context: RegionalContext) -> None:
-        self._context = context
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """``(batch, pixels, width)`` and ``(batch, regions * tokens, width)`` -> the same."""
-        del attention_mask
-        query, key, value, text_query, text_key, text_value = join_streams(
-            attn, hidden_states, encoder_hidden_states, attn.inner_dim // attn.heads
-        )
-        out = joint_attend(
-            torch.cat([text_query, query], 1),
-            torch.cat([text_key, key], 1),
-            torch.cat([text_value, value], 1),
-            self._context,
-        )
-        texts = encoder_hidden_states.shape[1]
-        image, text = attn.to_out[1](attn.to_out[0](out[:, texts:])), out[:, :texts]
-        # The last block's text is read by nobody.
-        return image, text if attn.context_pre_only else attn.to_add_out(text)

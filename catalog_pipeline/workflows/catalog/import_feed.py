@@ -19,7 +19,6 @@ from catalog_pipeline.catalog.feeds.photos import (
 from catalog_pipeline.catalog.feeds.products import FeedProduct, RowRemark, read_products
 from catalog_pipeline.catalog.feeds.readers import open_feed
 from catalog_pipeline.catalog.folder_changes import compare_folder
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.product_folders import (
     FolderChanges,
     FolderRefusedError,
@@ -27,6 +26,7 @@ from catalog_pipeline.catalog.product_folders import (
     PhotoFile,
 )
 from catalog_pipeline.catalog.s3_folders import S3ProductFolders
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import names_photo
 from catalog_pipeline.workflows.catalog.feed_places import FeedSource, open_places
 from catalog_pipeline.workflows.home import Home

@@ -11,8 +11,9 @@ import yaml
 
 from catalog_pipeline.catalog.card import CARD_NAMES
 from catalog_pipeline.catalog.file_kinds import kind_of
-from catalog_pipeline.catalog.keys import MAX_KEY_CHARS, shown
+from catalog_pipeline.catalog.keys import MAX_KEY_CHARS
 from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import Home
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.errors import CatalogError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import Anchor, Cutout, Photo, RenderJob
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import product_masker

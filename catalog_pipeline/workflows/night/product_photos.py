@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.photo_set import list_one, load_card
 from catalog_pipeline.errors import CatalogPipelineError, ObjectNotFoundError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import JudgedPhoto, PhotoSet, ProductPhotos, Sku
 from catalog_pipeline.stores.keys import anchors_key
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set

@@ -9,6 +9,7 @@ from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.serving import read_heads, serving_collections
+from catalog_pipeline.workflows.upkeep.next_steps import next_step
 
 
 def list_products(
@@ -16,7 +17,7 @@ def list_products(
 ) -> list[dict[str, Any]]:
     """One mapping of plain JSON types a product, sorted by SKU; ``skus`` and ``statuses`` choose.
 
-    Keys: ``sku, name, class_noun, category, collection, status, reason, served_by`` (the
+    Keys: ``sku, name, class_noun, category, collection, status, reason, to_do, served_by`` (the
     collection whose version of now knows it, else empty), ``learned_version, learned_utc,
     photos, photos_used, left_out`` (photo -> reason).
 
@@ -33,13 +34,13 @@ def list_products(
         )
     serving = serving_collections(rows, read_heads(home))
     return [
-        _product(row, serving.get(row.sku, ""))
+        _product(home, row, serving.get(row.sku, ""))
         for row in rows
         if (not skus or row.sku in skus) and (not statuses or row.status in statuses)
     ]
 
 
-def _product(row: IndexRow, served_by: str) -> dict[str, Any]:
+def _product(home: Home, row: IndexRow, served_by: str) -> dict[str, Any]:
     return {
         "sku": row.sku,
         "name": row.name,
@@ -48,6 +49,7 @@ def _product(row: IndexRow, served_by: str) -> dict[str, Any]:
         "collection": row.collection,
         "status": row.status.value,
         "reason": row.reason,
+        "to_do": next_step(home, row),
         "served_by": served_by,
         "learned_version": row.learned_version,
         "learned_utc": row.learned_utc.isoformat() if row.learned_utc else None,

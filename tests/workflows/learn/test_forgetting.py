@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -96,9 +92,8 @@ def test_what_passes_carries_its_figures_and_its_curve(shared):
     assert store.staging_names() == []
 
 
-def test_a_candidate_that_forgets_is_tried_again_then_quarantined(shared, monkeypatch):
-    write_photos(shared, "A", 1)
-    learn_all(shared)
+def test_a_candidate_that_forgets_is_tried_again_then_quarantined(knows_a, monkeypatch):
+    shared = knows_a("shared")
     store = open_home(shared).adapters("default")
     head = store.current()
     assert head is not None
@@ -211,20 +206,15 @@ class _Labels(SilentProgress):
 
 
 @pytest.mark.timeout(900)
-def test_a_kill_in_the_second_try_resumes_there(shared, tmp_path):
+def test_a_kill_in_the_second_try_resumes_there(knows_a, tmp_path, killed_learning):
+    shared = knows_a("shared")
     other = elsewhere(shared, tmp_path / "undisturbed")
-    for seed, sku in enumerate("AB"):
-        write_photos(shared, sku, seed)
-    learn_all(shared, ["A"])
+    write_photos(shared, "B", 2)
+    refresh_index(open_home(shared))
     shutil.copytree(shared.home, other.home)
     strict = with_learning(shared, gate_max_forgetting=-1.0)
     want = learn_all(with_learning(other, gate_max_forgetting=-1.0), ["B"])["B"]
-    saved = tmp_path / "settings.json"
-    saved.write_text(strict.model_dump_json(), "utf-8")
-    arguments = f"{str(saved)!r}, 3, 'second try'"
-    code = f"from tests.workflows.tiny_catalog import *; learn_until_killed({arguments})"
-    child = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
-    assert child.returncode == -signal.SIGKILL
+    killed_learning(strict, 3, "second try")
     store = open_home(shared).adapters("default")
     checkpoint, note = sorted(store.staging_names(), key=lambda name: "refused" in name)
     assert checkpoint.endswith(".safetensors")
@@ -241,10 +231,9 @@ def test_a_kill_in_the_second_try_resumes_there(shared, tmp_path):
     assert store.staging_names() == []
 
 
-def test_the_note_of_another_gate_is_not_believed(shared, tmp_path):
-    for seed, sku in enumerate("AB"):
-        write_photos(shared, sku, seed)
-    learn_all(shared, ["A"])
+def test_the_note_of_another_gate_is_not_believed(knows_a, tmp_path):
+    shared = knows_a("shared")
+    write_photos(shared, "B", 2)
     refresh_index(open_home(shared))
     strict = with_learning(shared, gate_max_forgetting=-1.0)
 
@@ -276,10 +265,9 @@ def test_own_slots_pass_with_zeros_and_one_training(own, monkeypatch):
     assert len(trainings.seen) == 2
 
 
-def test_own_slots_with_a_leak_are_refused_without_a_second_try(own, monkeypatch):
-    for seed, sku in enumerate("AB"):
-        write_photos(own, sku, seed)
-    learn_all(own, ["A"])
+def test_own_slots_with_a_leak_are_refused_without_a_second_try(knows_a, monkeypatch):
+    own = knows_a("per_concept")
+    write_photos(own, "B", 2)
     train, calls = ConceptTrainer.train, []
 
     def leaking(trainer, task, checkpoint, on_step):

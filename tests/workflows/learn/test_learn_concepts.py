@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -68,10 +64,8 @@ def test_learns_new_skus_then_does_nothing_then_relearns_the_changed_one(tiny):
     assert store.staging_names() == []
 
 
-def test_memory_holds_features_and_prompts_and_no_pixels(tiny):
-    write_photos(tiny, "A", 1)
-    learn_all(tiny)
-    store = open_home(tiny).adapters("default")
+def test_memory_holds_features_and_prompts_and_no_pixels(knows_a):
+    store = open_home(knows_a("per_concept")).adapters("default")
     head = store.current()
     assert head is not None
     entry = decode_memory(store.read_part(head.parts["memory/A"]))
@@ -82,9 +76,8 @@ def test_memory_holds_features_and_prompts_and_no_pixels(tiny):
     assert len(store.read_part(head.parts["memory/A"])) < 3 * 1280 * 4 + 2000
 
 
-def test_a_card_change_renames_without_training(tiny):
-    write_photos(tiny, "A", 1)
-    learn_all(tiny)
+def test_a_card_change_renames_without_training(knows_a):
+    tiny = knows_a("per_concept")
     store = open_home(tiny).adapters("default")
     before = store.current()
     (tiny.catalog_root / "A" / "sku.yaml").write_text(
@@ -147,13 +140,14 @@ def test_a_poor_candidate_is_not_promoted_but_shown(tiny):
     assert objects.uri(picture) in outcome.reason
 
 
-def test_rollback_moves_the_head_and_learning_goes_on_from_there(tiny):
-    write_photos(tiny, "A", 1)
-    first = learn_all(tiny)["A"].version
+def test_rollback_moves_the_head_and_learning_goes_on_from_there(knows_a):
+    tiny = knows_a("per_concept")
+    store = open_home(tiny).adapters("default")
+    first = store.current()
     write_photos(tiny, "B", 2)
     learn_all(tiny)
-    rollback(open_home(tiny), first, None)
-    store = open_home(tiny).adapters("default")
+    assert store.current() != first
+    rollback(open_home(tiny), first.version, None)  # type: ignore[union-attr]
     assert [c.sku for c in store.current().concepts] == ["A"]  # type: ignore[union-attr]
     outcome = learn_all(tiny, ["B"])["B"]
     assert outcome.status == "learned"
@@ -169,17 +163,13 @@ def test_unknown_skus_and_an_empty_index_say_what_to_do(tiny):
         list(learn_concepts(open_home(tiny), ["NOPE"]))
 
 
-def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path):
+def test_sigkill_in_mid_learning_resumes_to_the_same_version(tiny, tmp_path, killed_learning):
     write_photos(tiny, "A", 1)
     write_photos(tiny, "B", 2)
     other = elsewhere(tiny, tmp_path / "undisturbed")
     want = {sku: o.version for sku, o in learn_all(other).items()}
     refresh_index(open_home(tiny))
-    saved = tmp_path / "settings.json"
-    saved.write_text(tiny.model_dump_json())
-    code = f"from tests.workflows.tiny_catalog import *; learn_until_killed({str(saved)!r}, 9)"
-    child = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
-    assert child.returncode == -signal.SIGKILL
+    killed_learning(tiny, 9)
     store = open_home(tiny).adapters("default")
     assert [c.sku for c in store.current().concepts] == ["A"]  # type: ignore[union-attr]
     assert len(store.staging_names()) == 1
