@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +97,8 @@ def _photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("photos")
     write_sample_catalog(root, [SKUS[0]])
     (root / SKUS[0] / "sku.yaml").unlink()
+    for photo in sorted((root / SKUS[0]).iterdir())[3:]:
+        photo.unlink()
     return root / SKUS[0]
 
 
@@ -166,7 +167,7 @@ class TestBothLanguages:
 @pytest.fixture(scope="module", name="environment")
 def _environment(
     tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, photos: Path
-) -> Iterator[dict[str, str]]:
+) -> dict[str, str]:
     """A line with two learned products, a failed one and a night; the variables that name it."""
     folder = tmp_path_factory.mktemp("guide")
     config, home = folder / "settings", folder / "home"
@@ -177,6 +178,7 @@ def _environment(
         "catalogs": {"root": "products", "settle_seconds": 0},
         "learning": yaml.safe_load(TINY_LEARNING),
         "generation": {
+            "mode": "learned",  # no photo need be cut out
             "policies": {"singles_per_sku": 1, "pairs": 1},
             "steps": 1,
             "width": 32,
@@ -190,7 +192,7 @@ def _environment(
         shutil.copytree(photos, home / "products" / sku)
     variables = {CONFIG_ENV: str(config), HOME_ENV: str(home)}
     run_all(variables, ["index", "learn", f"generate --day {NIGHT}"])
-    yield variables
+    return variables
 
 
 def run_all(environment: dict[str, str], lines: list[str]) -> None:

@@ -68,7 +68,7 @@ def load_photo_set(
         ConfigurationError: the card is wrong.
         CatalogError: the source cannot be read.
     """
-    card = load_card(source, listing)
+    card = load_card(source, listing, read_noun)
     photos: dict[str, Photo] = {}
     thumbnails: dict[str, _Thumbnail] = {}
     refused: list[RefusedFile] = []

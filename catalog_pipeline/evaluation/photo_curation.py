@@ -36,8 +36,9 @@ FEW = 0.25
 """An arm, a second thing or a cut-off product in more of the photos is usual for the product: a
 lamp whose thin rod no mask sees is two things from some sides."""
 SAME_PLACE = 0.5
-"""Cosine of whole pictures from which a photo passes for one of its set in spite of what stands out,
-unless that is as unlike as :data:`NOTHING_ALIKE` of ``min_likeness``: white grounds are all alike."""
+"""Cosine of whole pictures from which a photo passes for one of its set in spite of what stands
+out, unless that is as unlike as :data:`NOTHING_ALIKE` of ``min_likeness``: white grounds are all
+alike."""
 NOTHING_ALIKE = 0.5
 
 

@@ -13,12 +13,16 @@ from catalog_pipeline.settings.values import YEAR_SECONDS, S3Settings, Strict, n
 class CurationSettings(Strict):
     """Which photos a product is learned from."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="false: every photo that can be read is used")
     near_duplicate: float = Field(
         0.06, ge=0, le=0.2, description="share of a perceptual hash in which one picture may differ"
     )
-    max_blur: float = Field(0.6, gt=0, le=1)
-    min_likeness: float = Field(0.25, ge=-1, lt=1)
+    max_blur: float = Field(
+        0.6, gt=0, le=1, description="how blurred a photo may be; 0 is sharp, 1 shows no edge"
+    )
+    min_likeness: float = Field(
+        0.25, ge=-1, lt=1, description="cosine of the product to that of the other photos"
+    )
 
 
 class CatalogSettings(Strict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.e2e.screenshots import REPOSITORY, WIDTH_PX
-from tests.e2e.ui_stack import PATIENCE_SECONDS, UiStack, running_ui
+from tests.e2e.screenshots import HEIGHT_PX, REPOSITORY, WIDTH_PX
+from tests.e2e.ui_stack import PAGE_SECONDS, UiStack, running_ui
 
 GOOD, BROKEN = "MUG-ZIGZAG-01", "VASE-DIAGONAL-01"
-PHOTOS_OF_THE_BROKEN = 3
+FEWEST_PHOTOS = 3
 """As few as are enough, so that one that cannot be read is one too many."""
 
 
@@ -43,10 +42,8 @@ def ui(chromium: str) -> Iterator[UiStack]:
             with stack.watching():
                 stack.ended("learn_new_skus", "FAILURE")
             yield stack
-    except BaseException:
-        shutil.copy(folder / "dev.log", _failures() / "dev.log")
-        raise
     finally:
+        shutil.copy(folder / "dev.log", _left_behind() / "dev.log")
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -55,15 +52,16 @@ def _arrive(products: Path) -> None:
     from catalog_pipeline.studio.sample_catalog import write_sample_catalog
 
     write_sample_catalog(products, [GOOD, BROKEN])
-    for photo in photos(products)[PHOTOS_OF_THE_BROKEN:]:
-        photo.unlink()
-    broken = photos(products)[-1]
+    for sku in (GOOD, BROKEN):
+        for photo in photos(products, sku)[FEWEST_PHOTOS:]:
+            photo.unlink()
+    broken = photos(products, BROKEN)[-1]
     broken.write_bytes(broken.read_bytes()[:3000])
 
 
-def photos(products: Path) -> list[Path]:
-    """The photos of the broken product."""
-    return sorted((products / BROKEN).glob("*.jpg"))
+def photos(products: Path, sku: str) -> list[Path]:
+    """The photos of a product, by name."""
+    return sorted((products / sku).glob("*.jpg"))
 
 
 @pytest.fixture
@@ -72,17 +70,19 @@ def page(ui: UiStack, chromium: str, request: pytest.FixtureRequest) -> Iterator
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         shown = browser.new_page(
-            viewport={"width": WIDTH_PX, "height": 800}, base_url=ui.url, locale="en-GB"
+            viewport={"width": WIDTH_PX, "height": HEIGHT_PX}, base_url=ui.url, locale="en-GB"
         )
-        shown.set_default_timeout(PATIENCE_SECONDS * 1000)
+        shown.set_default_timeout(PAGE_SECONDS * 1000)
+        shown.goto("/")
         failed_before = request.session.testsfailed
         yield shown
         if request.session.testsfailed > failed_before:
-            shown.screenshot(path=_failures() / f"{re.sub(r'[^a-z_]', '', request.node.name)}.png")
+            shown.screenshot(path=_left_behind() / f"{request.node.name}.png")
         browser.close()
 
 
-def _failures() -> Path:
+def _left_behind() -> Path:
+    """Where the server's log, and the page that a test failed on, can be looked at."""
     folder = REPOSITORY / "build/e2e"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -17,11 +17,12 @@ from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.studio.sample_catalog import write_sample_catalog
 from tests.e2e.conftest import BROKEN, GOOD, photos
 from tests.e2e.screenshots import take
-from tests.e2e.ui_stack import PATIENCE_SECONDS, UiStack
+from tests.e2e.ui_stack import PAGE_SECONDS, PATIENCE_SECONDS, UiStack, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2 * PATIENCE_SECONDS)]
 
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+expect.set_options(timeout=PAGE_SECONDS * 1000)
+UNTIL_A_RUN_ENDS = PATIENCE_SECONDS * 1000
 RUN_ID = re.compile(r"^[0-9a-f]{8}$")
 
 
@@ -48,7 +49,7 @@ def sees_what_to_do(page: Page) -> None:
     expect(first).to_contain_text("is damaged or truncated")
     expect(first).to_contain_text(f"in the folder {BROKEN}")
     expect(table.locator("tbody tr").nth(1)).to_contain_text(GOOD)
-    navigation = page.get_by_role("img", name="panel_show_left")
+    navigation = page.get_by_role("img", name=re.compile("panel_show_"))
     navigation.click()  # wide tables are cut at the right
     take(page, "products", until=table)
     navigation.click()
@@ -62,13 +63,14 @@ def opens_the_message(page: Page) -> None:
     page.get_by_placeholder("Filter…").fill("type:STEP_FAILURE")
     message = page.get_by_text("1 of 2 SKUs were not learned").first
     expect(message).to_contain_text("copy or export it again")
+    chart_is_drawn(page)
     take(page, "run-failed", until=message)
 
 
 def corrects_the_folder(ui: UiStack, tmp_path: Path) -> None:
     """Copies the photo again."""
     write_sample_catalog(tmp_path, [BROKEN])
-    broken = photos(ui.products)[-1]
+    broken = photos(ui.products, BROKEN)[-1]
     shutil.copy(tmp_path / BROKEN / broken.name, broken)
 
 
@@ -83,18 +85,22 @@ def executes_again_from_failure(page: Page, ui: UiStack) -> None:
     take(page, "re-execute", until=page.get_by_text("From asset failure"))
     from_failure.click()
     page.wait_for_url(lambda url: "/runs/" in url and url != failed)
-    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=UNTIL_A_RUN_ENDS)
+    chart_is_drawn(page)
     take(page, "run-green", until=page.get_by_text("Re-executions (1)").locator("xpath=../../.."))
     run = ui.ended("learn_new_skus", "SUCCESS")
-    assert page.url.endswith(run["runId"])
-    assert failed.endswith(run["parentRunId"])
+    assert run["runId"] in page.url
+    assert run["parentRunId"] in failed
 
 
 def sees_no_product_waiting(page: Page, ui: UiStack) -> None:
-    """The same table again; nothing is to be done."""
+    """The same table after the watcher's next look: nothing is to be done, nor asked for."""
+    runs = len(ui.runs("learn_new_skus"))
     open_asset(page, "catalog", "index")
     table = page.locator("table").filter(has_text="what to do").last
-    expect(table.locator("tbody tr").filter(has_text=BROKEN)).to_contain_text("learned")
+    with ui.watching():
+        expect(table.locator("tbody tr").filter(has_text=BROKEN)).to_contain_text("learned")
+    assert len(ui.runs("learn_new_skus")) == runs
     rows = {row.sku: row.status for row in ui.home.index.read()}
     assert rows == {GOOD: SkuStatus.LEARNED, BROKEN: SkuStatus.LEARNED}
 
@@ -113,16 +119,16 @@ def starts_a_night(page: Page) -> None:
         page.get_by_role("link", name="View", exact=True)
     ).last.click()
     page.wait_for_url("**/runs/*")
-    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=UNTIL_A_RUN_ENDS)
 
 
 def finds_the_contact_sheet(page: Page) -> None:
     """``generation/images`` shows the pictures of the night in place."""
+    page.goto("/")  # what was launched is not announced any more
     open_asset(page, "generation", "images")
     sheet = page.locator("img[alt^='night of']").first
     expect(sheet).to_be_visible()
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
-    sheet.scroll_into_view_if_needed()
     take(page, "contact-sheet", until=sheet)
 
 
@@ -138,6 +144,13 @@ def finds_report_and_gallery(page: Page, ui: UiStack) -> None:
         assert answer.ok, f"{address}: {answer.status}"
         assert GOOD in answer.text()
     take(page, "night", until=metadata(page, "gallery"))
+
+
+def chart_is_drawn(page: Page) -> None:
+    """The bar of the step has its colour: its name is not behind a spinner any more."""
+    bar = page.get_by_text("learning__concept").first
+    edge = 275  # where the name of a finished step that took the whole time begins
+    wait_for(lambda: (bar.bounding_box() or {"x": 1e9})["x"] < edge, "the chart", PAGE_SECONDS)
 
 
 def open_asset(page: Page, group: str, name: str) -> None:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,12 @@ from catalog_pipeline.workflows.home import Home, open_home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 1200.0
-"""For whatever a loaded machine may need; a quiet one waits for seconds."""
+"""For a run to end on a loaded machine; a quiet one takes a minute."""
+
+PAGE_SECONDS = 120.0
+"""For a page to show what it has."""
+
+PREFIX = "CATALOG_PIPELINE_"
 
 CHANGES: dict[str, dict[str, Any]] = {
     # The shipped base and the shipped way of making pictures; a tenth of the learning.
@@ -44,17 +49,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "generation": {
         "policies": {
-            "singles_per_sku": 2,
+            "singles_per_sku": 1,
             "pairs": 2,
             "triples": 0,
             "coverage": {"images": 0, "nights": 7, "top_up": "singles"},
         },
+        "steps": 8,
         "quality": {"attempts": 1},
     },
 }
 """What the home changes in the shipped settings, so that the whole story takes minutes."""
 
-_OPERATION = """
+_START = """
 mutation Start($selector: SensorSelector!) {
   startSensor(sensorSelector: $selector) { __typename ... on Sensor { sensorState { id } } }
 }
@@ -118,7 +124,7 @@ class UiStack:
             "repositoryName": "__repository__",
             "sensorName": "catalog_watch",
         }
-        started = self.ask(_OPERATION, selector=selector)["startSensor"]
+        started = self.ask(_START, selector=selector)["startSensor"]
         assert started["__typename"] == "Sensor", started
         yield
         stopped = self.ask(_STOP, id=started["sensorState"]["id"])["stopSensor"]
@@ -151,8 +157,9 @@ def running_ui(folder: Path) -> Iterator[UiStack]:
     stack.products.mkdir(parents=True)
     command = [str(Path(sys.executable).with_name("dagster")), "dev", "--host", "127.0.0.1"]
     command += ["--port", str(port), "-w", "dagster_home/workspace.yaml"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = {
-        **os.environ,
+        **own,
         CONFIG_ENV: str(config),
         HOME_ENV: str(home),
         "DAGSTER_HOME": str(dagster_home),
@@ -222,12 +229,8 @@ def _take_signals() -> None:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask ``dagster dev`` to end its parts, then end whatever is left of its group."""
     process.send_signal(signal.SIGINT)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait(timeout=60)

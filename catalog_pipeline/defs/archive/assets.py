@@ -61,6 +61,7 @@ def image_manifest(
     problems = archive.verify_day(day)
     yield dg.MaterializeResult(
         metadata={
+            **night_pages(context, home, day),  # first: what a person looks for in the morning
             "dagster/row_count": report.rows,
             "added": report.added,
             "superseded": report.superseded,
@@ -69,7 +70,6 @@ def image_manifest(
             "versions": len(archive.versions(day)),
             "manifest": location(report.path),
             **night_numbers(archive.read_day(day)),
-            **night_pages(context, home, day),
         },
         check_results=[
             dg.AssetCheckResult(

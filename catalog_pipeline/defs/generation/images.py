@@ -105,7 +105,7 @@ def images(
     metadata = render_numbers(report)
     if report.contact_sheet_png:
         sheet = picture(report.contact_sheet_png, alt=f"night of {day}", run=context)
-        metadata["contact_sheet"] = sheet
+        metadata = {"contact_sheet": sheet, **metadata}
     if failed and not report.rendered + report.reused:
         raise dg.Failure(
             f"none of the {len(failed)} pictures of {day} could be rendered: "

@@ -13,9 +13,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from catalog_pipeline.catalog.keys import shown
 from catalog_pipeline.catalog.listing import KnownDigests
 from catalog_pipeline.errors import IntegrityError, PhotoSetError
+from catalog_pipeline.plain_text import shown
 from catalog_pipeline.records import Photo, PhotoSet, RefusedFile, names_photo
 from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.workflows.catalog.refresh_index import read_digests

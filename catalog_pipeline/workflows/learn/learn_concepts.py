@@ -31,6 +31,7 @@ from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.attempts import (
     has_learned,
+    listed_row,
     log_failed,
     log_learned,
     note_learned,
@@ -159,6 +160,7 @@ class _LearningRun:
         photo_set: PhotoSet | None = None
         try:
             photo_set = self._photos(row.sku)
+            row = listed_row(self.home, row, photo_set)
             self.home.words.keep()
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)

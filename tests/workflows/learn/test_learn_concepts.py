@@ -94,6 +94,21 @@ def test_a_card_change_renames_without_training(knows_a):
     assert statuses(tiny) == {"A": SkuStatus.LEARNED}
 
 
+def test_a_folder_that_was_corrected_after_the_last_listing_is_learned_as_it_is_now(tiny):
+    write_photos(tiny, "A", 1)
+    broken = tiny.catalog_root / "A" / "2.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:200])
+    assert learn_all(tiny)["A"].status == "failed"
+    broken.write_bytes(whole)
+    (outcome,) = learn_concepts(open_home(tiny), ["A"])
+    assert outcome.status == "learned"
+    (row,) = open_home(tiny).index.read()
+    assert (row.status, row.reason) == (SkuStatus.LEARNED, "")
+    assert row.bytes == sum(path.stat().st_size for path in broken.parent.iterdir())
+    assert refresh_index(open_home(tiny)).changed == ()
+
+
 def test_a_bad_sku_fails_alone_and_the_head_keeps_the_rest(tiny):
     write_photos(tiny, "A", 1)
     write_photos(tiny, "B", 2)
