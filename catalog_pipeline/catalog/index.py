@@ -129,6 +129,7 @@ def mark_learned(
     sku: str,
     content_hash: str,
     *,
+    listed_before: str = "",
     photos: Sequence[PhotoUse] = (),
     version: str = "",
     learned_utc: datetime | None = None,
@@ -136,8 +137,10 @@ def mark_learned(
     """``rows`` after ``sku`` was learned from the photos of ``content_hash``.
 
     ``version`` and ``learned_utc`` are of the version that learned it; without them those of the
-    row stay. Photos that changed in the meantime leave the SKU ``changed``; a retired SKU stays
-    retired and comes back as learned. Idempotent.
+    row stay. ``listed_before`` is the content that the row had before the photos were read: while
+    it still has it, the photos are the newer ones (a person corrected the folder and learned it at
+    once), and the next listing finds them. Photos that were listed in the meantime leave the SKU
+    ``changed``; a retired SKU stays retired and comes back as learned. Idempotent.
 
     Raises:
         CatalogError: the SKU is not in the index.
@@ -145,7 +148,7 @@ def mark_learned(
     row = _find(rows, sku)
     status = row.status
     if status is not SkuStatus.RETIRED:
-        current = row.content_hash == content_hash
+        current = row.content_hash in (content_hash, listed_before)
         status = SkuStatus.LEARNED if current else SkuStatus.CHANGED
     learned = replace(row, learned_hash=content_hash, status=status, reason="")
     if version:

@@ -197,6 +197,17 @@ def test_learning_an_older_content_leaves_the_sku_changed() -> None:
     assert mark_learned([row], "mug", "b") == [row]
 
 
+def test_learning_photos_that_are_newer_than_the_listing_leaves_nothing_to_learn() -> None:
+    rows = merge([], found("mug")).rows
+    (row,) = mark_learned(rows, "mug", "b", listed_before="a")
+    assert (row.status, row.learned_hash) == (SkuStatus.LEARNED, "b")
+    (row,) = merge([row], found("mug", "b")).rows
+    assert (row.status, row.content_hash) == (SkuStatus.LEARNED, "b")
+    listed_meanwhile = merge(rows, found("mug", "c")).rows
+    (row,) = mark_learned(listed_meanwhile, "mug", "b", listed_before="a")
+    assert row.status is SkuStatus.CHANGED
+
+
 def test_a_verdict_about_other_photos_or_a_retired_sku_changes_no_status() -> None:
     rows = list(merge(merge([], found("mug")).rows, found("mug", "b")).rows)
     assert mark_failed(rows, "mug", "a", "why") == rows

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from catalog_pipeline import __version__
 from catalog_pipeline.catalog.index import mark_learned
-from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import (
     AdapterVersion,
     IndexRow,
@@ -16,7 +15,6 @@ from catalog_pipeline.records import (
     concept_part,
 )
 from catalog_pipeline.stores.adapters import AdapterStore
-from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import base_model_hash
 
@@ -88,28 +86,19 @@ def log_failed(
     )
 
 
-def listed_row(home: Home, row: IndexRow, photo_set: PhotoSet) -> IndexRow:
-    """``row`` as the index has it once it knows the photos that were read.
+def note_learned(
+    home: Home, row: IndexRow, photo_set: PhotoSet, version: AdapterVersion | None
+) -> None:
+    """Mark the SKU as learned in the index; ``version`` is the one that did, where it is new.
 
-    A person who corrects a folder and learns it at once is ahead of the next listing: without
-    this one the verdict would be noted beside the photos of before, as ``changed``.
+    ``row`` is as it was before the photos were read.
     """
-    if row.content_hash == photo_set.content_hash:
-        return row
-    try:
-        rows = refresh_index(home).rows
-    except CatalogError:  # of other products; each listing says so itself
-        return row
-    return next((listed for listed in rows if listed.sku == row.sku), row)
-
-
-def note_learned(home: Home, photo_set: PhotoSet, version: AdapterVersion | None) -> None:
-    """Mark the SKU as learned in the index; ``version`` is the one that did, where it is new."""
     home.index.update(
         lambda rows: mark_learned(
             rows,
             photo_set.sku.sku,
             photo_set.content_hash,
+            listed_before=row.content_hash,
             photos=photo_set.uses,
             version=version.version if version else "",
             learned_utc=version.created_utc if version else None,

@@ -31,7 +31,6 @@ from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.attempts import (
     has_learned,
-    listed_row,
     log_failed,
     log_learned,
     note_learned,
@@ -160,13 +159,12 @@ class _LearningRun:
         photo_set: PhotoSet | None = None
         try:
             photo_set = self._photos(row.sku)
-            row = listed_row(self.home, row, photo_set)
             self.home.words.keep()
             if self.on_photo_set is not None:
                 self.on_photo_set(photo_set)
             outcome, version = self._commit(row, photo_set)
             outcome = dropped_elsewhere(self.home, photo_set, outcome)
-            self._note(photo_set, version, outcome, time.monotonic() - started)
+            self._note(row, photo_set, version, outcome, time.monotonic() - started)
         except (ConflictError, LockTimeoutError, StorageFullError, UnsettledError) as error:
             # The store's trouble, or an upload that has not ended: the product's row stays as it
             # is, and a later run learns it.
@@ -243,6 +241,7 @@ class _LearningRun:
 
     def _note(
         self,
+        row: IndexRow,
         photo_set: PhotoSet,
         version: AdapterVersion | None,
         outcome: LearnOutcome,
@@ -251,7 +250,7 @@ class _LearningRun:
         """Log and index the outcome; ``version`` is the one that learned the SKU, if any did."""
         if version is not None:
             log_learned(self.home, photo_set, version, reason=outcome.reason, seconds=seconds)
-        note_learned(self.home, photo_set, version)
+        note_learned(self.home, row, photo_set, version)
 
     def _draft(self, parent: AdapterVersion | None, photo_set: PhotoSet) -> Concept:
         tokens = self.home.settings.learning.adapter.tokens_per_concept
