@@ -100,7 +100,7 @@ def import_lora(
     seconds = time.monotonic() - started
     if version is not None:
         log_learned(home, photo_set, version, reason=outcome.reason, seconds=seconds)
-    note_learned(home, photo_set, version)
+    note_learned(home, row, photo_set, version)
     return replace(outcome, seconds=seconds)
 
 
