@@ -222,7 +222,9 @@ bench-regions: $(STAMP)  ## What crosses the border of two regions: docs/benchma
 
 .PHONY: bench-curation
 bench-curation: $(STAMP)  ## Which photos are left out of polluted sets: docs/benchmarks/curation.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.curation --data $(DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.curation pick --data $(DATA) --rounds 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.curation learn --data $(DATA)
+	$(BIN)/python -m tests.benchmarks.curation report
 
 .PHONY: bench-languages
 bench-languages: $(STAMP)  ## How well other languages are read: docs/benchmarks/languages.md

@@ -37,6 +37,8 @@ def test_a_failed_product_is_mended_and_a_night_is_made(
     starts_a_night(page)
     finds_the_contact_sheet(page)
     finds_report_and_gallery(page, ui)
+    (night,) = ui.home.archive.days()
+    assert {sku for row in ui.home.archive.read_day(night) for sku in row.skus} == {BROKEN, GOOD}
 
 
 def sees_what_to_do(page: Page) -> None:

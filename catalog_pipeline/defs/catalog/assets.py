@@ -159,6 +159,10 @@ def photo_set_metadata(photos: PhotoSet, home: "Home", run: InARun | None = None
         "content_hash": photos.content_hash,
         "folder": location(photo_folder(home, sku.sku)),
     }
+    if photos.warnings:
+        metadata["warnings"] = table(
+            [{"warning": warning} for warning in photos.warnings], {"warning": "string"}
+        )
     if photos.refused:
         metadata["left out"] = table(
             [{"file": item.key, "reason": item.reason} for item in photos.refused],

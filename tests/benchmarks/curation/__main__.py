@@ -65,6 +65,7 @@ def household_products(data: Path, places: Sequence[int]) -> dict[str, list[Path
 
 def pick(options: argparse.Namespace) -> None:
     """Judge every set and keep the verdicts."""
+    from tests.benchmarks.curation.duplicates import compare_duplicates
     from tests.benchmarks.curation.trials import (
         clean_trials,
         hand_views,
@@ -81,6 +82,10 @@ def pick(options: argparse.Namespace) -> None:
         views[name] = read_views(household_products(options.data, places), settings)
     log.info("household photos read")
     options.home.mkdir(parents=True, exist_ok=True)
+    limit = settings.curation.near_duplicate
+    duplicates = {name: compare_duplicates(products, limit) for name, products in views.items()}
+    (options.home / "duplicates.json").write_bytes(json_bytes(duplicates))
+    log.info("ways to find duplicates compared")
     for name, products in views.items():
         verdicts = list(clean_trials(products, settings))
         log.info("%s: clean sets judged", name)

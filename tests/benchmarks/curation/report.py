@@ -21,6 +21,7 @@ TITLES = {
     "household": "Rendered photos, seen when rules were set",
     "held_out": "Rendered photos, held out",
 }
+NAMES = {"real": "real", "household": "rendered, seen", "held_out": "rendered, held out"}
 FAULTS = tuple(dict.fromkeys(fault for fault, _ in KINDS.values()))
 _CELL_PX, _ACROSS = 150, 10
 
@@ -88,10 +89,11 @@ def write_report(home: Path, out: Path, note: str) -> None:
         }  # fmt: skip
     facts = {
         "date": today(), "machine": machine(), "note": note, "suites": suites,
+        "duplicates": read_json(home / "duplicates.json"),
         "learned": read_json(home / "learned.json") or [],
     }  # fmt: skip
     write_json(out / "curation.json", facts, digits=4)
-    write_page(out, Path(__file__).with_name("curation.md.j2"), titles=TITLES, **facts)
+    write_page(out, Path(__file__).with_name("curation.md.j2"), titles=TITLES, names=NAMES, **facts)
 
 
 def mistakes_sheet(verdicts: Sequence[Verdict]) -> Image.Image:

@@ -53,7 +53,7 @@ def crates() -> list[Photo]:
 
 @pytest.fixture(scope="module")
 def polluted(crates) -> PhotoSet:
-    return photo_set(*crates, blurred(crates[2], "blurred.png"), photo("stranger.png", "ball", 4))
+    return photo_set(*crates, blurred(crates[2], "blurred.png"), photo("stranger.png", "ball", 0))
 
 
 def keys(chosen: PhotoSet) -> list[str]:
@@ -125,7 +125,7 @@ def write_crates(root: Path, sku: str, bad: bool = True) -> None:
         pixels, mask = cut_out("crate", index)
         Image.fromarray(np.dstack([pixels, mask])).save(folder / f"0{index}.png")
     if bad:
-        pixels, mask = cut_out("ball", 1)
+        pixels, mask = cut_out("ball", 0)
         Image.fromarray(np.dstack([pixels, mask])).save(folder / "stranger.png")
 
 
