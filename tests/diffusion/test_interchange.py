@@ -319,7 +319,7 @@ def test_the_metadata_of_diffusers_scales_as_it_does_there(
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(tmp_path, weight_name=LORA)
     theirs = sd_picture(pipeline, PROMPT, sd.initial_noise([7], DDIM), 1.0)
-    torch.testing.assert_close(ours(sd, "read", DDIM), theirs, atol=5e-5, rtol=1e-3)
+    torch.testing.assert_close(ours(sd, "read", DDIM), theirs, atol=5e-4, rtol=1e-3)
     rank_stable = metadata | {"unet.use_rslora": True}
     path = written(tmp_path / LORA, tensors, lora_adapter_metadata=json.dumps(rank_stable))
     scaled = {layer: (down * 3 / 2**0.5, up) for layer, (down, up) in factors_of(sd).items()}
