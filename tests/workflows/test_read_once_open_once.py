@@ -139,5 +139,5 @@ def test_a_command_opens_one_home_and_reads_each_photo_once(bucket: Bucket) -> N
     assert reads.pop(f"{SKUS[0]}/0.png") == 2
     assert reads == {key: 1 for key in bucket.of(SKUS[0]) if not key.endswith("/0.png")}
     bucket.run("generate", "--day", NEXT_NIGHT)
-    assert (bucket.homes, bucket.clients) == (1, {"objects": 1})
-    assert bucket.reads() == {}
+    assert bucket.homes == 1
+    assert bucket.reads() == {}  # its report lists the folders, and has nothing new to show
