@@ -122,7 +122,7 @@ def forecast_lines(forecast: Sequence[LearnForecast], seconds: float | None) -> 
     """One line a SKU, and about how long all of them take."""
     lines = table_lines(("SKU", "would be"), [(one.sku, one.why) for one in forecast], left=True)
     count = sum(one.trains for one in forecast)
-    time = f"about {count * seconds / 60:.0f} minutes" if seconds else "no measured time yet"
+    time = f"about {count * seconds / 60:.1f} minutes" if seconds else "no measured time yet"
     lines.append(f"{count} of {len(forecast)} would be learned: {time}; dry run, nothing was done")
     return lines
 
@@ -263,7 +263,7 @@ def as_json(state: Mapping[str, Any]) -> str:
 def product_lines(found: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[str]:
     """One line a product; ``in_full`` adds its photos that were left out."""
     if not found:
-        return ["no product (`index` looks for them)"]
+        return ["no product (`index` looks for new folders)"]
     lines = table_lines(
         ("SKU", "status", "learned", "version", "photos", "what it is", "reason"),
         (
