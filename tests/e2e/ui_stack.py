@@ -9,10 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import yaml
 
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, load_settings
 from catalog_pipeline.workflows.home import Home, open_home
+from tests.faults.dagster_stack import wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 1200.0
@@ -129,17 +129,6 @@ class UiStack:
         yield
         stopped = self.ask(_STOP, id=started["sensorState"]["id"])["stopSensor"]
         assert stopped["__typename"] == "StopSensorMutationResult", stopped
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """The first true result of ``condition``."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
-        time.sleep(0.2)
 
 
 @contextmanager
