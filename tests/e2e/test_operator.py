@@ -17,7 +17,8 @@ from catalog_pipeline.records import SkuStatus
 from catalog_pipeline.studio.sample_catalog import write_sample_catalog
 from tests.e2e.conftest import BROKEN, GOOD, photos
 from tests.e2e.screenshots import take
-from tests.e2e.ui_stack import PAGE_SECONDS, PATIENCE_SECONDS, UiStack, wait_for
+from tests.e2e.ui_stack import PAGE_SECONDS, PATIENCE_SECONDS, UiStack
+from tests.faults.dagster_stack import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2 * PATIENCE_SECONDS)]
 
