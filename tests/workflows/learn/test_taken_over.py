@@ -25,6 +25,12 @@ def tiny(knows_a) -> Settings:
 
 
 @pytest.fixture
+def shared(knows_a) -> Settings:
+    """The same with one slot for all."""
+    return knows_a("shared")
+
+
+@pytest.fixture
 def trained(monkeypatch) -> list[str]:
     """The SKUs that were really trained."""
     names: list[str] = []
@@ -92,8 +98,7 @@ def test_a_move_that_was_cut_off_is_finished(tiny, monkeypatch, finished_by):
     assert served_twice(home) == {}
 
 
-def test_a_shared_slot_is_trained_in_its_new_collection(knows_a, trained):
-    shared = knows_a("shared")
+def test_a_shared_slot_is_trained_in_its_new_collection(shared, trained):
     move(shared, "A", "spring")
     assert learn_all(shared)["A"].status == "learned"
     assert trained == ["A"]
