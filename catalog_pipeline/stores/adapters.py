@@ -6,7 +6,8 @@
     pages/<sha256>.json           concepts and their parts, shared by versions, never changed
     versions/<version>.json       an AdapterVersion, named by its own hash, never changed
     HEAD.json                     which version is served
-    LEASE.json                    who is learning
+    LEASE.json                    who is about to move the head
+    claims/<sku>.json             who is learning a SKU
     staging/<name>                checkpoints of an unfinished task
 
 The order parts -> pages -> version -> head makes a crash harmless: what is not reachable
@@ -28,7 +29,7 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.stores.head import Head, HeadObject
 from catalog_pipeline.stores.keys import check_segment, sha256_hex
-from catalog_pipeline.stores.leases import LEASE_SECONDS, Lease
+from catalog_pipeline.stores.leases import LEASE_SECONDS, Lease, LeaseObject
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.pages import parts_in_page
 from catalog_pipeline.stores.versions import (
@@ -265,7 +266,7 @@ class AdapterStore:
     def lease(
         self, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
     ) -> Iterator[Lease]:
-        """Hold the collection for one learning run; see :mod:`catalog_pipeline.stores.leases`.
+        """The right to move the head; see :mod:`catalog_pipeline.stores.leases`.
 
         In a bucket the lease is free ``lease_seconds`` after its holder died.
 
@@ -275,6 +276,37 @@ class AdapterStore:
         """
         with self.lease_object.hold(timeout_seconds, lease_seconds) as lost:
             yield Lease(self._head.issue_fence(), lost)
+
+    @contextmanager
+    def claim(
+        self, sku: str, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
+    ) -> Iterator[None]:
+        """Be the only one to learn, import or retire ``sku``; taken before :meth:`lease`.
+
+        It saves the work of a second training; what keeps the result single is that the
+        head is looked at again under the lease.
+
+        Raises:
+            LockTimeoutError: as of :meth:`lease`.
+        """
+        with self.claim_object(sku).hold(timeout_seconds, lease_seconds):
+            yield
+
+    def claim_object(self, sku: str) -> LeaseObject:
+        """The claim of ``sku``; opening it touches nothing."""
+        return self._objects.lease_object(self._claim_key(sku), one_of_many=True)
+
+    def lease_objects(self) -> dict[str, LeaseObject]:
+        """That of the head and those :meth:`claimed`, by what people call them."""
+        name = f"collection {self.collection}"
+        claims = {f"{name}, SKU {sku}": self.claim_object(sku) for sku in self.claimed()}
+        return {name: self.lease_object, **claims}
+
+    def claimed(self) -> list[str]:
+        """Every SKU that is being learned, or whose learner died and has no successor yet."""
+        prefix = f"{self.folder}claims/"
+        keys = self._objects.list(prefix)
+        return [key.removeprefix(prefix).removesuffix(".json") for key in keys]
 
     def read_staging(self, name: str) -> bytes | None:
         """The checkpoint ``name``, ``None`` when there is none."""
@@ -305,6 +337,9 @@ class AdapterStore:
 
     def _part_key(self, digest: str) -> str:
         return f"{self.folder}parts/{check_segment(digest, 'part')}.safetensors"
+
+    def _claim_key(self, sku: str) -> str:
+        return f"{self.folder}claims/{check_segment(sku, 'SKU')}.json"
 
     def _staging_key(self, name: str) -> str:
         return f"{self.folder}staging/{name}"

@@ -122,8 +122,10 @@ class CollectionGarbage:
         return [*doomed, *(item for item in content if item.key not in live)]
 
     def find_checkpoints(self) -> list[Garbage]:
-        """Checkpoints last written before ``before``: their runs are long dead."""
-        return self._old("checkpoint", "staging/")
+        """Checkpoints last written before ``before`` whose SKU nobody is learning."""
+        claimed = tuple(f"{sku}-" for sku in self._store.claimed())
+        found = self._old("checkpoint", "staging/")
+        return [each for each in found if not each.info.key.split("/")[-1].startswith(claimed)]
 
     def sweep(self, lease: Lease) -> list[Garbage]:
         """Remove what :meth:`find` and :meth:`find_checkpoints` see now; returns what went.

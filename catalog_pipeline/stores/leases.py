@@ -1,6 +1,6 @@
-"""One learner at a time per collection: a lease, and the fence that makes it safe.
+"""One mover of a collection's head at a time, one learner of a SKU: leases, and the fence.
 
-The lease saves work, the fence saves the data: a run that lost its lease without
+A lease saves work, the fence saves the data: a run that lost its lease without
 noticing still cannot promote (see :mod:`catalog_pipeline.stores.head`).
 
 - In a bucket, as in any store: ``LEASE.json`` itself, taken by compare-and-swap,
@@ -88,16 +88,21 @@ class LeaseRecord:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
-                f"LEASE.json is not a lease ({error}); delete it when nothing is learning"
+                f"this is not a lease ({error}); delete it when nothing is learning"
             ) from error
 
 
 class LeaseObject:
-    """``LEASE.json`` of one collection; compare-and-swap only, so that any store can do it."""
+    """The lease under one key; compare-and-swap only, so that any store can do it.
 
-    def __init__(self, objects: ObjectStore, key: str) -> None:
+    ``one_of_many`` leaves nothing behind once it is free. A process that takes it in the
+    milliseconds before it is removed may lose it, as it would to an expiry.
+    """
+
+    def __init__(self, objects: ObjectStore, key: str, *, one_of_many: bool = False) -> None:
         self._objects = objects
         self.key = key
+        self._one_of_many = one_of_many
 
     def read(self) -> LeaseRecord | None:
         """Who holds, or last held, the lease; ``None`` when nobody is on record."""
@@ -123,6 +128,8 @@ class LeaseObject:
             yield renewal.lost
         finally:
             renewal.finish()
+            if self._one_of_many and not renewal.lost.is_set():
+                self._objects.delete(self.key)
 
     def clear_stale(self) -> LeaseRecord | None:
         """Take the name of a dead holder off; returns it, or ``None`` when there is none.
@@ -140,6 +147,8 @@ class LeaseObject:
             self._objects.compare_and_swap(self.key, LeaseRecord("", "", None).encode(), version)
         except ConflictError:
             return None  # somebody took it over at this moment
+        if self._one_of_many:
+            self._objects.delete(self.key)
         return record
 
     def _read(self) -> tuple[LeaseRecord | None, str | None]:
@@ -171,9 +180,10 @@ class LeaseObject:
 
     def _timed_out(self, seconds: float, holder: LeaseRecord | None) -> LockTimeoutError:
         who = holder.holder if holder and holder.holder else "another process"
+        what = self.key.removesuffix(".json").removesuffix("/LEASE")
         return LockTimeoutError(
-            f"{self.key.rpartition('/')[0]} is held by {who}; waited {seconds:g} s; "
-            "wait until it has finished learning, or stop it"
+            f"{what} is held by {who}; waited {seconds:g} s; wait until it has "
+            "finished learning, or stop it"
         )
 
 

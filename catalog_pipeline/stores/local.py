@@ -107,9 +107,9 @@ class LocalObjectStore(ObjectStore):
             _move(os.replace, temporary, path)
         return sha256_hex(data)
 
-    def lease_object(self, key: str) -> LockFileLease:
+    def lease_object(self, key: str, *, one_of_many: bool = False) -> LockFileLease:
         """See :class:`ObjectStore`."""
-        return LockFileLease(self, key)
+        return LockFileLease(self, key, one_of_many=one_of_many)
 
     def temporaries(self, before: datetime | None = None) -> Sequence[ObjectInfo]:
         """See :class:`ObjectStore`: files by the path below the root."""
@@ -244,11 +244,12 @@ class LocalObjectStore(ObjectStore):
 class LockFileLease(LeaseObject):
     """A lease that the system frees when its holder dies, however it dies.
 
-    The lock file is the lease; ``LEASE.json`` only tells people who holds it.
+    The lock file is the lease; the object under the key only tells people who holds it.
+    Those that are ``one_of_many`` share 4,096 lock files: two that meet in one wait for each other.
     """
 
-    def __init__(self, objects: LocalObjectStore, key: str) -> None:
-        super().__init__(objects, key)
+    def __init__(self, objects: LocalObjectStore, key: str, *, one_of_many: bool = False) -> None:
+        super().__init__(objects, key, one_of_many=one_of_many)
         self._lock_path = objects.lock_path
 
     def is_held(self) -> bool:
@@ -291,7 +292,8 @@ class LockFileLease(LeaseObject):
             return None
 
     def _lock(self) -> FileLock:
-        path = self._lock_path(f"lease-{sha256_hex(self.key.encode())[:16]}")
+        digits = 3 if self._one_of_many else 16
+        path = self._lock_path(f"lease-{sha256_hex(self.key.encode())[:digits]}")
         # Not bound to a thread: a generator that holds the lease may be resumed by another one.
         return FileLock(path, thread_local=False)
 

@@ -161,9 +161,12 @@ class ObjectStore(ABC):
         self.delete(key)
         return True
 
-    def lease_object(self, key: str) -> LeaseObject:
-        """The lease under ``key``: who may learn; opening it touches nothing."""
-        return LeaseObject(self, key)
+    def lease_object(self, key: str, *, one_of_many: bool = False) -> LeaseObject:
+        """The lease under ``key``; opening it touches nothing.
+
+        ``one_of_many``: there may be a million such keys, and a free one leaves nothing.
+        """
+        return LeaseObject(self, key, one_of_many=one_of_many)
 
     def temporaries(self, before: datetime | None = None) -> Sequence[ObjectInfo]:
         """What writes in flight, or killed ones, left that is no object; names are no keys.

@@ -65,9 +65,9 @@ def drop_elsewhere(
     """Take ``sku`` out of every head but that of ``collection``; says what was done.
 
     Only once ``collection`` serves it and while the index says that the card names it.
-    Each head moves by compare-and-swap, under its collection's lease and fence, to a version
-    without the product; earlier versions stay. Idempotent, and safe to kill: a rerun
-    drops what is left.
+    Each head moves by compare-and-swap, under the SKU's claim and its collection's lease and
+    fence, to a version without the product; earlier versions stay. Idempotent, and safe to
+    kill: a rerun drops what is left.
 
     Raises:
         LockTimeoutError: a collection is being learned for longer than the wait.
@@ -77,7 +77,10 @@ def drop_elsewhere(
         store = home.adapters(name)
         if name == collection or not _seems_to_know(store, sku):
             continue
-        with store.lease(timeout_seconds=lease_wait_seconds) as lease:
+        with (
+            store.claim(sku, timeout_seconds=lease_wait_seconds),
+            store.lease(timeout_seconds=lease_wait_seconds) as lease,
+        ):
             named = any(
                 row.sku == sku and row.collection == collection for row in home.index.read()
             )

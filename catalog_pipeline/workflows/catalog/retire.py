@@ -163,7 +163,11 @@ class _Retirement:
             concept = current.concept(row.sku) if current else None
             if concept is None and not _checkpoints(store, row.sku):
                 continue
-            with store.lease(timeout_seconds=self.lease_wait_seconds) as lease:
+            wait = self.lease_wait_seconds
+            with (
+                store.claim(row.sku, timeout_seconds=wait),
+                store.lease(timeout_seconds=wait) as lease,
+            ):
                 for checkpoint in _checkpoints(store, row.sku):
                     store.delete_staging(checkpoint)
                     done.append(f"checkpoint {checkpoint}")

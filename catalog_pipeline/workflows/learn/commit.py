@@ -23,7 +23,12 @@ from catalog_pipeline.stores.loss_curves import encode_curve
 from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, encode_memory, memory_version
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.forgetting_gate import require_untouched_parts
-from catalog_pipeline.workflows.learn.learning_inputs import concept_config_hash, photos_hash
+from catalog_pipeline.workflows.learn.learning_inputs import (
+    concept_config_hash,
+    next_task,
+    photos_hash,
+)
+from catalog_pipeline.workflows.learn.taken_over import TakenOver
 from catalog_pipeline.workflows.models import base_model_hash
 from catalog_pipeline.workflows.serving import drop_elsewhere
 
@@ -40,6 +45,8 @@ def commit_learned(
 ) -> AdapterVersion:
     """Serve ``learned`` on top of ``parent``, under the lease of ``fence``; drops its staging.
 
+    ``parent`` may be another version than the one that it was trained beside.
+
     Raises:
         QualityGateError: it would change a part of another SKU.
         ConflictError: the head is no longer ``parent``.
@@ -52,10 +59,25 @@ def commit_learned(
     if learned.loss_curve:
         parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
     require_untouched_parts(parent, parts, sku)
-    version = publish_concept(home, store, parent, learned.concept, parts, fence)
+    concept = replace(learned.concept, task=next_task(parent))
+    version = publish_concept(home, store, parent, concept, parts, fence)
     for name in learned.staged:
         store.delete_staging(name)
     return version
+
+
+def commit_taken(
+    home: Home, store: AdapterStore, parent: AdapterVersion | None, taken: TakenOver, fence: int
+) -> AdapterVersion:
+    """Serve ``taken`` on top of ``parent``, under the lease of ``fence``.
+
+    Raises:
+        ConflictError: the head is no longer ``parent``.
+    """
+    parts = dict(parent.parts) if parent else {}
+    parts |= {name: store.write_part(data) for name, data in taken.parts.items()}
+    concept = replace(taken.concept, task=next_task(parent))
+    return publish_concept(home, store, parent, concept, parts, fence)
 
 
 def publish_concept(

@@ -23,7 +23,8 @@ from catalog_pipeline.workflows.learn.commit import (
     dropped_elsewhere,
     learned_outcome,
 )
-from catalog_pipeline.workflows.learn.learn_concepts import LEASE_WAIT_SECONDS, choose_rows
+from catalog_pipeline.workflows.learn.head_turn import head_turn
+from catalog_pipeline.workflows.learn.learn_concepts import choose_rows
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     draft_concept,
@@ -33,9 +34,7 @@ from catalog_pipeline.workflows.learn.learning_inputs import (
 )
 from catalog_pipeline.workflows.learn.prompt_lengths import check_class_noun, check_scenes
 from catalog_pipeline.workflows.models import (
-    base_model_hash,
     check_base_model,
-    check_same_base,
     prompt_tokenizer,
 )
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
@@ -136,7 +135,7 @@ def _check_files(source: LoraSource) -> None:
 def _commit(
     home: Home, photo_set: PhotoSet, source: LoraSource, progress: ProgressSink
 ) -> tuple[LearnOutcome, AdapterVersion | None]:
-    """Judge under the collection's lease and move its head by compare-and-swap.
+    """Judge under the SKU's claim and move the collection's head by compare-and-swap.
 
     The version is the one that imported it, as far as log and index do not know it yet.
     """
@@ -144,25 +143,22 @@ def _commit(
 
     settings, sku = home.settings, photo_set.sku.sku
     digest, config = _hashes(source, settings)
-    store = home.adapters(photo_set.sku.collection)
-    with store.lease(timeout_seconds=LEASE_WAIT_SECONDS) as lease:
-        parent = store.current()
-        known = parent.concept(sku) if parent else None
+    with head_turn(home, photo_set.sku.collection, sku, side_by_side=True) as turn:
+        store, seen, known = turn.store, turn.seen, turn.known
         photos = photos_hash(photo_set)
-        if parent and known and (known.photos_hash, known.config_hash) == (photos, config):
+        if seen and known and (known.photos_hash, known.config_hash) == (photos, config):
             reason = "already imported for these photos"
-            outcome = LearnOutcome(sku, "unchanged", parent.version, reason, metrics=known.metrics)
-            return outcome, parent if has_learned(store, parent, sku) else None
-        if parent is not None:
-            check_same_base(parent, base_model_hash(settings.base_model))
+            outcome = LearnOutcome(sku, "unchanged", seen.version, reason, metrics=known.metrics)
+            return outcome, seen if has_learned(store, seen, sku) else None
         tools = open_tools(settings)
         given, tokens = _read(source, tools, sku, settings)
         check_class_noun(photo_set.sku, settings, prompt_tokenizer(settings.base_model), tokens)
-        concept = _draft(parent, photo_set, tokens, config, digest)
+        concept = _draft(seen, photo_set, tokens, config, digest)
         method = open_method(tools, settings.learning, home.objects)
         runner = TaskRunner(settings, home.objects, store, tools, method, progress, given)
-        learned = runner.run(parent, photo_set, concept)
-        version = commit_learned(home, store, parent, learned, lease.fence)
+        learned = runner.run(seen, photo_set, concept)
+        with turn.take() as (parent, fence):
+            version = commit_learned(home, store, parent, learned, fence)
     return learned_outcome(learned, version, f"imported from {source.file.name}"), version
 
 

@@ -37,6 +37,7 @@ from catalog_pipeline.workflows.learn.attempts import (
 )
 from catalog_pipeline.workflows.learn.commit import (
     commit_learned,
+    commit_taken,
     dropped_elsewhere,
     is_current,
     learned_outcome,
@@ -44,6 +45,7 @@ from catalog_pipeline.workflows.learn.commit import (
     publish_concept,
 )
 from catalog_pipeline.workflows.learn.curation import curate, spare_photos, told_of_shared
+from catalog_pipeline.workflows.learn.head_turn import HeadTurn, head_turn
 from catalog_pipeline.workflows.learn.learning_inputs import (
     LearningTools,
     draft_concept,
@@ -54,9 +56,7 @@ from catalog_pipeline.workflows.learn.learning_inputs import (
 from catalog_pipeline.workflows.learn.prompt_lengths import check_class_noun, check_scenes
 from catalog_pipeline.workflows.learn.taken_over import TakenOver, find_learned
 from catalog_pipeline.workflows.models import (
-    base_model_hash,
     check_base_model,
-    check_same_base,
     prompt_tokenizer,
     require_memory,
 )
@@ -66,8 +66,6 @@ from catalog_pipeline.workflows.scene_words import require_read
 if TYPE_CHECKING:
     from catalog_pipeline.learning.methods.method import LifelongMethod
     from catalog_pipeline.workflows.learn.task_runner import LearnedPart
-
-LEASE_WAIT_SECONDS = 3600.0
 
 
 def learn_concepts(
@@ -182,62 +180,61 @@ class _LearningRun:
         """Those to learn ``sku`` from: all usable ones where it was learned from these."""
         catalog = self.home.settings.catalog
         usable = validate_photo_set(self.home, sku, spare=spare_photos(catalog))
-        parent = self.home.adapters(usable.sku.collection).current()
-        known = parent.concept(sku) if parent else None
-        if (
-            parent
-            and known
-            and not self.force
-            and is_current(self.home.settings, parent, known, usable)
-        ):
+        if self._is_settled(self.home.adapters(usable.sku.collection).current(), usable):
             return usable
         return told_of_shared(self.home, curate(usable, catalog))
 
     def _commit(
         self, row: IndexRow, photo_set: PhotoSet
     ) -> tuple[LearnOutcome, AdapterVersion | None]:
-        """Train under the collection's lease and move its head by compare-and-swap.
+        """Train under the SKU's claim, and move the head by compare-and-swap in turn with others.
 
         Returns:
             The outcome, and the version that learned the SKU: the one just published, or the head
             where a crash has kept that from log and index; ``None`` where nothing is to be noted.
         """
-        store = self.home.adapters(photo_set.sku.collection)
-        with store.lease(timeout_seconds=LEASE_WAIT_SECONDS) as lease:
-            parent = store.current()
-            sku = photo_set.sku.sku
-            known = parent.concept(sku) if parent else None
-            if (
-                known is not None
-                and parent is not None
-                and not self.force
-                and is_current(self.home.settings, parent, known, photo_set)
-            ):
-                renamed = _with_card(known, photo_set)
-                if renamed != known:
-                    version = publish_concept(
-                        self.home, store, parent, renamed, dict(parent.parts), lease.fence
-                    )
-                    reason = "the card changed, the photos not"
-                    return _unchanged(renamed, version.version, reason), None
-                reason = "already learned from these photos"
-                noted = row.learned_hash == photo_set.content_hash
-                missed = None if noted or not has_learned(store, parent, sku) else parent
-                return _unchanged(known, parent.version, reason), missed
-            if parent is not None:
-                check_same_base(parent, base_model_hash(self.home.settings.base_model))
-            taken = None if self.force else find_learned(self.home, self._draft(parent, photo_set))
+        card = photo_set.sku
+        side_by_side = self.home.settings.learning.adapter.slots == "per_concept"
+        with head_turn(self.home, card.collection, card.sku, side_by_side=side_by_side) as turn:
+            if self._is_settled(turn.seen, photo_set):
+                return self._settle(row, photo_set, turn)
+            store, seen = turn.store, turn.seen
+            taken = None if self.force else find_learned(self.home, self._draft(seen, photo_set))
             if taken is not None:
-                parts = dict(parent.parts) if parent else {}
-                parts |= {name: store.write_part(data) for name, data in taken.parts.items()}
-                version = publish_concept(
-                    self.home, store, parent, taken.concept, parts, lease.fence
-                )
+                with turn.take() as (parent, fence):
+                    version = commit_taken(self.home, store, parent, taken, fence)
                 return _taken_over(store, version, taken), version
-            learned = self._train(store, parent, photo_set)
-            version = commit_learned(self.home, store, parent, learned, lease.fence)
-        replaced = "in place of what was imported" if known and known.imported_from else ""
+            learned = self._train(store, seen, photo_set)
+            with turn.take() as (parent, fence):
+                version = commit_learned(self.home, store, parent, learned, fence)
+        imported = turn.known is not None and turn.known.imported_from
+        replaced = "in place of what was imported" if imported else ""
         return learned_outcome(learned, version, replaced), version
+
+    def _is_settled(self, seen: AdapterVersion | None, photo_set: PhotoSet) -> bool:
+        """Whether the head holds what learning ``photo_set`` now would give."""
+        known = seen.concept(photo_set.sku.sku) if seen else None
+        if self.force or seen is None or known is None:
+            return False
+        return is_current(self.home.settings, seen, known, photo_set)
+
+    def _settle(
+        self, row: IndexRow, photo_set: PhotoSet, turn: HeadTurn
+    ) -> tuple[LearnOutcome, AdapterVersion | None]:
+        """Nothing to train: at most the card's new words are published."""
+        seen, known = turn.seen, turn.known
+        assert seen is not None
+        assert known is not None
+        renamed = _with_card(known, photo_set)
+        if renamed != known:
+            with turn.take() as (parent, fence):
+                assert parent is not None
+                parts = dict(parent.parts)
+                version = publish_concept(self.home, turn.store, parent, renamed, parts, fence)
+            return _unchanged(renamed, version.version, "the card changed, the photos not"), None
+        noted = row.learned_hash == photo_set.content_hash
+        missed = None if noted or not has_learned(turn.store, seen, known.sku) else seen
+        return _unchanged(known, seen.version, "already learned from these photos"), missed
 
     def _note(
         self,

@@ -103,8 +103,6 @@ def draft_concept(
     """The concept of ``card`` as the task after ``parent`` will learn it, without figures."""
     from catalog_pipeline.diffusion.text import placeholder_tokens
 
-    # SKUs that were learned anew count again.
-    tasks_so_far = max((concept.task for concept in parent.concepts), default=0) if parent else 0
     return Concept(
         sku=card.sku,
         name=card.name,
@@ -113,8 +111,13 @@ def draft_concept(
         placeholder_tokens=placeholder_tokens(card.sku, tokens),
         photos_hash=photos,
         config_hash=config,
-        task=1 + tasks_so_far,
+        task=next_task(parent),
     )
+
+
+def next_task(parent: AdapterVersion | None) -> int:
+    """The number of the task after ``parent``, from 1; SKUs that were learned anew count again."""
+    return 1 + max((concept.task for concept in parent.concepts), default=0) if parent else 1
 
 
 def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str) -> str:

@@ -127,7 +127,7 @@ def _collections(home: Home) -> Iterator[CheckResult]:
 
 def _collection(store: AdapterStore) -> Iterator[CheckResult]:
     title = f"collection {store.collection}"
-    yield from _lease(store)
+    yield from _leases(store)
     problems = head_problems(store)
     for problem in problems:
         yield CheckResult(
@@ -178,18 +178,19 @@ def _collection(store: AdapterStore) -> Iterator[CheckResult]:
         )
 
 
-def _lease(store: AdapterStore) -> Iterator[CheckResult]:
-    record = store.lease_object.read()
-    if record is None:
-        return
-    if store.lease_object.is_held():
-        yield CheckResult("ok", f"collection {store.collection}: {record.holder} is learning", "")
-    else:
-        yield CheckResult(
-            "warning",
-            f"collection {store.collection}: stale lock of {record.holder}, which ended early",
-            _REPAIRED,
-        )
+def _leases(store: AdapterStore) -> Iterator[CheckResult]:
+    for what, lease in store.lease_objects().items():
+        record = lease.read()
+        if record is None:
+            continue
+        if lease.is_held():
+            yield CheckResult("ok", f"{what}: {record.holder} is learning", "")
+        else:
+            yield CheckResult(
+                "warning",
+                f"{what}: stale lock of {record.holder}, which ended early",
+                _REPAIRED,
+            )
 
 
 def _retention(home: Home) -> Iterator[CheckResult]:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from catalog_pipeline.errors import StoreError
 from catalog_pipeline.records import IndexRow
+from catalog_pipeline.stores.leases import LeaseObject
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.serving import drop_elsewhere, served_twice
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, guarded
@@ -60,18 +61,18 @@ def repair_home(home: Home) -> list[CheckResult]:
 
 
 def _leases(home: Home) -> Iterator[CheckResult]:
+    leases: dict[str, LeaseObject] = {}
     for name in home.collections():
-        lease = home.adapters(name).lease_object
+        leases |= home.adapters(name).lease_objects()
+    for what, lease in leases.items():
         try:
             dead = lease.clear_stale()
         except StoreError as error:
-            yield CheckResult(
-                "kept", f"collection {name}: {error}", f"delete {home.objects.uri(lease.key)}"
-            )
+            yield CheckResult("kept", f"{what}: {error}", f"delete {home.objects.uri(lease.key)}")
             continue
         if dead is not None:
             yield CheckResult(
-                "repaired", f"collection {name}: freed the lock of {dead.holder}, which is gone", ""
+                "repaired", f"{what}: freed the lock of {dead.holder}, which is gone", ""
             )
 
 

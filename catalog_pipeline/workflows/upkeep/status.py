@@ -51,8 +51,11 @@ def _collection(home: Home, name: str) -> dict[str, Any]:
     store = home.adapters(name)
     head = store.head()
     version = store.read(head.version) if head else None
-    holder = store.lease_object.read()
-    learning = holder.holder if holder and store.lease_object.is_held() else None
+    learning = {
+        sku: record.holder
+        for sku in store.claimed()
+        if (record := store.claim_object(sku).read()) and store.claim_object(sku).is_held()
+    }
     return {
         "version": head.version if head else None,
         "fence": head.fence if head else None,
