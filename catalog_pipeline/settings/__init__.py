@@ -10,6 +10,7 @@ from catalog_pipeline.settings.archive import ArchiveSettings
 from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
 from catalog_pipeline.settings.evaluation import EvaluationSettings
+from catalog_pipeline.settings.execution import ExecutionSettings, WorkerSettings
 from catalog_pipeline.settings.generation import (
     CATEGORY,
     LAYOUT_COUNTS,
@@ -67,6 +68,7 @@ __all__ = [
     "CrossSellSettings",
     "EarlyStopSettings",
     "EvaluationSettings",
+    "ExecutionSettings",
     "GenerationSettings",
     "LanguageSettings",
     "LayoutSettings",
@@ -81,6 +83,7 @@ __all__ = [
     "Settings",
     "SmtpSettings",
     "TimestepDensity",
+    "WorkerSettings",
     "check_dagster_home",
     "default_config_dir",
     "environment",

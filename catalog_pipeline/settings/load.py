@@ -16,6 +16,7 @@ from catalog_pipeline.settings.archive import ArchiveSettings
 from catalog_pipeline.settings.base_model import BaseModelSettings
 from catalog_pipeline.settings.catalogs import CatalogSettings
 from catalog_pipeline.settings.evaluation import EvaluationSettings
+from catalog_pipeline.settings.execution import ExecutionSettings
 from catalog_pipeline.settings.generation import GenerationSettings
 from catalog_pipeline.settings.languages import LanguageSettings
 from catalog_pipeline.settings.learning import LearningSettings
@@ -38,6 +39,7 @@ class Settings(Strict):
     archive: ArchiveSettings = ArchiveSettings()
     languages: LanguageSettings = LanguageSettings()
     alerts: AlertSettings = AlertSettings()
+    execution: ExecutionSettings = ExecutionSettings()
 
     @property
     def catalog_root(self) -> Path:
@@ -55,6 +57,7 @@ FILES: dict[str, type[Strict]] = {
     "archive": ArchiveSettings,
     "languages": LanguageSettings,
     "alerts": AlertSettings,
+    "execution": ExecutionSettings,
 }
 
 
@@ -137,6 +140,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         archive=parts["archive"],
         languages=parts["languages"],
         alerts=parts["alerts"],
+        execution=parts["execution"],
     )
 
 
