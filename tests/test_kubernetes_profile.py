@@ -1,4 +1,4 @@
-"""``dagster_home/profiles/kubernetes``: rendered and held against the schemas; no cluster runs it."""
+"""``dagster_home/profiles/kubernetes``: rendered, held against schemas; no cluster runs it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def plan_capacity(
         typer.Option("--skus", help="Learned already. [default: as many as this home has]"),
     ] = None,
     peak: Annotated[
-        float, typer.Option("--peak", help="The busiest night that must fit / the average one.")
+        float, typer.Option("--peak", help="New SKUs of the busiest night that must fit / average.")
     ] = 1.0,
     products: Annotated[float, typer.Option("--products", help="In a picture, on average.")] = 1.5,
     workers: Annotated[
@@ -122,8 +122,8 @@ def plan_lines(plan: CapacityPlan, currency: str) -> list[str]:
     lines += [
         "",
         f"cards      {plan.cards} side by side ({cautious} where every second is at its high end)",
-        f"night      {plan.hours:.1f} h on average; the busiest {plan.busiest_hours:.1f} h, which "
-        f"{verdict} {demand.hours:g} h",
+        f"night      {_hours(plan.hours)} on average; the busiest {_hours(plan.busiest_hours)}, "
+        f"which {verdict} {demand.hours:g} h",
         f"work       {plan.card_hours:,.0f} card hours in {demand.nights} nights: {shares}",
         f"storage    {_bytes(sum(plan.stored_bytes.values()))}: "
         + ", ".join(f"{name} {_bytes(size)}" for name, size in plan.stored_bytes.items()),
@@ -148,6 +148,10 @@ def _figure_cells(figure: Figure) -> Sequence[str]:
         str(figure.points or "-"),
         figure.source,
     )
+
+
+def _hours(value: float) -> str:
+    return f"{value:.1f} h" if value >= 1 else f"{value * 60:.1f} min"
 
 
 def _seconds(value: float) -> str:

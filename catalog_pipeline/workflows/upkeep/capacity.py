@@ -33,7 +33,7 @@ class Demand:
         nights: of the plan.
         pictures: to render a night, on average.
         hours: that a night has.
-        peak: the busiest night that must fit, over the average one.
+        peak: new SKUs of the busiest night that must fit, over the average one's.
         products: in a picture, on average.
         collections: among which the SKUs are spread evenly.
         workers: side by side, a card each; ``None``: as many as it takes.
@@ -88,7 +88,7 @@ class Figure:
     """One figure that a plan goes by: ``high`` is what 9 in 10 held-out points stayed below.
 
     ``error`` is the mean error of points that were held out, ``None`` where nothing was measured;
-    ``left_out`` says how they were. ``outside`` names what lies beyond the measured points.
+    ``left_out`` says how they were. ``outside`` says what lies beyond the measured points.
     """
 
     name: str
@@ -267,14 +267,14 @@ def _crash_factor(
 
 
 def _work(demand: Demand, values: Mapping[str, float], crashes: float, peak: float) -> NightWork:
-    """One night at ``peak`` times the average; a refused SKU is tried :data:`TRIES` times."""
+    """One night, of ``peak`` times the SKUs; a refused one is tried :data:`TRIES` times."""
     tries = 1 + demand.failure_rate * (TRIES - 1)
     return NightWork(
         tasks=demand.new_skus * tries * peak,
         train_seconds=values.get("learning", 0.0) * crashes,
         publish_seconds=values.get("publishing", 0.0),
         collections=demand.collections,
-        picture_seconds=demand.pictures * peak * values.get("rendering", 0.0) * crashes,
+        picture_seconds=demand.pictures * values.get("rendering", 0.0) * crashes,
     )
 
 
@@ -328,8 +328,8 @@ def _advice(
             f"{plan.dominates} dominates ({what})"
         )
     for figure in plan.figures:
-        for name in figure.outside:
-            yield f"{figure.name}: {name.replace('_', ' ')} lies outside of what was measured"
+        for words in figure.outside:
+            yield f"{figure.name} goes beyond what was measured: {words}"
 
 
 def _enough_collections(demand: Demand, line: Line, tasks: float) -> int:

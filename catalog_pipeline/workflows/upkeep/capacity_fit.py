@@ -70,11 +70,11 @@ class Fit:
         )
 
     def outside(self, **columns: float) -> list[str]:
-        """The columns whose value lies outside of what was measured."""
+        """The columns whose value lies outside of what was measured, with both, in words."""
         return [
-            name
+            f"{name.replace('_', ' ')} {columns[name]:,.4g}, measured {least:,.4g} to {most:,.4g}"
             for name, (least, most) in self.ranges.items()
-            if not least * 0.999 <= columns.get(name, least) <= most * 1.001
+            if not least * 0.999 <= columns[name] <= most * 1.001
         ]
 
 

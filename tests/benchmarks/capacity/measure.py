@@ -47,8 +47,8 @@ LEARNING_STEPS = {120: 2, 20: 2, 60: 2}
 NIGHTS = [
     *(("exact", steps, 128) for steps in (7, 14, 28)),
     *(("learned", steps, 128) for steps in (7, 14, 28)),
-    ("exact", 14, 192),
     *(("anchored", steps, 128) for steps in (7, 14, 28)),
+    ("exact", 14, 192),
 ]
 """Mode, denoising steps and side in pixels, a night each."""
 

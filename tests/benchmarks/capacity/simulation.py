@@ -162,4 +162,5 @@ class _Night:
 
     def _off(self, line: Fit) -> float:
         """What a held-out point was off by; 1 where nothing was measured."""
-        return float(self.rng.choice(line.ratios)) if line.ratios else 1.0
+        ratios = line.ratios or (1.0,)
+        return ratios[int(self.rng.random() * len(ratios))]
