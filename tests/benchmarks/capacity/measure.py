@@ -45,12 +45,15 @@ from tests.benchmarks.stores.made_up import (
 LEARNING_STEPS = {120: 2, 20: 2, 60: 2}
 """Steps -> how many products are learned with them; the first one's home has the nights."""
 NIGHTS = [
-    *(("exact", steps, 128) for steps in (7, 14, 28)),
-    *(("learned", steps, 128) for steps in (7, 14, 28)),
-    *(("anchored", steps, 128) for steps in (7, 14, 28)),
-    ("exact", 14, 192),
+    ("exact", 7, "singles"),  # the first night of a home also paints what its judge compares with
+    *((mode, 14, "singles") for mode in ("exact", "learned")),
+    *((mode, 28, "singles") for mode in ("exact", "learned")),
+    *((mode, 14, "pairs") for mode in ("exact", "learned")),
+    *((mode, 7, "singles") for mode in ("exact", "learned")),
+    *(("anchored", steps, "singles") for steps in (7, 14, 28)),
+    ("anchored", 14, "pairs"),
 ]
-"""Mode, denoising steps and side in pixels, a night each."""
+"""Mode, denoising steps and kind of the pictures, a night each: one full batch of them."""
 
 PUBLISHED = (10, 100, 1000, 5000, 15000)
 """SKUs that a collection knows when one more is published."""
@@ -111,11 +114,11 @@ def learn(root: Path, steps: int) -> None:
 
 def night(root: Path, number: int) -> None:
     """One night of the home of the shipped steps, at one setting."""
-    mode, steps, side = NIGHTS[number]
-    # Full batches of singles and of pairs: what a large night has.
-    policies = {"singles_per_sku": 4, "pairs": 8, "triples": 0}
+    mode, steps, kind = NIGHTS[number]
+    singles, pairs = (4, 0) if kind == "singles" else (0, 8)
+    policies = {"singles_per_sku": singles, "pairs": pairs, "triples": 0}
     policies |= {"coverage": {"images": 0}, "cross_sell": {"pictures": 0}}
-    generation = {"mode": mode, "steps": steps, "width": side, "height": side, "policies": policies}
+    generation = {"mode": mode, "steps": steps, "policies": policies}
     folder = root / f"learn-{next(iter(LEARNING_STEPS))}"
     home = open_home(opened(folder, {"generation": generation}, config=f"config-{number}"))
     day = FIRST_NIGHT + timedelta(days=number)

@@ -16,6 +16,7 @@ from catalog_pipeline.workflows.upkeep.capacity_points import (
     columns_of,
     read_home_points,
 )
+from tests.benchmarks.capacity.measure import FIRST_NIGHT
 from tests.benchmarks.harness.report import machine, today
 
 HEAD = """\
@@ -33,7 +34,9 @@ def read_measured(root: Path) -> PointSets:
         points = read_home_points(home)
         found["learning"] += [Point(p.value, p.at, folder.name) for p in points["learning"]]
         for kind in set(points) - {"learning"}:
-            found[kind] += _averaged(points[kind])
+            # The first night of a home is not like the others.
+            later = [p for p in points[kind] if p.group != FIRST_NIGHT.isoformat()]
+            found[kind] += _averaged(later)
     for file in sorted(root.glob("publish-*/points.json"), key=lambda file: len(str(file))):
         for known, seconds, size in json.loads(file.read_text("utf-8"))[1:]:
             at = {"existing": float(known)}
