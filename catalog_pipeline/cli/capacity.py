@@ -78,9 +78,8 @@ def plan_capacity(
     or those of a card that was measured. Every figure says how far off it was on points that were
     held out. The exit status is 0 also where no number of cards fits.
     """
-    from catalog_pipeline.workflows.upkeep.capacity import Demand, home_failure_rate
+    from catalog_pipeline.workflows.upkeep.capacity import Demand, Speeds, home_failure_rate
     from catalog_pipeline.workflows.upkeep.capacity import plan_capacity as plan
-    from catalog_pipeline.workflows.upkeep.capacity_lines import Speeds
 
     opened = chosen_home(config, home)
     evaluation = opened.settings.evaluation

@@ -19,6 +19,8 @@ from catalog_pipeline.workflows.upkeep.capacity_lines import Line, Speeds, read_
 from catalog_pipeline.workflows.upkeep.capacity_night import MOST_WORKERS, NightWork
 from catalog_pipeline.workflows.upkeep.capacity_points import read_attempts, refused_share
 
+__all__ = ["CapacityPlan", "Demand", "Figure", "Speeds", "home_failure_rate", "plan_capacity"]
+
 TRIES = 3
 """Nights on which a SKU that was refused is learned again, the first one among them."""
 
@@ -87,7 +89,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 class Figure:
     """One figure that a plan goes by: ``high`` is what 9 in 10 held-out points stayed below.
 
-    ``error`` is the mean error of points that were held out, ``None`` where nothing was measured;
+    ``error`` is the mean error of points that were held out, ``None`` where fewer than four were;
     ``left_out`` says how they were. ``outside`` says what lies beyond the measured points.
     """
 
@@ -167,7 +169,7 @@ def plan_capacity(home: Home, demand: Demand, speeds: Speeds) -> CapacityPlan:
     settings = home.settings
     asked = _asked(settings, demand)
     lines, restart = read_lines(home, speeds, list(asked))
-    figures = tuple(_figure(name, lines[name], at) for name, at in asked.items())
+    figures = tuple(_figure(name, lines[name], at) for name, at in asked.items() if name in lines)
     middle = {each.name.partition(" ")[0]: each.value for each in figures}
     high = {each.name.partition(" ")[0]: each.high for each in figures}
     crashes = _crash_factor(settings, demand, lines, restart)
@@ -196,7 +198,8 @@ def plan_capacity(home: Home, demand: Demand, speeds: Speeds) -> CapacityPlan:
         stored_bytes=_stored(settings, demand, lines, middle),
         cost=None if price is None else price * cards * hours * demand.nights,
     )
-    return replace(plan, advice=tuple(_advice(settings, plan, busiest, lines)))
+    missing = [f"storage lacks {name}: not measured" for name in asked if name not in lines]
+    return replace(plan, advice=(*_advice(settings, plan, busiest, lines), *missing))
 
 
 def _asked(settings: Settings, demand: Demand) -> dict[str, dict[str, float]]:

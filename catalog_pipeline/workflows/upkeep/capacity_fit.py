@@ -14,7 +14,7 @@ FIXED = "fixed"
 """The coefficient that nothing multiplies."""
 
 FEWEST_POINTS = 4
-"""Fewer say nothing of how far off a line is."""
+"""Fewer say nothing of how far off a line is, nor make a home a source."""
 
 _FEWEST_GROUPS = 3
 
@@ -52,7 +52,7 @@ class Fit:
 
     @property
     def error(self) -> float | None:
-        """Mean of ``|predicted - measured| / measured`` on held-out points; ``None`` without."""
+        """Mean of ``|predicted - measured| / measured`` on held-out points; ``None`` of too few."""
         return mean(abs(1.0 - 1.0 / ratio) for ratio in self.ratios) if self.ratios else None
 
     @property
@@ -85,15 +85,11 @@ def fit_line(points: Sequence[Point], columns: Sequence[str] = ()) -> Fit:
     but for the first column, in whose proportion the value then grows.
 
     Raises:
-        ConfigurationError: fewer than :data:`FEWEST_POINTS` points, or one of them is not
-            above 0.
+        ConfigurationError: no points, or one of them is not above 0.
     """
-    if len(points) < FEWEST_POINTS or any(point.value <= 0 for point in points):
+    if not points or any(point.value <= 0 for point in points):
         got = ", ".join(f"{point.value:g}" for point in points[:5]) or "none"
-        raise ConfigurationError(
-            f"{len(points)} measured points ({got}); expected at least {FEWEST_POINTS}, each "
-            "above 0"
-        )
+        raise ConfigurationError(f"measured points: {got}; expected some, each above 0")
     ratios, left_out = _held_out_ratios(points, columns)
     return Fit(
         coefficients=_solve(points, columns),
@@ -120,6 +116,8 @@ def typed(value: float) -> Fit:
 
 def _held_out_ratios(points: Sequence[Point], columns: Sequence[str]) -> tuple[list[float], str]:
     """Measured / predicted of every point, by a line through the other groups."""
+    if len(points) < FEWEST_POINTS:
+        return [], ""
     by_group = {point.group for point in points}
     grouped = len(by_group) >= _FEWEST_GROUPS
     names = [point.group if grouped else str(n) for n, point in enumerate(points)]

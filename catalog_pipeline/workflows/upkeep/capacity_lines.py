@@ -55,6 +55,8 @@ def read_lines(
 ) -> tuple[Mapping[str, Line], float]:
     """A line for each of ``names`` (of ``capacity_points``), and the seconds of a restart.
 
+    A size that nobody has measured has none.
+
     Raises:
         ConfigurationError: the card has no points, or too few, or they are of another base; or a
             speed that is no number above 0.
@@ -75,11 +77,12 @@ def read_lines(
         if len(points) >= FEWEST_POINTS and (card is not None or kind in _OF_STORES):
             lines[name] = Line(fit_line(points, columns_of(name)), "this home")
         elif kind in _OF_STORES:
-            lines[name] = _shipped(first, name)
+            if first.points.get(name):
+                lines[name] = _shipped(first, name)
         elif speeds.card == THIS_MACHINE:
             raise ConfigurationError(_too_few(name, points, cards))
-        elif card is None:
-            raise ConfigurationError(_unknown(speeds.card or "", name, cards))
+        elif card is None or not card.points.get(name):
+            raise ConfigurationError(_unknown(speeds.card or first.name, name, cards))
         else:
             lines[name] = _of_card(home, card, name)
     return lines, (card or first).restart_seconds
@@ -105,8 +108,8 @@ def _of_card(home: Home, card: Card, name: str) -> Line:
 
 
 def _shipped(card: Card, name: str) -> Line:
-    fit = fit_line(card.points.get(name, ()), columns_of(name))
-    return Line(fit, f"{card.name}: {card.processor}; {card.source}")
+    fit = fit_line(card.points[name], columns_of(name))
+    return Line(fit, f"{card.name}, {card.sources[name]}")
 
 
 _WAY_OUT = "give --seconds-per-sku and --seconds-per-picture as you measured them"

@@ -46,17 +46,17 @@ _SHIPPED = "capacity_points.yaml"
 class Card:
     """A processor whose points come with the program.
 
-    ``source`` says what measured them and when, ``base`` is ``base_model`` of base_model.yaml that
-    they are of; ``restart_seconds`` is what a new process needs
+    ``sources`` says of each set what measured it and when, ``base`` is ``base_model`` of
+    base_model.yaml that they are of; ``restart_seconds`` is what a new process needs
     before it trains.
     """
 
     name: str
     processor: str
-    source: str
     base: str
     restart_seconds: float
     points: PointSets
+    sources: Mapping[str, str]
 
 
 def read_cards() -> dict[str, Card]:
@@ -66,10 +66,10 @@ def read_cards() -> dict[str, Card]:
         name: Card(
             name,
             card["processor"],
-            f"{card['command']}, {card['date']}",
             card["base"],
             float(card["restart_seconds"]),
-            {kind: list(_shipped(kind, rows)) for kind, rows in card["points"].items()},
+            {kind: list(_shipped(kind, each["rows"])) for kind, each in card["points"].items()},
+            {kind: each["source"] for kind, each in card["points"].items()},
         )
         for name, card in content["cards"].items()
     }

@@ -22,7 +22,7 @@ from catalog_pipeline.workflows.upkeep import capacity_points
 from catalog_pipeline.workflows.upkeep.capacity import CapacityPlan, Demand, plan_capacity
 from catalog_pipeline.workflows.upkeep.capacity_fit import fit_line
 from catalog_pipeline.workflows.upkeep.capacity_lines import Speeds, read_lines
-from tests.benchmarks.capacity.points import write_card
+from tests.benchmarks.capacity.points import renew_card
 from tests.benchmarks.capacity.simulation import Year, arrivals, simulate
 from tests.benchmarks.harness.home import DOCS, REPOSITORY, make_parser
 from tests.benchmarks.harness.report import machine, today, write_json, write_page
@@ -45,12 +45,11 @@ def main() -> None:
     parser.add_argument("--skus", type=int, default=100_000, help="in the simulated year")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--measured", type=Path, help="the home of `measure`")
-    parser.add_argument("--processor", default="CPU", help="its name, for the points")
     parser.add_argument("--note", default="")
     parser.add_argument("--out", type=Path, default=DOCS)
     options = parser.parse_args()
     if options.measured:
-        write_card(POINTS, CARD, options.measured.resolve(), options.processor)
+        renew_card(POINTS, CARD, options.measured.resolve())
     with tempfile.TemporaryDirectory() as scratch:
         home = open_home(load_settings(REPOSITORY / "assets_config", Path(scratch)))
         years = [compare_year(home, options.skus, count, options.seeds) for count in COLLECTIONS]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+
+import yaml
 
 from catalog_pipeline.settings import load_settings
 from catalog_pipeline.workflows.home import open_home
@@ -17,13 +19,7 @@ from catalog_pipeline.workflows.upkeep.capacity_points import (
     read_home_points,
 )
 from tests.benchmarks.capacity.measure import FIRST_NIGHT
-from tests.benchmarks.harness.report import machine, today
-
-HEAD = """\
-# Measured points of the cards that `plan-capacity` knows. Written by
-# `python -m tests.benchmarks.capacity --measured DIR`; a row is [group, value, what it depends on],
-# the columns of workflows/upkeep/capacity_points.py. No card is here that was not measured.
-"""
+from tests.benchmarks.harness.report import today
 
 
 def read_measured(root: Path) -> PointSets:
@@ -45,32 +41,25 @@ def read_measured(root: Path) -> PointSets:
     return found
 
 
-def write_card(path: Path, name: str, root: Path, processor: str) -> None:
-    """Write ``capacity_points.yaml`` with one card."""
-    facts = [json.loads(file.read_text("utf-8")) for file in sorted(root.glob("*-*.json"))]
-    loads = [fact["load"] for fact in facts]
-    restart = float(json.loads((root / "restart" / "0.json").read_text("utf-8")))
-    lines = [
-        HEAD + "cards:",
-        f"  {name}:",
-        f"    processor: {processor}, {machine()}, one thread, seconds of the processor",
-        f"    date: {today()}",
-        "    command: python -m tests.benchmarks.capacity.measure",
-        f"    load_average: {mean(loads):.1f}",
-        "    base: embedded",
-        f"    restart_seconds: {restart:.1f}",
-        "    points:",
-    ]
-    for kind, points in sorted(read_measured(root).items()):
-        lines.append(f"      {kind}:")
-        lines += [f"        - [{row}]" for row in _rows(kind, points)]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+def renew_card(path: Path, name: str, root: Path) -> None:
+    """Put what ``root`` has measured in place of these sets of the card ``name`` in ``path``."""
+    text = path.read_text("utf-8")
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    content = yaml.safe_load(text)
+    card = content["cards"][name]
+    for kind, points in read_measured(root).items():
+        source = f"tests.benchmarks.capacity.measure, {today()}, one thread, processor seconds"
+        card["points"][kind] = {"source": source, "rows": [_row(kind, each) for each in points]}
+    restart = root / "restart" / "0.json"
+    if restart.exists():
+        card["restart_seconds"] = round(float(json.loads(restart.read_text("utf-8"))), 1)
+    body = yaml.safe_dump(content, sort_keys=False, width=100, default_flow_style=None)
+    path.write_text(head + body, "utf-8")
 
 
-def _rows(kind: str, points: Sequence[Point]) -> Iterable[str]:
-    for point in points:
-        values = [point.value, *(point.at[name] for name in columns_of(kind))]
-        yield ", ".join([point.group, *(f"{value:.6g}" for value in values)])
+def _row(kind: str, point: Point) -> list[str | float]:
+    values = [point.value, *(point.at[name] for name in columns_of(kind))]
+    return [point.group, *(float(f"{value:.6g}") for value in values)]
 
 
 def _averaged(points: Sequence[Point]) -> list[Point]:

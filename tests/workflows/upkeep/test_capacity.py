@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -93,10 +94,16 @@ def test_one_number_of_steps_scales_with_them():
     assert fit.outside(steps=240)
 
 
-@pytest.mark.parametrize("values", [[], [1.0, 2.0, 3.0], [1.0, 2.0, 0.0, 4.0]])
-def test_too_few_points_or_none_above_zero_are_refused(values):
-    with pytest.raises(ConfigurationError, match=f"{len(values)} measured points"):
+@pytest.mark.parametrize("values", [[], [1.0, 2.0, 0.0, 4.0]])
+def test_no_points_or_none_above_zero_are_refused(values):
+    with pytest.raises(ConfigurationError, match="expected some, each above 0"):
         fit_line([Point(value, {}, "a") for value in values])
+
+
+def test_of_too_few_points_no_error_is_told():
+    few = fit_line([Point(value, {}, "a") for value in (1.0, 2.0, 3.0)])
+    assert few.error is None
+    assert few.high == 1.0
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
@@ -268,8 +275,19 @@ def test_points_are_never_made_up(make_settings):
 def test_every_shipped_card_says_what_measured_it_and_fits():
     for card in read_cards().values():
         assert card.processor
-        assert "python -m tests.benchmarks" in card.source
         assert card.restart_seconds > 0
+        assert {"learning", "publishing", "rendering exact", "parts"} <= set(card.points)
         for name, measured in card.points.items():
-            error = fit_line(measured, columns_of(name)).error
-            assert error is not None, name
+            assert re.search(r"benchmarks.*\d{4}-\d{2}-\d{2}", card.sources[name])
+            assert fit_line(measured, columns_of(name)).points == len(measured)
+        for name in ("learning", "publishing", "version"):
+            error = fit_line(card.points[name], columns_of(name)).error
+            assert error is not None
+            assert error < 0.5, name
+
+
+def test_a_size_that_nobody_measured_is_said_to_lack(make_settings):
+    home = open_home(make_settings(generation={"width": 128, "height": 128, "mode": "learned"}))
+    plan = plan_capacity(home, demand(), Speeds())
+    assert plan.stored_bytes["pictures"] == 0
+    assert "storage lacks picture learned: not measured" in plan.advice
