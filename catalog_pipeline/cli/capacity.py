@@ -113,6 +113,7 @@ def plan_lines(plan: CapacityPlan, currency: str) -> list[str]:
     lines = table_lines(
         ("figure", "value", "9 in 10 below", "error", "points", "of"),
         (_figure_cells(figure) for figure in plan.figures),
+        left=True,
     )
     work = sum(plan.seconds.values())
     shares = ", ".join(f"{name} {seconds / work:.0%}" for name, seconds in plan.seconds.items())

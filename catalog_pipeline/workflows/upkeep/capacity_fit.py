@@ -72,7 +72,7 @@ class Fit:
     def outside(self, **columns: float) -> list[str]:
         """The columns whose value lies outside of what was measured, with both, in words."""
         return [
-            f"{name.replace('_', ' ')} {columns[name]:,.4g}, measured {least:,.4g} to {most:,.4g}"
+            f"{name.replace('_', ' ')} {columns[name]:,.6g}, measured {least:,.6g} to {most:,.6g}"
             for name, (least, most) in self.ranges.items()
             if not least * 0.999 <= columns[name] <= most * 1.001
         ]
