@@ -287,7 +287,9 @@ def test_every_shipped_card_says_what_measured_it_and_fits():
 
 
 def test_a_size_that_nobody_measured_is_said_to_lack(make_settings):
-    home = open_home(make_settings(generation={"width": 128, "height": 128, "mode": "learned"}))
-    plan = plan_capacity(home, demand(), Speeds())
+    home = open_home(make_settings(generation={"width": 128, "height": 128, "mode": "anchored"}))
+    with pytest.raises(ConfigurationError, match="'cpu-2-threads' for rendering anchored"):
+        plan_capacity(home, demand(), Speeds())
+    plan = plan_capacity(home, demand(), Speeds(seconds_per_picture=1.0))
     assert plan.stored_bytes["pictures"] == 0
-    assert "storage lacks picture learned: not measured" in plan.advice
+    assert "storage lacks picture anchored: not measured" in plan.advice
