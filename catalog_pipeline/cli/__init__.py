@@ -5,7 +5,14 @@ what workflows return into lines of text, ``progress`` shows how far a workflow 
 decides exit codes. Nothing heavy (torch, pandas, pyarrow) is imported before a command runs.
 """
 
-from catalog_pipeline.cli import data, feeds, first_try, reports, upkeep  # they register commands
+from catalog_pipeline.cli import (
+    capacity,
+    data,
+    feeds,
+    first_try,
+    reports,
+    upkeep,
+)  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "data", "feeds", "first_try", "reports", "upkeep"]
+__all__ = ["app", "capacity", "data", "feeds", "first_try", "reports", "upkeep"]
