@@ -32,6 +32,16 @@ class AdapterSettings(Strict):
         ("mid", "up"), min_length=1, description="of a UNet; without down a step is shorter"
     )
     tokens_per_concept: int = Field(2, ge=1, le=8)
+    stored_bits: Literal[4, 8, 16] = Field(
+        4, description="of a number of a slot of its own as it is stored; a shared one has 32"
+    )
+    stored_rank_tolerance: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="of low_rank: size of what may be left out of a slot, as a share of all of it "
+        "(root of the sum of squares)",
+    )
 
 
 class LossSettings(Strict):
