@@ -24,27 +24,23 @@ the file takes as many bytes as its codes would save.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from catalog_pipeline.diffusion.parametrisation import Dense, LowRank
 
-StoredBits = Literal[4, 8, 16]
 _SCALE = "scale"
 _BIAS = 8
 """Of a code of 4 bits."""
 
 
-def compress_slot(
-    slot: Mapping[str, Tensor], bits: StoredBits, tolerance: float
-) -> dict[str, Tensor]:
+def compress_slot(slot: Mapping[str, Tensor], bits: int, tolerance: float) -> dict[str, Tensor]:
     """The tensors of a slot as they are stored; :func:`restore_slot` reads them.
 
     Args:
         slot: ``{layer}.{tensor}`` of a parametrisation.
-        bits: of a number; 16 is half precision.
+        bits: of a number: 4, 8, or 16, which is half precision.
         tolerance: root of the share of the slot's energy that may be left out of low-rank
             factors. With 0 and 16 bits the tensors are cast and nothing else.
     """
@@ -88,8 +84,11 @@ def restore_slot(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if "delta_codes" in own:
                 own = {"delta": own["delta_codes"] * scale}
             else:
-                down, up = own["down_codes"] * scale.sqrt(), own["up_codes"] * scale.sqrt()
-                own = {"down": down, "up": up.T.contiguous()}
+                root = scale.sqrt()
+                own = {
+                    "down": own["down_codes"] * root,
+                    "up": (own["up_codes"] * root).T.contiguous(),
+                }
         slot.update(_named(name, own))
     return slot
 

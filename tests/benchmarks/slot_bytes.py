@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from catalog_pipeline.diffusion.compression import StoredBits, by_layer, compress_slot
+from catalog_pipeline.diffusion.compression import by_layer, compress_slot
 from catalog_pipeline.settings import AdapterSettings, load_settings
 from catalog_pipeline.workflows.home import Home, open_home
 from tests.benchmarks.harness.cells import digest, json_bytes, read_json
@@ -40,6 +39,8 @@ from tests.benchmarks.harness.report import machine, today, write_json, write_pa
 TEMPLATE = Path(__file__).with_name("slot-bytes.md.j2")
 PRODUCTS, PICTURES, SEED = 12, 12, 0
 LOADS = 15
+RANKS = ((0, 0), (1, 2), (3, 4), (5, 8), (9, 12), (13, 16))
+"""Of the histogram, first and last."""
 CATALOG = 100_000
 HALF = {"stored_bits": 16, "stored_rank_tolerance": 0.0}
 
@@ -50,7 +51,7 @@ log = logging.getLogger("bench")
 class Form:
     """A way to store a slot; ``rule`` is what the tolerance is a share of."""
 
-    bits: StoredBits
+    bits: int
     tolerance: float
     rule: str = "slot"
 
@@ -62,12 +63,12 @@ class Form:
 FORMS = (
     Form(16, 0.0),
     Form(8, 0.0),
-    Form(4, 0.0),
+    Form(8, 0.15),
     Form(8, 0.3),
+    Form(8, 0.3, "layer"),
+    Form(4, 0.0),
     Form(4, 0.25),
     Form(4, 0.35),
-    Form(4, 0.45),
-    Form(8, 0.3, "layer"),
 )
 LARGER = {
     "SD-1.5": {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768},
@@ -150,7 +151,8 @@ def measure(home: Home, folder: Path) -> list[dict[str, Any]]:
         slot, tokens = stored_slot(part), token_tensors(part)
         photos, exact = None, None
         for form in FORMS:
-            key = {"part": version.parts[concept_part(concept.sku)], "form": asdict(form)}
+            drawn_as = {"form": asdict(form), "pictures": PICTURES, "seed": SEED}
+            key = {"part": version.parts[concept_part(concept.sku)], **drawn_as}
             file = folder / f"{concept.sku}-{form.name}-{digest(key, 8)}.json"
             sheet = file.with_suffix(".png")
             row = read_json(file)
@@ -256,27 +258,34 @@ def looks(tools: Any, pictures: Sequence[Any], photos: Sequence[Any]) -> dict[st
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Every figure of the page; a form counts where all products have it."""
+    """Every figure of the page."""
     exact = {row["sku"]: row for row in rows if row["form"] == FORMS[0].name}
     table = [_form(form, rows, exact) for form in FORMS]
     adapter = AdapterSettings()
     shipped = Form(adapter.stored_bits, adapter.stored_rank_tolerance).name
     chosen = next(row for row in table if row["name"] == shipped)
-    ranks = [r for row in rows if row["form"] == shipped for r in row["ranks"]]
     fixed = fmean(row["token_bytes"] + row["memory_bytes"] for row in exact.values())
     slots = {name: slot_numbers(config) for name, config in LARGER.items()}
     embedded = fmean(row["bytes"] - row["token_bytes"] for row in exact.values())
     share = (chosen["bytes"] - table[0]["token_bytes"]) / embedded
-    bases = [{"base": "embedded", "slot": embedded, "estimated": False}]
+    bases: list[dict[str, Any]] = [{"base": "embedded", "slot": embedded, "estimated": False}]
     bases += [{"base": n, "slot": 2.0 * count, "estimated": True} for n, count in slots.items()]
     return {
         "date": today(),
         "machine": machine(),
         "products": sorted(exact),
         "pictures": PICTURES,
-        "shipped": shipped,
+        "seed": SEED,
+        "shipped_bits": adapter.stored_bits,
+        "shipped_tolerance": adapter.stored_rank_tolerance,
+        "layers": len(next(iter(exact.values()))["ranks"]),
         "forms": table,
-        "ranks": sorted(Counter(ranks).items()),
+        "ranks": [f"{a}" if a == b else f"{a}-{b}" for a, b in RANKS],
+        "histogram": [
+            {"tolerance": form.tolerance, "rule": form.rule, "layers": _layers(form, rows)}
+            for form in FORMS
+            if form.tolerance
+        ],
         "token_bytes": table[0]["token_bytes"],
         "memory_bytes": fmean(row["memory_bytes"] for row in exact.values()),
         "by_product": [
@@ -305,6 +314,12 @@ def _find(rows: Sequence[Mapping[str, Any]], sku: str, form: str) -> Mapping[str
     return next(row for row in rows if (row["sku"], row["form"]) == (sku, form))
 
 
+def _layers(form: Form, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """How many layers of a product have a rank of each of :data:`RANKS`."""
+    own = [row["ranks"] for row in rows if row["form"] == form.name]
+    return [fmean(sum(a <= r <= b for r in ranks) for ranks in own) for a, b in RANKS]
+
+
 def _form(
     form: Form, rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -329,6 +344,7 @@ def _form(
         "loss_error": stdev(falls) / len(falls) ** 0.5 / mean if len(falls) > 1 else None,
         "worst": max(falls) / mean,
         "color": fmean(colors) if colors else None,
+        "load_seconds": median(row["load_seconds"] for row in own),
         "load": median(r["load_seconds"] / exact[r["sku"]]["load_seconds"] for r in own),
     }
 
@@ -342,7 +358,7 @@ def slot_numbers(config: Mapping[str, Any]) -> int:
 
     adapter = AdapterSettings()
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**config)
+        unet: Any = UNet2DConditionModel(**config)
     family: Any = object.__new__(StableDiffusion)
     object.__setattr__(family, "parts", {"unet": unet})  # frozen; its other parts are not asked for
     shapes = [unet.get_submodule(name).weight.shape for name in family.trained_layers(adapter)]

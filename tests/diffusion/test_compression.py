@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def lost_share(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> flo
     """Root of the share of the energy by which two slots differ."""
     old, new = changes(before), changes(after)
     lost = sum(float((old[n] - new[n]).square().sum()) for n in old)
-    return (lost / sum(float(value.square().sum()) for value in old.values())) ** 0.5
+    return math.sqrt(lost / sum(float(value.square().sum()) for value in old.values()))
 
 
 def test_without_either_a_part_is_what_it_always_was() -> None:
@@ -79,8 +80,8 @@ def test_a_part_of_an_earlier_release_is_read_as_ever() -> None:
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_the_tensors_are_those_that_the_docstring_names(bits: int) -> None:
-    stored = compress_slot(low_rank(), bits, 0)  # type: ignore[arg-type]
-    again = encode_part(compress_slot(low_rank(), bits, 0))  # type: ignore[arg-type]
+    stored = compress_slot(low_rank(), bits, 0)
+    again = encode_part(compress_slot(low_rank(), bits, 0))
     assert encode_part(stored) == again
     assert read_metadata(again) == {"format": "1" if bits == 16 else "2"}
     if bits == 16:
@@ -98,7 +99,7 @@ def test_the_tensors_are_those_that_the_docstring_names(bits: int) -> None:
 @pytest.mark.parametrize(("bits", "most"), [(16, 1e-3), (8, 0.015), (4, 0.25)])
 def test_rounding_alone_loses_little(bits: int, most: float) -> None:
     slot = low_rank()
-    restored = restore_slot(compress_slot(slot, bits, 0))  # type: ignore[arg-type]
+    restored = restore_slot(compress_slot(slot, bits, 0))
     assert {n: v.shape for n, v in restored.items()} == {n: v.shape for n, v in slot.items()}
     assert {value.dtype for value in restored.values()} == {torch.float32}
     assert lost_share(slot, restored) < most
@@ -111,7 +112,7 @@ def test_codes_give_the_change_of_a_slow_loop(out: int, inner: int, rank: int, b
         "a.down": torch.randn(rank, inner, generator=generator),
         "a.up": torch.randn(out, rank, generator=generator),
     }
-    stored = compress_slot(slot, bits, 0)  # type: ignore[arg-type]
+    stored = compress_slot(slot, bits, 0)
     restored = restore_slot(stored)
     want = torch.zeros(out, inner, dtype=torch.double)
     for k, scale in enumerate(stored["scale"]):
@@ -161,7 +162,7 @@ def test_what_is_left_out_is_what_holds_least_for_its_bytes() -> None:
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_a_slot_that_moved_nothing_is_still_a_slot(bits: int) -> None:
     slot = {name: torch.zeros_like(value) for name, value in low_rank().items()}
-    kept = restore_slot(compress_slot(slot, bits, 0.1))  # type: ignore[arg-type]
+    kept = restore_slot(compress_slot(slot, bits, 0.1))
     assert len(kept) == 2
     assert not any(value.any() for value in kept.values())
 
@@ -188,7 +189,7 @@ def test_other_parametrisations(bits: int) -> None:
         "a.shift": torch.randn(5, generator=generator),
         "c.delta": torch.zeros(3, 4),
     }
-    stored = compress_slot(slot, bits, 0.3)  # type: ignore[arg-type]
+    stored = compress_slot(slot, bits, 0.3)
     assert stored.keys() == {"b.delta_codes", "c.delta_codes", "a.shift", "scale"}
     assert stored["scale"].shape == (9,)
     restored = restore_slot(stored)
