@@ -1,9 +1,10 @@
 """A concept on disk: safetensors bytes of its slot and its token rows.
 
 Tensors: ``slot/<layer>.<tensor>`` as the parametrisation has them (of ``low_rank``:
-``down (rank, in)`` and ``up (out, rank)``) and ``token/<index> (width,)``. A concept of a
-shared slot holds token rows only; the slot itself is the part ``shared``. A base that learns
-no rows has none.
+``down (rank, in)`` and ``up (out, rank)``), or as :mod:`.compression` writes them, and
+``token/<index> (width,)``. A concept of a shared slot holds token rows only; the slot itself
+is the part ``shared``, which is not compressed: training goes on with it, and each task
+would add an error. A base that learns no rows has none.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from catalog_pipeline.diffusion.compression import compress_slot, restore_slot
 from catalog_pipeline.diffusion.sampling import DiffusionEngine
+from catalog_pipeline.settings import AdapterSettings
 
 FORMAT = "1"
+CODED = "2"
+"""The format of a part that holds codes; one of format 1 is read as ever."""
 _SLOT = "slot/"
 _TOKEN = "token/"
 
@@ -24,7 +29,8 @@ _TOKEN = "token/"
 def encode_part(tensors: Mapping[str, Tensor]) -> bytes:
     """Deterministic bytes of ``tensors``."""
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    return save(ordered, metadata={"format": FORMAT})
+    coded = any(name.endswith("_codes") for name in ordered)
+    return save(ordered, metadata={"format": CODED if coded else FORMAT})
 
 
 def slot_part(
@@ -33,6 +39,15 @@ def slot_part(
     """The ``slot/...`` tensors of an installed slot."""
     tensors = engine.adapter.slot_tensors(slot)
     return {f"{_SLOT}{name}": value.to(dtype) for name, value in tensors.items()}
+
+
+def compressed_slot_part(
+    engine: DiffusionEngine, slot: str, settings: AdapterSettings
+) -> dict[str, Tensor]:
+    """The ``slot/...`` tensors of an installed slot that is not trained again."""
+    tensors = engine.adapter.slot_tensors(slot)
+    stored = compress_slot(tensors, settings.stored_bits, settings.stored_rank_tolerance)
+    return {f"{_SLOT}{name}": value for name, value in stored.items()}
 
 
 def token_part(engine: DiffusionEngine, tokens: Sequence[str]) -> dict[str, Tensor]:
@@ -44,7 +59,7 @@ def token_part(engine: DiffusionEngine, tokens: Sequence[str]) -> dict[str, Tens
 def stored_slot(data: bytes) -> dict[str, Tensor]:
     """``{layer}.{tensor}`` of a part's slot, fp32; empty when the part holds token rows only."""
     found = load(data).items()
-    return {k.removeprefix(_SLOT): v.float() for k, v in found if k.startswith(_SLOT)}
+    return restore_slot({k.removeprefix(_SLOT): v for k, v in found if k.startswith(_SLOT)})
 
 
 def count_rows(data: bytes) -> int:

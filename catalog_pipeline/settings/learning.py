@@ -14,6 +14,12 @@ LossWeighting = Literal["none", "sigma_sqrt", "cosmap"]
 """How much the loss counts at each noise level of flow matching."""
 
 
+def _stored_bits(bits: int) -> int:
+    if bits not in (4, 8, 16):
+        raise ValueError(f"must be 4, 8 or 16, got {bits}")
+    return bits
+
+
 class AdapterSettings(Strict):
     """Which weights a concept may move; docs/learning.md says what the choices mean."""
 
@@ -32,6 +38,16 @@ class AdapterSettings(Strict):
         ("mid", "up"), min_length=1, description="of a UNet; without down a step is shorter"
     )
     tokens_per_concept: int = Field(2, ge=1, le=8)
+    stored_bits: Annotated[int, AfterValidator(_stored_bits)] = Field(
+        8, description="4, 8 or 16, of a number of a slot of its own; a shared one keeps 32"
+    )
+    stored_rank_tolerance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of low_rank: size of what may be left out of a slot, as a share of all of it "
+        "(root of the sum of squares)",
+    )
 
 
 class LossSettings(Strict):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import languages
+from tests.benchmarks import languages, slot_bytes
 from tests.benchmarks.generation import report as generation
 from tests.benchmarks.harness.home import DOCS
 from tests.benchmarks.harness.report import write_page
@@ -26,8 +26,9 @@ from tests.benchmarks.stores import report as stores
             {"command": languages.COMMAND, "titles": languages.TITLES},
             True,
         ),
+        (slot_bytes.TEMPLATE, {}, True),
     ],
-    ids=["stores", "generation", "languages"],
+    ids=["stores", "generation", "languages", "slot-bytes"],
 )
 def test_a_page_is_written_again_from_its_figures(
     template: Path, words: dict[str, Any], exact: bool, tmp_path: Path

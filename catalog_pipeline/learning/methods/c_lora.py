@@ -38,6 +38,8 @@ class CLoraPenalty:
         adapter = context.engine.adapter
         overlaps = []
         for name, layer in adapter.layers_of(self._slot).items():
+            if name not in self._past:  # what is stored of a slot may leave layers out
+                continue
             down, up = adapter.factors(layer, self._slot)
             overlaps.append(((self._past[name] * (up @ down)) ** 2).sum())
         return torch.stack(overlaps).sum()[None]

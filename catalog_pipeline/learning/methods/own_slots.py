@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part, token_part
+from catalog_pipeline.diffusion.parts import (
+    compressed_slot_part,
+    encode_part,
+    install_part,
+    token_part,
+)
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.method import LifelongMethod
 from catalog_pipeline.learning.task import LearningTask, Subject
@@ -50,10 +53,10 @@ class OwnSlots(LifelongMethod):
         return concept.sku in self.engine.adapter.slots
 
     def parts(self, task: LearningTask) -> dict[str, bytes]:
-        """``concept/<sku>``: the slot in half precision, which sampling in bf16 cannot see."""
+        """``concept/<sku>``: the slot in as few bytes as ``learning.yaml: adapter`` asks for."""
         stored = {}
         for subject in task.subjects:
-            slot = slot_part(self.engine, subject.slot, torch.float16)
+            slot = compressed_slot_part(self.engine, subject.slot, self.settings.adapter)
             tokens = token_part(self.engine, subject.concept.placeholder_tokens)
             stored[concept_part(subject.concept.sku)] = encode_part(slot | tokens)
         return stored

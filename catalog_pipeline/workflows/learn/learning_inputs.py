@@ -15,7 +15,7 @@ from catalog_pipeline.records import (
     Sku,
     memory_part,
 )
-from catalog_pipeline.settings import LearningSettings, Settings
+from catalog_pipeline.settings import AdapterSettings, LearningSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.stores.objects import ObjectStore
@@ -95,6 +95,8 @@ class StoredCollection:
 
 _LATER = ("timestep_density", "loss_weighting", "aspect_buckets", "optimizer")
 """Settings of learning that came after the first published versions."""
+_LATER_OF_ADAPTER = ("stored_bits", "stored_rank_tolerance")
+"""The same of its ``adapter``."""
 
 
 def draft_concept(
@@ -127,9 +129,14 @@ def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str
     version without it is not learned anew.
     """
     ours = settings.model_dump(mode="json")
-    for name in _LATER:
-        if ours[name] == LearningSettings.model_fields[name].default:
-            del ours[name]
+    later = (
+        (ours, LearningSettings, _LATER),
+        (ours["adapter"], AdapterSettings, _LATER_OF_ADAPTER),
+    )
+    for values, kind, names in later:
+        for name in names:
+            if values[name] == kind.model_fields[name].default:
+                del values[name]
     # The gate judges weights; a second try is made of the same inputs as the first.
     ours = {name: value for name, value in ours.items() if not name.startswith("gate_")}
     return canonical_sha256({"learning": ours, "base": base_hash, "encoder": encoder})

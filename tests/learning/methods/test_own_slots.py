@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load
 
+from catalog_pipeline.diffusion.parts import stored_slot
 from catalog_pipeline.learning.methods.cidm import Cidm
 from catalog_pipeline.learning.methods.own_slots import OwnSlots
 from catalog_pipeline.learning.methods.sequence import TaskSequence
@@ -43,11 +45,14 @@ def test_what_a_slot_becomes_does_not_depend_on_the_order_of_tasks(news, open_co
 
 
 def test_what_is_rendered_is_what_is_stored(news, open_context):
-    """Half precision: the slot in the engine after a task is already the rounded one."""
+    """The slot in the engine after a task is already the cut and rounded one: gates judge it."""
     context = open_context()
-    learned(OwnSlots(context), news[:1])
-    for value in context.engine.adapter.slot_tensors("A.1").values():
-        assert torch.equal(value, value.half().float())
+    sequence = learned(OwnSlots(context), news[:1])
+    stored = stored_slot(sequence.state()["concept/A.1"])
+    installed = context.engine.adapter.slot_tensors("A.1")
+    assert installed.keys() == stored.keys()
+    assert all(torch.equal(installed[name], value) for name, value in stored.items())
+    assert any(name.endswith("_codes") for name in load(sequence.state()["concept/A.1"]))
 
 
 def test_cidm_merges_all_concepts_by_the_text_and_prefers_the_named_one(news, open_context):

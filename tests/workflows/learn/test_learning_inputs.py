@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from catalog_pipeline.canonical_json import canonical_sha256
-from catalog_pipeline.settings import LearningSettings, Settings
+from catalog_pipeline.settings import AdapterSettings, LearningSettings, Settings
 from catalog_pipeline.workflows.learn.commit import learning_config
-from catalog_pipeline.workflows.learn.learning_inputs import _LATER, concept_config_hash
+from catalog_pipeline.workflows.learn.learning_inputs import (
+    _LATER,
+    _LATER_OF_ADAPTER,
+    concept_config_hash,
+)
 
 
 def config_of(settings: Settings, **base: Any) -> str:
@@ -39,15 +43,21 @@ LATER = {
     "aspect_buckets": True,
     "optimizer": "adamw_8bit",
 }
+LATER_OF_ADAPTER = {"stored_bits": 16, "stored_rank_tolerance": 0.0}
 
 
 def test_settings_that_came_later_count_where_they_are_not_the_default() -> None:
     """What a version without them has learned is not learned anew by one that has them."""
     assert set(LATER) == set(_LATER)
+    assert set(LATER_OF_ADAPTER) == set(_LATER_OF_ADAPTER)
     before = LearningSettings().model_dump(mode="json")
     before = {k: v for k, v in before.items() if k not in LATER and not k.startswith("gate_")}
+    kept = before["adapter"].items()
+    before["adapter"] = {k: v for k, v in kept if k not in LATER_OF_ADAPTER}
     known = canonical_sha256({"learning": before, "base": "base", "encoder": "encoder"})
     assert concept_config_hash(LearningSettings(), "base", "encoder") == known
     changed = [LearningSettings(**{name: value}) for name, value in LATER.items()]
+    for name, value in LATER_OF_ADAPTER.items():
+        changed.append(LearningSettings(adapter=AdapterSettings(**{name: value})))
     hashes = {concept_config_hash(settings, "base", "encoder") for settings in changed}
-    assert len(hashes | {known}) == 1 + len(LATER)
+    assert len(hashes | {known}) == 1 + len(LATER) + len(LATER_OF_ADAPTER)
