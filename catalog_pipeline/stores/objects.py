@@ -147,6 +147,10 @@ class ObjectStore(ABC):
             pass  # rotten, or taken by a clean-up a moment ago
         self.put(key, data)
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove every one of ``keys``; absent is fine. Of a call that fails or dies, some are gone."""
+        self.each_of(self.delete, keys)
+
     def delete_if_older(self, key: str, before: datetime) -> bool:
         """Remove ``key`` when it was last written before ``before``; whether this call did.
 
