@@ -41,6 +41,7 @@ from catalog_pipeline.stores.manifest import (
     ManifestState,
     check_days,
     check_pictures,
+    column_values,
     merged_rows,
     moment_of_publication,
     newest_rows,
@@ -186,13 +187,7 @@ class ImageArchive:
         Raises:
             IntegrityError: the manifest is not a Parquet file of this schema.
         """
-        key = manifest_key(day)
-        try:
-            data = self._objects.read(key).data
-        except ObjectNotFoundError:
-            return set()
-        rows, _ = read_columns(data, self._objects.uri(key), column)
-        return {value for (value,) in rows}
+        return column_values(self._objects, manifest_key(day), column)
 
     def publish_day(
         self,
@@ -277,15 +272,13 @@ class ImageArchive:
         Raises:
             IntegrityError: the manifest or a copy is corrupted.
         """
-        found = self._read(day)
-        if found.token is None:
-            return []
-        states = [self._state(day, found, manifest_key(day))]
-        while (earlier := found.stamps.previous) and self._objects.exists(
-            version_key(day, earlier)
-        ):
-            found = self._read_version(day, earlier)
-            states.append(self._state(day, found, version_key(day, found.digest)))
+        states: list[ManifestState] = []
+        key = manifest_key(day)
+        while self._objects.exists(key):
+            states.append(self._state(day, key))
+            if not states[-1].previous:
+                break
+            key = version_key(day, states[-1].previous)
         return states[::-1]
 
     def versions(self, day: date) -> list[str]:
@@ -333,7 +326,7 @@ class ImageArchive:
             if stored.token is None and not held:
                 return [f"{day} has no manifest; publish the night"]
             if stored.token is not None:
-                self._read_version(day, stored.digest)
+                self._objects.read(version_key(day, stored.digest))  # compared with its name
         except StoreError as error:
             return [str(error)]
         rows = {(row.image_id, row.path): row for row in (*stored.rows, *held)}
@@ -402,14 +395,15 @@ class ImageArchive:
         digest, outdated = sha256_hex(stored.data), is_outdated(stored.data)
         return _Manifest(rows, digest, stamps, stored.version, outdated)
 
-    def _state(self, day: date, found: _Manifest, key: str) -> ManifestState:
-        published = found.stamps.published_utc
+    def _state(self, day: date, key: str) -> ManifestState:
+        data = self._objects.read(key).data
+        marks, stamps = read_columns(data, self._objects.uri(key), "superseded")
+        digest, published = sha256_hex(data), stamps.published_utc
         if published is None:
-            copy = version_key(day, found.digest)
+            copy = version_key(day, digest)
             published = self._objects.info(copy if self._objects.exists(copy) else key).modified_utc
-        superseded = sum(row.superseded for row in found.rows)
-        previous = found.stamps.previous
-        return ManifestState(found.digest, previous, published, len(found.rows), superseded)
+        superseded = sum(mark for (mark,) in marks)
+        return ManifestState(digest, stamps.previous, published, len(marks), superseded)
 
     def _write(self, day: date, rows: Sequence[ArchiveRow], replaced: _Manifest) -> None:
         now = moment_of_publication(replaced.stamps.published_utc)

@@ -167,7 +167,7 @@ class LocalObjectStore(ObjectStore):
         self.delete_many([key])
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """See :class:`ObjectStore`: keys of one lock together; a folder is flushed once, at the end."""
+        """See :class:`ObjectStore`: each lock is taken once, each folder flushed once."""
         folders: set[Path] = set()
         for same_lock in _by_lock(keys):
             with _explained(self._path(same_lock[0])), self._lock(same_lock[0]):

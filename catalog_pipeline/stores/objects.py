@@ -148,7 +148,7 @@ class ObjectStore(ABC):
         self.put(key, data)
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove every one of ``keys``; absent is fine. Of a call that fails or dies, some are gone."""
+        """Remove ``keys``; absent is fine. After a call that failed or died some may be left."""
         self.each_of(self.delete, keys)
 
     def delete_if_older(self, key: str, before: datetime) -> bool:

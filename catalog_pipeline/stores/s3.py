@@ -176,7 +176,10 @@ class S3ObjectStore(ObjectStore):
                     Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
                 )
             except ClientError as error:
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _NOT_UNDERSTOOD:
+                if (
+                    error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                    in _NOT_UNDERSTOOD
+                ):
                     return keys
                 raise
             return [named[left["Key"]] for left in answer.get("Errors", ())]

@@ -29,6 +29,8 @@ from catalog_pipeline.stores.columns import (
     SIDES,
 )
 
+_ARROW_SCHEMA = b"ARROW:schema"
+
 _Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
 
 
@@ -130,13 +132,9 @@ def read_columns(
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
-    schema = pa.schema(
-        [MANIFEST_SCHEMA.field(name) for name in columns], MANIFEST_SCHEMA.metadata
-    )
-    table, metadata = _table(data, schema, what)
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True)), _stamps(
-        metadata
-    )
+    table, metadata = _table(data, MANIFEST_SCHEMA, what, columns)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return list(rows), _stamps(metadata)
 
 
 def encode_learning(rows: Sequence[LearningRow]) -> bytes:
@@ -272,21 +270,27 @@ def _columns(table: pa.Table) -> dict[str, Iterable[Any]]:
     return columns
 
 
-def _table(data: bytes, schema: pa.Schema, what: str) -> tuple[pa.Table, dict[str, str]]:
-    """The columns of ``schema``, which may be some of those that are published, and the metadata."""
+def _table(
+    data: bytes, schema: pa.Schema, what: str, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, dict[str, str]]:
+    """The ``columns`` of ``schema``, by default all, and the file's metadata."""
     try:
         # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
         # aborts the process, after its work is done. Without either default it starts none.
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
-        stored = file.schema_arrow
-        stamps = stored.metadata or {}
-        metadata = {key.decode(): value.decode() for key, value in stamps.items()}
-        added = _check_schema(metadata, stored.names, schema, what)
-        table = file.read([name for name in schema.names if name not in added], use_threads=False)
-        for name, value in added.items():
-            column = pa.array([value] * table.num_rows, schema.field(name).type)
-            table = table.append_column(name, column)
+        stamps = file.metadata.metadata or {}
+        metadata = {k.decode(): v.decode() for k, v in stamps.items() if k != _ARROW_SCHEMA}
+        young = _young_columns(metadata, schema, what)
+        table = file.read(columns, use_threads=False)
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
         if not table.schema.equals(schema):
+            stored = set(table.column_names)
+            for name in schema.names:
+                if name in young and name not in stored:
+                    column = pa.array([young[name]] * table.num_rows, schema.field(name).type)
+                    table = table.append_column(name, column)
+            _check_columns(table.column_names, schema, what)
             table = table.select(schema.names).cast(schema)
         table = table.replace_schema_metadata(None)
         table.validate(full=True)
@@ -298,9 +302,7 @@ def _table(data: bytes, schema: pa.Schema, what: str) -> tuple[pa.Table, dict[st
     return table, metadata
 
 
-def _check_schema(
-    metadata: Mapping[str, str], columns: Sequence[str], schema: pa.Schema, what: str
-) -> dict[str, Any]:
+def _young_columns(metadata: Mapping[str, str], schema: pa.Schema, what: str) -> dict[str, Any]:
     """The columns that are younger than the file, with the value that its rows have."""
     wanted = schema.metadata[b"schema_name"].decode()
     newest = int(schema.metadata[b"schema_version"])
@@ -315,12 +317,10 @@ def _check_schema(
             f"{what} was written with schema version {version}; this program reads up to "
             f"{newest}: upgrade catalog-pipeline"
         )
-    young = {
-        name: value
-        for name, (since, value) in ADDED.get(wanted, {}).items()
-        if since > int(version) and name in schema.names
-    }
-    missing = [name for name in schema.names if name not in columns and name not in young]
+    return {name: v for name, (since, v) in ADDED.get(wanted, {}).items() if since > int(version)}
+
+
+def _check_columns(columns: Sequence[str], schema: pa.Schema, what: str) -> None:
+    missing = [name for name in schema.names if name not in columns]
     if missing:
         raise IntegrityError(f"{what} lacks the column(s) {', '.join(missing)}")
-    return {name: value for name, value in young.items() if name not in columns}

@@ -17,9 +17,10 @@ def publish_manifest(home: Home, day: date) -> ManifestReport:
     Grain of the manifest: one row per ``image_id``. Every picture ever rendered for
     the day keeps its row; those that the plan in force does not name are marked
     superseded, and lose the mark when a later plan names them again. Idempotent: a
-    second call changes nothing. Every shard is read once, and cleared if it was read and all of
-    it is published or held back. A crash before or during the clearing is mended by the next call; readers see the manifest before or after, never between. A row that an
-    interrupted rendering of another plan has staged, and whose picture has been removed
+    second call changes nothing. Each shard is read once, and only what was read is cleared: a
+    shard that is staged meanwhile waits for the next call. A crash before or within the clearing
+    is mended by the next call; readers see the manifest before or after, never between. A row
+    that an interrupted rendering of another plan has staged, and whose picture has been removed
     since, is passed over: it must not hold up the night.
 
     A picture that did not pass the quality gate goes to quarantine instead. If an earlier
