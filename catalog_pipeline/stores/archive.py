@@ -5,7 +5,7 @@
     images/sha256=<digest>.png                        immutable
     manifest/dt=YYYY-MM-DD/part-0.parquet             compare-and-swap
     _versions/manifest/dt=YYYY-MM-DD/<hash>.parquet   immutable copy of every manifest
-    _staging/dt=YYYY-MM-DD/<shard>.parquet            rendered, not yet published
+    _staging/dt=YYYY-MM-DD/<shard>.parquet            immutable; rendered, not yet published
     quarantine/dt=YYYY-MM-DD/part-0.parquet           held back; see picture_quarantine
 
 The order image -> staging -> version copy -> manifest makes a crash harmless: a row
