@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.records import ManifestReport
 from catalog_pipeline.stores.keys import STAGING_PREFIX
+from catalog_pipeline.stores.objects import StoredObject
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.plan_night import (
     plan_night,
@@ -81,10 +83,17 @@ def test_a_shard_is_read_once_and_all_are_cleared_together(
     shards = objects.list(STAGING_PREFIX)
     asked: Counter[str] = Counter()
     read, delete_many = objects.read, objects.delete_many
-    monkeypatch.setattr(objects, "read", lambda key: asked.update([key]) or read(key))
-    monkeypatch.setattr(
-        objects, "delete_many", lambda keys: asked.update(keys) or delete_many(keys)
-    )
+
+    def counted(key: str) -> StoredObject:
+        asked[key] += 1
+        return read(key)
+
+    def counted_all(keys: Sequence[str]) -> None:
+        asked.update(keys)
+        delete_many(keys)
+
+    monkeypatch.setattr(objects, "read", counted)
+    monkeypatch.setattr(objects, "delete_many", counted_all)
     publish_manifest(home, DAY)
     assert len(shards) > 1
     assert {key: asked[key] for key in shards} == dict.fromkeys(shards, 2)  # read, and cleared
