@@ -5,7 +5,7 @@
     images/sha256=<digest>.png                        immutable
     manifest/dt=YYYY-MM-DD/part-0.parquet             compare-and-swap
     _versions/manifest/dt=YYYY-MM-DD/<hash>.parquet   immutable copy of every manifest
-    _staging/dt=YYYY-MM-DD/<shard>.parquet            rendered, not yet published
+    _staging/dt=YYYY-MM-DD/<shard>.parquet            immutable; rendered, not yet published
     quarantine/dt=YYYY-MM-DD/part-0.parquet           held back; see picture_quarantine
 
 The order image -> staging -> version copy -> manifest makes a crash harmless: a row
@@ -19,6 +19,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
 
@@ -40,6 +41,7 @@ from catalog_pipeline.stores.manifest import (
     ManifestState,
     check_days,
     check_pictures,
+    column_values,
     merged_rows,
     moment_of_publication,
     newest_rows,
@@ -51,11 +53,31 @@ from catalog_pipeline.stores.picture_quarantine import PictureQuarantine
 from catalog_pipeline.stores.schemas import (
     ManifestStamps,
     decode_manifest,
+    decode_shards,
     encode_manifest,
+    encode_shard,
     is_outdated,
+    read_columns,
 )
 
-__all__ = ["ImageArchive", "ManifestState", "image_key"]
+__all__ = ["ImageArchive", "ManifestState", "Staging", "image_key"]
+
+_SHARD_HASH_CHARS = 16
+_SHARDS_AT_ONCE = 256
+"""Shards whose bytes are held in memory together: some megabytes."""
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What was staged for a night when it was read: the rows of each shard, by its key."""
+
+    shards: Mapping[str, Sequence[ArchiveRow]]
+
+    @cached_property
+    def rows(self) -> list[ArchiveRow]:
+        """Every row, sorted by image id; of two for one picture the newer."""
+        newest = newest_rows(chain(*self.shards.values()))
+        return [newest[image_id] for image_id in sorted(newest)]
 
 
 class ImageArchive:
@@ -91,22 +113,51 @@ class ImageArchive:
         return data
 
     def stage(self, day: date, shard: str, rows: Sequence[ArchiveRow]) -> None:
-        """Note rendered pictures of ``day``; a shard written twice is replaced."""
+        """Note rendered pictures of ``day``. Idempotent.
+
+        The object is named by ``shard`` and by its content: what a publication has read is what
+        it clears, whoever stages the same ``shard`` anew meanwhile.
+        """
         check_days(day, rows)
         check_segment(shard, "shard")
-        self._objects.put(f"{staging_folder(day)}/{shard}.parquet", encode_manifest(rows))
+        data = encode_shard(rows)
+        name = f"{shard}-{sha256_hex(data)[:_SHARD_HASH_CHARS]}"
+        self._objects.put(f"{staging_folder(day)}/{name}.parquet", data)
+
+    def read_staging(self, day: date) -> Staging:
+        """What is staged for ``day`` now, each shard read once."""
+        keys = self._objects.list(f"{staging_folder(day)}/")
+        shards: dict[str, list[ArchiveRow]] = {}
+        for start in range(0, len(keys), _SHARDS_AT_ONCE):
+            some = keys[start : start + _SHARDS_AT_ONCE]
+            found = zip(some, self._objects.each_of(self._read_shard, some), strict=True)
+            stored = {key: data for key, data in found if data is not None}
+            rows = decode_shards([(data, self._objects.uri(key)) for key, data in stored.items()])
+            shards.update(zip(stored, rows, strict=True))
+        return Staging(shards)
 
     def staged(self, day: date) -> list[ArchiveRow]:
         """Every staged row, sorted by image id; of two for one picture the newer."""
-        newest = newest_rows(chain(*self._shards(day).values()))
-        return [newest[image_id] for image_id in sorted(newest)]
+        return self.read_staging(day).rows
 
     def clear_staging(self, day: date) -> None:
-        """Drop the shards whose every row is settled (:meth:`settled_shards`); keep others.
+        """Drop the shards whose every row is settled (:meth:`settled_shards`); keep others."""
+        self._objects.delete_many(self.settled_shards(day))
 
-        A shard that another run stages during a publication is therefore not lost.
+    def clear_published(self, staging: Staging, image_ids: Collection[str]) -> None:
+        """Drop the shards of ``staging`` whose every row is of ``image_ids``; keep others.
+
+        For whoever has just published or held back the row that :attr:`Staging.rows` has of each
+        of ``image_ids``. What was staged since ``staging`` was read is not touched.
         """
-        self._objects.each_of(self._objects.delete, self.settled_shards(day))
+        settled = frozenset(image_ids)
+        self._objects.delete_many(
+            [
+                key
+                for key, rows in staging.shards.items()
+                if settled.issuperset(row.image_id for row in rows)
+            ]
+        )
 
     def settled_shards(self, day: date) -> list[str]:
         """The keys of the shards whose every row is settled.
@@ -118,7 +169,7 @@ class ImageArchive:
         held = {row.image_id: row for row in self.quarantine.read_day(day)}
         return [
             key
-            for key, rows in self._shards(day).items()
+            for key, rows in self.read_staging(day).shards.items()
             if all(_is_settled(r, published.get(r.image_id), held.get(r.image_id)) for r in rows)
         ]
 
@@ -129,6 +180,14 @@ class ImageArchive:
             IntegrityError: the manifest is not a Parquet file of this schema.
         """
         return self._read(day).rows
+
+    def values(self, day: date, column: str) -> set[str]:
+        """What the manifest of ``day`` has in a text ``column``; decodes no other.
+
+        Raises:
+            IntegrityError: the manifest is not a Parquet file of this schema.
+        """
+        return column_values(self._objects, manifest_key(day), column)
 
     def publish_day(
         self,
@@ -213,15 +272,13 @@ class ImageArchive:
         Raises:
             IntegrityError: the manifest or a copy is corrupted.
         """
-        found = self._read(day)
-        if found.token is None:
-            return []
-        states = [self._state(day, found, manifest_key(day))]
-        while (earlier := found.stamps.previous) and self._objects.exists(
-            version_key(day, earlier)
-        ):
-            found = self._read_version(day, earlier)
-            states.append(self._state(day, found, version_key(day, found.digest)))
+        states: list[ManifestState] = []
+        key = manifest_key(day)
+        while self._objects.exists(key):
+            states.append(self._state(day, key))
+            if not states[-1].previous:
+                break
+            key = version_key(day, states[-1].previous)
         return states[::-1]
 
     def versions(self, day: date) -> list[str]:
@@ -269,7 +326,7 @@ class ImageArchive:
             if stored.token is None and not held:
                 return [f"{day} has no manifest; publish the night"]
             if stored.token is not None:
-                self._read_version(day, stored.digest)
+                self._objects.read(version_key(day, stored.digest))  # compared with its name
         except StoreError as error:
             return [str(error)]
         rows = {(row.image_id, row.path): row for row in (*stored.rows, *held)}
@@ -338,14 +395,15 @@ class ImageArchive:
         digest, outdated = sha256_hex(stored.data), is_outdated(stored.data)
         return _Manifest(rows, digest, stamps, stored.version, outdated)
 
-    def _state(self, day: date, found: _Manifest, key: str) -> ManifestState:
-        published = found.stamps.published_utc
+    def _state(self, day: date, key: str) -> ManifestState:
+        data = self._objects.read(key).data
+        marks, stamps = read_columns(data, self._objects.uri(key), "superseded")
+        digest, published = sha256_hex(data), stamps.published_utc
         if published is None:
-            copy = version_key(day, found.digest)
+            copy = version_key(day, digest)
             published = self._objects.info(copy if self._objects.exists(copy) else key).modified_utc
-        superseded = sum(row.superseded for row in found.rows)
-        previous = found.stamps.previous
-        return ManifestState(found.digest, previous, published, len(found.rows), superseded)
+        superseded = sum(mark for (mark,) in marks)
+        return ManifestState(digest, stamps.previous, published, len(marks), superseded)
 
     def _write(self, day: date, rows: Sequence[ArchiveRow], replaced: _Manifest) -> None:
         now = moment_of_publication(replaced.stamps.published_utc)
@@ -353,17 +411,11 @@ class ImageArchive:
         self._objects.put_if_absent(version_key(day, sha256_hex(data)), data)
         self._objects.compare_and_swap(manifest_key(day), data, replaced.token)
 
-    def _shards(self, day: date) -> dict[str, list[ArchiveRow]]:
-        keys = self._objects.list(f"{staging_folder(day)}/")
-        rows = self._objects.each_of(self._read_shard, keys)
-        return {key: found for key, found in zip(keys, rows, strict=True) if found is not None}
-
-    def _read_shard(self, key: str) -> list[ArchiveRow] | None:
+    def _read_shard(self, key: str) -> bytes | None:
         try:
-            data = self._objects.read(key).data
+            return self._objects.read(key).data
         except ObjectNotFoundError:
             return None  # another publication cleared it after the listing
-        return decode_manifest(data, self._objects.uri(key))[0]
 
     def _picture_problems(self, row: ArchiveRow) -> list[str]:
         if row.path != image_key(row.sha256):

@@ -21,8 +21,8 @@ from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.stores.adapters import AdapterStore, Lease
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.keys import IMAGE_PREFIX, STAGING_PREFIX, VERSIONS_PREFIX
+from catalog_pipeline.stores.manifest import column_values
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore
-from catalog_pipeline.stores.schemas import decode_manifest
 
 Kind = Literal[
     "version",
@@ -169,7 +169,8 @@ class CollectionGarbage:
 
 def remove(objects: ObjectStore, items: Sequence[Garbage], before: datetime) -> list[Garbage]:
     """Delete those of ``items`` that are still older than ``before``; returns them."""
-    return [item for item in items if objects.delete_if_older(item.key, before)]
+    went = objects.each_of(lambda item: objects.delete_if_older(item.key, before), items)
+    return [item for item, gone in zip(items, went, strict=True) if gone]
 
 
 def find_images(objects: ObjectStore, archive: ImageArchive, before: datetime) -> list[Garbage]:
@@ -187,12 +188,11 @@ def find_images(objects: ObjectStore, archive: ImageArchive, before: datetime) -
     named = {row.path for day in archive.staged_days() for row in archive.staged(day)}
     # Staged rows move to quarantine or manifest: looked at in this order, none is missed.
     held = archive.quarantine
-    named |= {row.path for day in held.days() for row in held.read_day(day)}
-    named |= {row.path for day in archive.days() for row in archive.read_day(day)}
+    named.update(*(held.values(day, "path") for day in held.days()))
+    named.update(*(archive.values(day, "path") for day in archive.days()))
     for info in objects.scan(VERSIONS_PREFIX):
         if info.modified_utc >= before:
-            rows, _ = decode_manifest(objects.read(info.key).data, objects.uri(info.key))
-            named |= {row.path for row in rows}
+            named |= column_values(objects, info.key, "path")
     return [Garbage("image", info) for info in images if info.key not in named]
 
 

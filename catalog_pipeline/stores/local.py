@@ -15,7 +15,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,10 +164,20 @@ class LocalObjectStore(ObjectStore):
 
     def delete(self, key: str) -> None:
         """See :class:`ObjectStore`."""
-        path = self._path(key)
-        with _explained(path), self._lock(key), suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-            _flush_folder(path.parent)
+        self.delete_many([key])
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """See :class:`ObjectStore`: each lock is taken once, each folder flushed once."""
+        folders: set[Path] = set()
+        for same_lock in _by_lock(keys):
+            with _explained(self._path(same_lock[0])), self._lock(same_lock[0]):
+                for path in map(self._path, same_lock):
+                    with _explained(path), suppress(FileNotFoundError, NotADirectoryError):
+                        path.unlink()
+                        folders.add(path.parent)
+        for folder in folders:
+            with _explained(folder), suppress(FileNotFoundError):
+                _flush_folder(folder)
 
     def delete_if_older(self, key: str, before: datetime) -> bool:
         """See :class:`ObjectStore`."""
@@ -230,7 +240,7 @@ class LocalObjectStore(ObjectStore):
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
-        path = self.lock_path(f"objects-{sha256_hex(key.encode())[:2]}")
+        path = self.lock_path(_lock_name(key))
         try:
             with FileLock(path, timeout=_LOCK_SECONDS, poll_interval=0.005):
                 yield
@@ -296,6 +306,17 @@ class LockFileLease(LeaseObject):
         path = self._lock_path(f"lease-{sha256_hex(self.key.encode())[:digits]}")
         # Not bound to a thread: a generator that holds the lease may be resumed by another one.
         return FileLock(path, thread_local=False)
+
+
+def _lock_name(key: str) -> str:
+    return f"objects-{sha256_hex(key.encode())[:2]}"
+
+
+def _by_lock(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(_lock_name(key), []).append(key)
+    return groups.values()
 
 
 def write_error(path: Path | str, error: OSError) -> StoreError:

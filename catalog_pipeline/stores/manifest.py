@@ -11,6 +11,7 @@ from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.keys import image_key, staging_folder
 from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.schemas import read_columns
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -110,6 +111,20 @@ def check_pictures(objects: ObjectStore, rows: Sequence[ArchiveRow]) -> None:
                 f"{image_key(row.sha256)!r} to be stored; delete {staging_folder(row.day)!r} "
                 "and render the night again"
             )
+
+
+def column_values(objects: ObjectStore, key: str, column: str) -> set[str]:
+    """What the rows of the manifest under ``key`` have in a text ``column``; decodes no other.
+
+    Raises:
+        IntegrityError: the object is not a Parquet file of the manifest's schema.
+    """
+    try:
+        data = objects.read(key).data
+    except ObjectNotFoundError:
+        return set()
+    rows, _ = read_columns(data, objects.uri(key), column)
+    return {value for (value,) in rows}
 
 
 @dataclass(frozen=True)

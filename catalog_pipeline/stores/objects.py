@@ -147,6 +147,10 @@ class ObjectStore(ABC):
             pass  # rotten, or taken by a clean-up a moment ago
         self.put(key, data)
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove ``keys``; absent is fine. After a call that failed or died some may be left."""
+        self.each_of(self.delete, keys)
+
     def delete_if_older(self, key: str, before: datetime) -> bool:
         """Remove ``key`` when it was last written before ``before``; whether this call did.
 

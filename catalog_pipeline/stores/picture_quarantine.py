@@ -13,7 +13,7 @@ from datetime import date
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.keys import QUARANTINE_PREFIX, days_of, quarantine_key
-from catalog_pipeline.stores.manifest import check_days, check_pictures, marked
+from catalog_pipeline.stores.manifest import check_days, check_pictures, column_values, marked
 from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
@@ -34,6 +34,14 @@ class PictureQuarantine:
             IntegrityError: the object is not a Parquet file of the manifest's schema.
         """
         return self._read(day)[0]
+
+    def values(self, day: date, column: str) -> set[str]:
+        """What the rows held back for ``day`` have in a text ``column``; decodes no other.
+
+        Raises:
+            IntegrityError: the object is not a Parquet file of the manifest's schema.
+        """
+        return column_values(self._objects, quarantine_key(day), column)
 
     def days(self) -> list[date]:
         """Every day that has pictures in quarantine, or has had, oldest first."""

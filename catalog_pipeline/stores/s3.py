@@ -39,6 +39,8 @@ _Result = TypeVar("_Result")
 _ATTEMPTS = 6
 _LONGEST_PAUSE_SECONDS = 4.0
 _LISTED_AT_ONCE = 1000
+_DELETED_AT_ONCE = 1000
+_NOT_UNDERSTOOD = {400, 405, 501}
 _WORTH_A_LISTING = 32
 """Keys that a page of a listing must answer for, to be faster than asking for each."""
 
@@ -151,6 +153,38 @@ class S3ObjectStore(ObjectStore):
         """See :class:`ObjectStore`."""
         name = self._name(key)
         self._call(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """See :class:`ObjectStore`: a thousand keys a request.
+
+        What the server leaves of them, and everything where it does not know the request, is
+        removed one by one: that tries again, and says why it cannot.
+        """
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            self.each_of(self.delete, self._delete_some(keys[start : start + _DELETED_AT_ONCE]))
+
+    def _delete_some(self, keys: Sequence[str]) -> Sequence[str]:
+        """Remove ``keys`` in one request; those that may be there still."""
+        from botocore.exceptions import ClientError
+
+        named = {self._name(key): key for key in keys}
+        objects = [{"Key": name} for name in named]
+
+        def request() -> Sequence[str]:
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
+                )
+            except ClientError as error:
+                if (
+                    error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                    in _NOT_UNDERSTOOD
+                ):
+                    return keys
+                raise
+            return [named[left["Key"]] for left in answer.get("Errors", ())]
+
+        return self._call(keys[0], request)
 
     def uri(self, key: str) -> str:
         """See :class:`ObjectStore`: ``s3://bucket/...``."""
@@ -292,6 +326,8 @@ def _is_passing(error: BaseException) -> bool:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if code in _FULL_CODES or status == _INSUFFICIENT_STORAGE:
             return False
+        if status in _NOT_UNDERSTOOD:
+            return code in _RETRIED_CODES
         return code in _RETRIED_CODES or status == 429 or status >= 500
     # A server that restarts refuses connections for a moment.
     passing = (EndpointConnectionError, HTTPClientError, IncompleteReadError)

@@ -8,10 +8,11 @@ and version as Parquet key-value metadata. The same rows give the same bytes.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -27,6 +28,8 @@ from catalog_pipeline.stores.columns import (
     MANIFEST_SCHEMA_VERSION,
     SIDES,
 )
+
+_ARROW_SCHEMA = b"ARROW:schema"
 
 _Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
 
@@ -60,7 +63,7 @@ def decode_index(data: bytes, what: str) -> list[IndexRow]:
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
-    rows, _ = _decode(data, INDEX_SCHEMA, what)
+    rows = _decode(data, INDEX_SCHEMA, what)
     return [
         IndexRow(**{**row, "status": SkuStatus(row["status"]), "left_out": dict(row["left_out"])})
         for row in rows
@@ -85,6 +88,17 @@ def encode_manifest(rows: Sequence[ArchiveRow], stamps: ManifestStamps = Manifes
     return _encode(ordered, "image_id", MANIFEST_SCHEMA, metadata)
 
 
+def encode_shard(rows: Sequence[ArchiveRow]) -> bytes:
+    """What :func:`encode_manifest` holds, for a few rows that are read once, and soon.
+
+    Of a shard of eight rows compression and dictionaries save nothing, and take a third of the
+    time of reading it.
+    """
+    ordered = sorted(rows, key=lambda row: row.image_id)
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    return _encode(ordered, "image_id", MANIFEST_SCHEMA, {}, **plain)
+
+
 def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestStamps]:
     """Rows and stamps of :func:`encode_manifest`; ``what`` names the file in errors.
 
@@ -95,13 +109,32 @@ def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestS
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
-    rows, metadata = _decode(data, MANIFEST_SCHEMA, what)
-    published = metadata.get("published_utc")
-    stamps = ManifestStamps(
-        metadata.get("previous_version", ""),
-        datetime.fromisoformat(published) if published else None,
-    )
-    return [_archive_row(row) for row in rows], stamps
+    table, metadata = _table(data, MANIFEST_SCHEMA, what)
+    return _archive_rows(table), _stamps(metadata)
+
+
+def decode_shards(shards: Sequence[tuple[bytes, str]]) -> list[list[ArchiveRow]]:
+    """The rows of each of many shards, which are given with what names them in errors.
+
+    What :func:`decode_manifest` says of each; turning their columns into rows at once is faster.
+    """
+    tables = [_table(data, MANIFEST_SCHEMA, what)[0] for data, what in shards]
+    rows = iter(_archive_rows(pa.concat_tables(tables).combine_chunks()) if tables else ())
+    return [list(islice(rows, table.num_rows)) for table in tables]
+
+
+def read_columns(
+    data: bytes, what: str, *columns: str
+) -> tuple[list[tuple[Any, ...]], ManifestStamps]:
+    """What each row of a manifest has in plain ``columns``; the others are not decoded.
+
+    Raises:
+        IntegrityError: not Parquet, or not this schema.
+        StoreError: written by a newer version of this program.
+    """
+    table, metadata = _table(data, MANIFEST_SCHEMA, what, columns)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return list(rows), _stamps(metadata)
 
 
 def encode_learning(rows: Sequence[LearningRow]) -> bytes:
@@ -121,7 +154,7 @@ def decode_learning(data: bytes, what: str) -> list[LearningRow]:
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
-    rows, _ = _decode(data, LEARNING_SCHEMA, what)
+    rows = _decode(data, LEARNING_SCHEMA, what)
     return [
         LearningRow(
             **{
@@ -143,14 +176,33 @@ def is_outdated(manifest: bytes) -> bool:
         return False
 
 
-def _archive_row(row: Mapping[str, Any]) -> ArchiveRow:
-    boxes = {sku: tuple(box[side] for side in SIDES) for sku, box in row["boxes"]}
-    maps = {name: dict(row[name]) for name in ("scores", "photos", "concepts")}
-    return ArchiveRow(**{**row, **maps, "boxes": boxes, "skus": tuple(row["skus"])})
+def _stamps(metadata: Mapping[str, str]) -> ManifestStamps:
+    published = metadata.get("published_utc")
+    return ManifestStamps(
+        metadata.get("previous_version", ""),
+        datetime.fromisoformat(published) if published else None,
+    )
+
+
+def _archive_rows(table: pa.Table) -> list[ArchiveRow]:
+    columns = _columns(table)
+    for name in ("scores", "photos", "concepts"):
+        columns[name] = map(dict, columns[name])
+    columns["skus"] = map(tuple, columns["skus"])
+    columns["boxes"] = (
+        {sku: tuple(box[side] for side in SIDES) for sku, box in boxes}
+        for boxes in columns["boxes"]
+    )
+    in_order = [columns[field.name] for field in fields(ArchiveRow)]
+    return [ArchiveRow(*values) for values in zip(*in_order, strict=True)]
 
 
 def _encode(
-    rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
+    rows: Sequence[_Record],
+    grain: str,
+    schema: pa.Schema,
+    metadata: Mapping[str, str],
+    **options: Any,
 ) -> bytes:
     name = schema.metadata[b"schema_name"].decode()
     keys = [getattr(row, grain) for row in rows]
@@ -162,27 +214,27 @@ def _encode(
         )
     stamped = schema.with_metadata({**schema.metadata, **metadata})
     try:
-        plain = [
-            {
-                field.name: _plain(name, schema.field(field.name), getattr(row, field.name))
-                for field in fields(row)
-            }
-            for row in rows
-        ]
-        table = pa.Table.from_pylist(plain, schema=stamped)
+        columns = [_array(name, column, rows) for column in schema]
+        table = pa.Table.from_arrays(columns, schema=stamped)
         table.validate(full=True)
     except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
         raise StoreError(f"a row does not fit the schema of {name}: {error}") from error
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, **{"compression": "zstd", **options})
     return sink.getvalue()
 
 
-def _plain(name: str, column: pa.Field, value: Any) -> Any:
-    if value is None:
-        if column.nullable:
-            return None
+def _array(name: str, column: pa.Field, rows: Sequence[_Record]) -> pa.Array:
+    values: Iterable[Any] = map(attrgetter(column.name), rows)
+    if pa.types.is_nested(column.type) or pa.types.is_timestamp(column.type):
+        values = (_plain(name, column, value) for value in values)
+    array = pa.array(list(values), column.type)
+    if array.null_count and not column.nullable:
         raise StoreError(f"column {column.name!r} of {name} is None; every column has a value")
+    return array
+
+
+def _plain(name: str, column: pa.Field, value: Any) -> Any:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise StoreError(
@@ -202,38 +254,55 @@ def _entry(value: Any) -> Any:
     return dict(zip(SIDES, value, strict=True)) if isinstance(value, tuple) else value
 
 
-def _decode(
-    data: bytes, schema: pa.Schema, what: str
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _decode(data: bytes, schema: pa.Schema, what: str) -> list[dict[str, Any]]:
+    columns = _columns(_table(data, schema, what)[0])
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _columns(table: pa.Table) -> dict[str, Iterable[Any]]:
+    """The values of each column, its times in UTC."""
+    columns: dict[str, Iterable[Any]] = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        values = column.to_pylist()
+        if pa.types.is_timestamp(field.type):
+            values = [moment and moment.astimezone(UTC) for moment in values]
+        columns[field.name] = values
+    return columns
+
+
+def _table(
+    data: bytes, schema: pa.Schema, what: str, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, dict[str, str]]:
+    """The ``columns`` of ``schema``, by default all, and the file's metadata."""
     try:
         # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
         # aborts the process, after its work is done. Without either default it starts none.
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
-        stamps = file.schema_arrow.metadata or {}
-        metadata = {key.decode(): value.decode() for key, value in stamps.items()}
-        added = _check_schema(metadata, file.schema_arrow.names, schema, what)
-        table = file.read(use_threads=False)
-        for name, value in added.items():
-            column = pa.array([value] * table.num_rows, schema.field(name).type)
-            table = table.append_column(name, column)
-        table = table.select(schema.names).cast(schema)
+        stamps = file.metadata.metadata or {}
+        metadata = {k.decode(): v.decode() for k, v in stamps.items() if k != _ARROW_SCHEMA}
+        young = _young_columns(metadata, schema, what)
+        table = file.read(columns, use_threads=False)
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        if not table.schema.equals(schema):
+            stored = set(table.column_names)
+            for name in schema.names:
+                if name in young and name not in stored:
+                    column = pa.array([young[name]] * table.num_rows, schema.field(name).type)
+                    table = table.append_column(name, column)
+            _check_columns(table.column_names, schema, what)
+            table = table.select(schema.names).cast(schema)
+        table = table.replace_schema_metadata(None)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(
             f"{what} is not a readable Parquet file: {error}; restore it from its "
             "immutable copy or a backup"
         ) from error
-    rows = table.to_pylist()
-    for row in rows:
-        for column, value in row.items():
-            if isinstance(value, datetime):
-                row[column] = value.astimezone(UTC)
-    return rows, metadata
+    return table, metadata
 
 
-def _check_schema(
-    metadata: Mapping[str, str], columns: Sequence[str], schema: pa.Schema, what: str
-) -> dict[str, Any]:
+def _young_columns(metadata: Mapping[str, str], schema: pa.Schema, what: str) -> dict[str, Any]:
     """The columns that are younger than the file, with the value that its rows have."""
     wanted = schema.metadata[b"schema_name"].decode()
     newest = int(schema.metadata[b"schema_version"])
@@ -248,8 +317,10 @@ def _check_schema(
             f"{what} was written with schema version {version}; this program reads up to "
             f"{newest}: upgrade catalog-pipeline"
         )
-    young = {name: v for name, (since, v) in ADDED.get(wanted, {}).items() if since > int(version)}
-    missing = [name for name in schema.names if name not in columns and name not in young]
+    return {name: v for name, (since, v) in ADDED.get(wanted, {}).items() if since > int(version)}
+
+
+def _check_columns(columns: Sequence[str], schema: pa.Schema, what: str) -> None:
+    missing = [name for name in schema.names if name not in columns]
     if missing:
         raise IntegrityError(f"{what} lacks the column(s) {', '.join(missing)}")
-    return {name: value for name, value in young.items() if name not in columns}

@@ -139,6 +139,14 @@ def render_and_publish(objects: ObjectStore, image_ids: list[str]) -> None:
     archive.clear_staging(NIGHT)
 
 
+def publish_staged(objects: ObjectStore, image_ids: list[str]) -> None:
+    """Publish what is staged, and clear what was read."""
+    archive = ImageArchive(objects)
+    staging = archive.read_staging(NIGHT)
+    archive.publish_day(NIGHT, staging.rows, image_ids)
+    archive.clear_published(staging, image_ids)
+
+
 def learn(objects: ObjectStore, sku: str) -> None:
     """What learning does with the store: parts, version, head."""
     store = AdapterStore(objects, "default")
@@ -231,6 +239,7 @@ TASKS: dict[str, Callable[..., None]] = {
         replace_night,
         upgrade,
         render_and_publish,
+        publish_staged,
         learn,
         learn_all,
         hold,

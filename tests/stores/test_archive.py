@@ -218,6 +218,62 @@ def test_a_staged_row_that_was_overtaken_does_not_come_back(
     assert archive.read_day(NIGHT) == [again]
 
 
+def test_only_what_was_read_and_settled_is_cleared(
+    archive: ImageArchive, rendered: Rendered
+) -> None:
+    a, b, c, d = (rendered(archive, name) for name in "abcd")
+    for shard, rows in {"whole": [a], "half": [b, c]}.items():
+        archive.stage(NIGHT, shard, rows)
+    staging = archive.read_staging(NIGHT)
+    newer = replace(a, created_utc=a.created_utc + timedelta(seconds=1), prompt="newer")
+    archive.stage(NIGHT, "whole", [newer])  # the very shard, staged anew by another run
+    archive.stage(NIGHT, "young", [d])
+    assert staging.rows == [a, b, c]
+    archive.publish_day(NIGHT, [a, b], "abcd")
+    archive.clear_published(staging, "ab")
+    assert archive.read_staging(NIGHT).rows == [newer, b, c, d]
+    assert staging.shards.keys() - archive.read_staging(NIGHT).shards.keys() == {
+        key for key in staging.shards if "/whole-" in key
+    }
+
+
+@pytest.mark.parametrize(
+    ("location", "kill"),
+    [
+        ("local", "delete_many:1:before"),  # published, nothing cleared
+        ("local", "unlink:5:before"),  # 2 of 5 shards cleared, after 2 temporary files
+        ("local", "delete_many:1:after"),
+        ("s3", "delete_many:1:before"),
+        ("s3", "delete_many:1:after"),
+    ],
+    indirect=["location"],
+)
+def test_a_clearing_killed_anywhere_is_finished_by_a_rerun(
+    archive: ImageArchive, rendered: Rendered, start: Callable[..., Worker], kill: str
+) -> None:
+    rows = [rendered(archive, name) for name in "abcde"]
+    for row in rows:
+        archive.stage(NIGHT, row.image_id, [row])
+    assert start("publish_staged", [*"abcde"], kill=kill).wait() == -9
+    left = {"delete_many:1:before": 5, "unlink:5:before": 3, "delete_many:1:after": 0}
+    assert len(archive.staged(NIGHT)) == left[kill]
+    assert archive.read_day(NIGHT) == rows
+    assert start("publish_staged", [*"abcde"]).wait() == 0
+    assert archive.staged(NIGHT) == []
+    assert archive.read_day(NIGHT) == rows
+    assert len(archive.versions(NIGHT)) == 1
+
+
+def test_a_column_is_read_alone(archive: ImageArchive, rendered: Rendered) -> None:
+    rows = [rendered(archive, name) for name in "ab"]
+    assert archive.values(NIGHT, "path") == archive.quarantine.values(NIGHT, "path") == set()
+    archive.publish_day(NIGHT, rows, "ab")
+    held = replace(rows[0], verdict="failed")
+    archive.quarantine.settle_day(NIGHT, [held], "a")
+    assert archive.values(NIGHT, "path") == {row.path for row in rows}
+    assert archive.quarantine.values(NIGHT, "image_id") == {"a"}
+
+
 def test_verification_names_every_problem(
     archive: ImageArchive, rendered: Rendered, objects: ObjectStore
 ) -> None:

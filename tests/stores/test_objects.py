@@ -43,6 +43,18 @@ def test_an_absent_key_is_named(objects: ObjectStore) -> None:
     objects.delete("a/b")
 
 
+def test_many_are_removed_at_once(objects: ObjectStore) -> None:
+    keys = [*KEYS, "コレクション/x & <y>.json"]
+    objects.each_of(lambda key: objects.put(key, b"x"), [*keys, "images/kept.png"])
+    objects.delete_many([])
+    objects.delete_many([*keys[1:], "a/b", "images/kept.png/c", keys[-1]])
+    assert objects.list("") == ["images/kept.png", keys[0]]
+    objects.delete_many(keys)
+    assert objects.list("") == ["images/kept.png"]
+    with pytest.raises(StoreError, match="object key"):
+        objects.delete_many(["../x"])
+
+
 def test_only_the_first_creation_counts(objects: ObjectStore) -> None:
     assert objects.put_if_absent("k", b"first")
     assert not objects.put_if_absent("k", b"second")

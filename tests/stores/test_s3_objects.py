@@ -34,6 +34,7 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores import s3
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from tests.s3_server import answer_instead
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ class FaultyProxy:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_PUT = do_HEAD = do_DELETE = _forward  # noqa: N815
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _forward  # noqa: N815
 
             def date_time_string(self, timestamp: float | None = None) -> str:
                 return format_datetime(datetime.now(UTC) + proxy.clock_ahead, usegmt=True)
@@ -392,6 +393,7 @@ def test_a_wrong_secret_is_named_as_such(
         lambda: store.put_if_absent("k", b""),
         lambda: store.list(""),
         lambda: store.delete("k"),
+        lambda: store.delete_many(["k"]),
     ):
         with pytest.raises(StoreError, match=r"refused the credentials .* AWS_SECRET_ACCESS_KEY"):
             call()
@@ -466,3 +468,52 @@ def test_what_is_missing_is_told_however_the_listing_is_cut(
         "a",
         "other/0001.png",
     ]
+
+
+def test_a_request_removes_many(
+    spoiled: S3ObjectStore, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_DELETED_AT_ONCE", 8)
+    keys = [f"k-{number:02d}" for number in range(20)]
+    spoiled.each_of(lambda key: spoiled.put(key, b"1"), keys)
+    proxy.requests.clear()
+    spoiled.delete_many(keys)
+    assert [method for method, _ in proxy.requests] == ["POST"] * 3
+    assert spoiled.list("") == []
+
+
+def test_what_a_server_leaves_of_many_is_removed_one_by_one(
+    store: S3ObjectStore, s3_settings: S3Settings
+) -> None:
+    for key in ("k & 1", "k & 2"):
+        store.put(key, b"1")
+    left = f"<Key>{s3_settings.prefix}/k &amp; 1</Key><Code>InternalError</Code>"
+    answer_instead(
+        store._client, "DeleteObjects", f"<DeleteResult><Error>{left}</Error></DeleteResult>"
+    )
+    store.delete_many(["k & 1", "k & 2"])
+    assert store.list("") == ["k & 2"]  # of which the answer says that it went
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(501, "NotImplemented"), (405, "MethodNotAllowed"), (400, "InvalidRequest")],
+)
+def test_a_server_that_removes_only_one_by_one_is_asked_to(
+    store: S3ObjectStore, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=pytest.fail))
+    keys = [f"k-{number}" for number in range(6)]
+    for key in keys:
+        store.put(key, b"1")
+    answer_instead(store._client, "DeleteObjects", an_error(code).decode(), status)
+    store.delete_many(keys[1:])
+    assert store.list("") == keys[:1]
+
+
+def test_a_bucket_from_which_nothing_may_be_removed_is_named(store: S3ObjectStore) -> None:
+    store.put("k", b"1")
+    answer_instead(store._client, "DeleteObjects", an_error("AccessDenied").decode(), 403)
+    with pytest.raises(StoreError, match=r"refused the credentials for 'k'"):
+        store.delete_many(["k"])
+    assert store.exists("k")

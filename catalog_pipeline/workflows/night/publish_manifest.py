@@ -17,9 +17,10 @@ def publish_manifest(home: Home, day: date) -> ManifestReport:
     Grain of the manifest: one row per ``image_id``. Every picture ever rendered for
     the day keeps its row; those that the plan in force does not name are marked
     superseded, and lose the mark when a later plan names them again. Idempotent: a
-    second call changes nothing. A crash before the clearing is mended by the next
-    call; readers see the manifest before or after, never between. A row that an
-    interrupted rendering of another plan has staged, and whose picture has been removed
+    second call changes nothing. Each shard is read once, and only what was read is cleared: a
+    shard that is staged meanwhile waits for the next call. A crash before or within the clearing
+    is mended by the next call; readers see the manifest before or after, never between. A row
+    that an interrupted rendering of another plan has staged, and whose picture has been removed
     since, is passed over: it must not hold up the night.
 
     A picture that did not pass the quality gate goes to quarantine instead. If an earlier
@@ -33,15 +34,14 @@ def publish_manifest(home: Home, day: date) -> ManifestReport:
     plan = read_plan(home, day)
     archive = home.archive
     planned = {job.job_id for job in plan.jobs}
-    staged = [
-        row
-        for row in archive.staged(day)
-        if row.image_id in planned or home.objects.exists(row.path)
-    ]
-    published = {row.image_id for row in archive.read_day(day)}
+    staging = archive.read_staging(day)
+    left = {row.path for row in staging.rows if row.image_id not in planned}
+    lost = set(home.objects.missing_keys(left))
+    staged = [row for row in staging.rows if row.image_id in planned or row.path not in lost]
+    published = archive.values(day, "image_id")
     good = [row for row in staged if row.verdict != FAILED or row.image_id in published]
     held = archive.quarantine.settle_day(day, staged, planned)
     reasons = {row.image_id: f"held back: {row.reason}" for row in held}
     report = archive.publish_day(day, good, planned - reasons.keys(), reasons)
-    archive.clear_staging(day)
+    archive.clear_published(staging, {row.image_id for row in staged})
     return replace(report, quarantined=sum(row.image_id in planned for row in held))

@@ -150,6 +150,6 @@ def _versions_in_use(home: Home) -> Iterator[str]:
     for day in home.archive.staged_days():
         yield from {row.adapter_version for row in home.archive.staged(day)}
     for day in home.archive.quarantine.days():
-        yield from {row.adapter_version for row in home.archive.quarantine.read_day(day)}
+        yield from home.archive.quarantine.values(day, "adapter_version")
     for day in home.archive.days():
-        yield from {row.adapter_version for row in home.archive.read_day(day)}
+        yield from home.archive.values(day, "adapter_version")

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.records import ManifestReport
+from catalog_pipeline.stores.keys import STAGING_PREFIX
+from catalog_pipeline.stores.objects import StoredObject
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.plan_night import (
     plan_night,
@@ -38,6 +47,57 @@ def test_publishing_again_changes_nothing(studio: Studio) -> None:
     studio.render()
     assert not publish_manifest(studio.home, DAY).changed
     assert studio.files() == before
+
+
+def test_what_is_staged_while_a_night_is_published_waits_for_the_next_call(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.learn("a", "b")
+    studio.render()
+    home = studio.home
+    archive, publish_day = home.archive, home.archive.publish_day
+    first = archive.staged(DAY)[0]
+    newer = replace(first, created_utc=first.created_utc + timedelta(seconds=1), prompt="newer")
+
+    def publish_slowly(*arguments: Any, **options: Any) -> ManifestReport:
+        report = publish_day(*arguments, **options)
+        archive.stage(DAY, "of-another-run", [newer])
+        return report
+
+    monkeypatch.setattr(archive, "publish_day", publish_slowly)
+    publish_manifest(home, DAY)
+    assert archive.staged(DAY) == [newer]
+    monkeypatch.undo()
+    assert publish_manifest(home, DAY).changed
+    assert archive.staged(DAY) == []
+    assert newer in archive.read_day(DAY)
+
+
+def test_a_shard_is_read_once_and_all_are_cleared_together(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.learn("a", "b", "c")
+    studio.render()
+    home = studio.home
+    objects = home.objects
+    shards = objects.list(STAGING_PREFIX)
+    asked: Counter[str] = Counter()
+    read, delete_many = objects.read, objects.delete_many
+
+    def counted(key: str) -> StoredObject:
+        asked[key] += 1
+        return read(key)
+
+    def counted_all(keys: Sequence[str]) -> None:
+        asked.update(keys)
+        delete_many(keys)
+
+    monkeypatch.setattr(objects, "read", counted)
+    monkeypatch.setattr(objects, "delete_many", counted_all)
+    publish_manifest(home, DAY)
+    assert len(shards) > 1
+    assert {key: asked[key] for key in shards} == dict.fromkeys(shards, 2)  # read, and cleared
+    assert objects.list(STAGING_PREFIX) == []
 
 
 def test_a_changed_plan_adds_rows_and_marks_the_old_ones(studio: Studio) -> None:
