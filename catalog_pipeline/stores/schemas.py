@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from catalog_pipeline.stores.columns import (
     SIDES,
 )
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
 
 
@@ -60,11 +62,11 @@ def decode_index(data: bytes, what: str) -> list[IndexRow]:
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
-    rows, _ = _decode(data, INDEX_SCHEMA, what)
-    return [
-        IndexRow(**{**row, "status": SkuStatus(row["status"]), "left_out": dict(row["left_out"])})
-        for row in rows
-    ]
+    columns, _ = _columns(data, INDEX_SCHEMA, what)
+    columns["status"] = list(map(SkuStatus, columns["status"]))
+    columns["left_out"] = list(map(dict, columns["left_out"]))
+    in_order = (columns[field.name] for field in fields(IndexRow))
+    return [IndexRow(*values) for values in zip(*in_order, strict=True)]
 
 
 def encode_manifest(rows: Sequence[ArchiveRow], stamps: ManifestStamps = ManifestStamps()) -> bytes:
@@ -162,14 +164,11 @@ def _encode(
         )
     stamped = schema.with_metadata({**schema.metadata, **metadata})
     try:
-        plain = [
-            {
-                field.name: _plain(name, schema.field(field.name), getattr(row, field.name))
-                for field in fields(row)
-            }
-            for row in rows
+        columns = [
+            pa.array(_plain(name, column, list(map(attrgetter(column.name), rows))), column.type)
+            for column in schema
         ]
-        table = pa.Table.from_pylist(plain, schema=stamped)
+        table = pa.Table.from_arrays(columns, schema=stamped)
         table.validate(full=True)
     except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
         raise StoreError(f"a row does not fit the schema of {name}: {error}") from error
@@ -178,18 +177,21 @@ def _encode(
     return sink.getvalue()
 
 
-def _plain(name: str, column: pa.Field, value: Any) -> Any:
-    if value is None:
-        if column.nullable:
-            return None
+def _plain(name: str, column: pa.Field, values: list[Any]) -> list[Any]:
+    """The values of a column as Arrow takes them."""
+    if not column.nullable and any(value is None for value in values):
         raise StoreError(f"column {column.name!r} of {name} is None; every column has a value")
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
+    if pa.types.is_timestamp(column.type):
+        naive = next((v for v in values if v is not None and v.tzinfo is None), None)
+        if naive is not None:
             raise StoreError(
-                f"column {column.name!r} of {name} is {value.isoformat()} without a time zone; "
+                f"column {column.name!r} of {name} is {naive.isoformat()} without a time zone; "
                 "expected an aware UTC time"
             )
-        return value.astimezone(UTC)
+    return list(map(_nested, values)) if pa.types.is_nested(column.type) else values
+
+
+def _nested(value: Any) -> Any:
     if isinstance(value, Mapping):
         return sorted((key, _entry(entry)) for key, entry in value.items())
     if isinstance(value, tuple):
@@ -205,6 +207,14 @@ def _entry(value: Any) -> Any:
 def _decode(
     data: bytes, schema: pa.Schema, what: str
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    columns, metadata = _columns(data, schema, what)
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows], metadata
+
+
+def _columns(
+    data: bytes, schema: pa.Schema, what: str
+) -> tuple[dict[str, list[Any]], dict[str, str]]:
     try:
         # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
         # aborts the process, after its work is done. Without either default it starts none.
@@ -223,12 +233,15 @@ def _decode(
             f"{what} is not a readable Parquet file: {error}; restore it from its "
             "immutable copy or a backup"
         ) from error
-    rows = table.to_pylist()
-    for row in rows:
-        for column, value in row.items():
-            if isinstance(value, datetime):
-                row[column] = value.astimezone(UTC)
-    return rows, metadata
+    return {name: _values(table.column(name)) for name in schema.names}, metadata
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python has them; times, which Arrow makes slowly and with a zone of its own, in UTC."""
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    moments = column.cast(pa.int64()).to_pylist()
+    return [None if m is None else _EPOCH + timedelta(microseconds=m) for m in moments]
 
 
 def _check_schema(
