@@ -228,7 +228,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     photos = PhotoBook(home, inputs.photos, keep=keep)
     shown, problems = count_shown(home, inputs)
     on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
-    items = {name: list_items({c.sku: c for c in found}) for name, found in on_sale.items()}
+    items = set().union(*(list_items({c.sku: c for c in found}) for found in on_sale.values()))
     plans = [
         planner.plan_night(
             inputs.day,
@@ -238,7 +238,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
             adapter_version=inputs.versions[name].version,
             concept_hashes=hash_concepts(inputs.versions[name]),
             shown=shown,
-            elsewhere=set().union(*(items[other] for other in items if other != name)),
+            elsewhere=items,
             fits=fits,
             find_photos=photos.find,
             size_step_px=step,
