@@ -48,7 +48,7 @@ _ROOT = "collections/"
 
 def collection_names(objects: ObjectStore) -> list[str]:
     """Every collection that has anything stored, sorted."""
-    return objects.folders(_ROOT)
+    return list(objects.folders(_ROOT))
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class LocalObjectStore(ObjectStore):
             keys += [stem + name for name in files if not name.startswith(".")]
         return sorted(key for key in keys if key.startswith(prefix))
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> Sequence[str]:
         """See :class:`ObjectStore`. Looks into each folder only until a file is met."""
         check_prefix(prefix)
         try:

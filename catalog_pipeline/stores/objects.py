@@ -195,7 +195,7 @@ class ObjectStore(ABC):
         """Every key that starts with ``prefix``, sorted."""
         return [found.key for found in self.scan(prefix)]
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> Sequence[str]:
         """What stands between ``prefix``, which ends in ``/``, and the next ``/`` of keys, sorted.
 
         A folder that holds nothing is none.

@@ -141,7 +141,7 @@ class S3ObjectStore(ObjectStore):
 
         return sorted(self._call(prefix, fetch), key=lambda found: found.key)
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> Sequence[str]:
         """See :class:`ObjectStore`: the server tells the names, not their keys."""
         wanted = self._prefix + check_prefix(prefix)
 
