@@ -17,7 +17,7 @@ from catalog_pipeline.generation.planner import (
     join_plans,
     list_names,
 )
-from catalog_pipeline.records import Concept
+from catalog_pipeline.records import Concept, ProductPhotos
 from catalog_pipeline.settings import BudgetSettings, GenerationSettings, SceneTemplate
 from tests.generation.plans import (
     DAY,
@@ -338,3 +338,17 @@ def test_the_shipped_settings_name_every_key() -> None:
     assert set(shipped) == set(expected)
     assert set(shipped["policies"]) == set(expected["policies"])
     assert set(shipped["budget"]) == set(expected["budget"])
+
+
+def test_photos_are_looked_for_within_the_budget_alone() -> None:
+    looked: list[str] = []
+
+    def find(sku: str) -> ProductPhotos:
+        looked.append(sku)
+        return ProductPhotos(sku, reason="none")
+
+    generation = policy(singles_per_sku=1).model_copy(update={"budget": images(3), "mode": "exact"})
+    night = plan(concepts(50), generation, find_photos=find)
+    assert sorted(set(looked)) == sorted(sku for job in night.jobs for sku in job.skus)
+    assert len(night.jobs) == 3
+    assert any(note.startswith("3 picture(s) are learned") for note in night.notes)

@@ -137,3 +137,38 @@ def test_the_head_of_a_thousand_skus_opens_at_once_and_costs_little(
         seconds.append(time.process_time() - started)
     print(f"opened in {min(seconds) * 1000:.0f} ms of processor time")
     assert min(seconds) < 0.1
+
+
+@pytest.mark.parametrize("location", ["local"], indirect=True)
+def test_a_head_is_read_once_and_its_child_without_what_they_share(
+    store: AdapterStore,
+    make_version: MakeVersion,
+    objects: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skus = SKUS[:1000]
+    parent = make_version(store, *skus)
+    child = make_version(store, *skus, "new", parent=parent.version)
+    store.publish(parent)
+    asked: list[str] = []
+    read, missing_keys = objects.read, objects.missing_keys
+    monkeypatch.setattr(objects, "read", lambda key: asked.append(key) or read(key))
+    monkeypatch.setattr(
+        objects,
+        "missing_keys",
+        lambda keys: asked.extend(found := list(keys)) or missing_keys(found),
+    )
+
+    def looked_at(action: Callable[[], object]) -> list[str]:
+        asked.clear()
+        action()
+        return [key.removeprefix(store.folder).partition("/")[0] for key in asked]
+
+    with store.lease(timeout_seconds=5) as lease:
+        store.promote(parent.version, expected=None, fence=lease.fence)
+    assert "pages" in looked_at(store.current)
+    assert looked_at(store.current) == ["HEAD.json"]
+    # Of the parent the record alone; of 1,002 parts the fresh one.
+    assert looked_at(lambda: store.publish(child)) == ["versions", "parts"]
+    assert sorted(looked_at(lambda: store.read(child.version))) == ["pages", "versions"]
+    assert store.read(child.version) == child
