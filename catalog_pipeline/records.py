@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -343,7 +344,11 @@ class AdapterVersion:
 
     def concept(self, sku: str) -> Concept | None:
         """The concept of ``sku``, or ``None`` when this version has not learned it."""
-        return next((c for c in self.concepts if c.sku == sku), None)
+        return self._by_sku.get(sku)
+
+    @cached_property
+    def _by_sku(self) -> Mapping[str, Concept]:
+        return {concept.sku: concept for concept in reversed(self.concepts)}
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.draws import KINDS, shorten
-from catalog_pipeline.records import RenderJob
 from catalog_pipeline.settings import BudgetSettings, CoverageSettings
 
 
+class _Picture(Protocol):
+    """A job, or one to come."""
+
+    @property
+    def skus(self) -> tuple[str, ...]: ...
+
+
+_Wanted = TypeVar("_Wanted", bound=_Picture)
+
+
 def put_lacking_first(
-    jobs: Sequence[RenderJob], coverage: CoverageSettings, shown: Mapping[str, int]
-) -> list[RenderJob]:
+    jobs: Sequence[_Wanted], coverage: CoverageSettings, shown: Mapping[str, int]
+) -> list[_Wanted]:
     """The jobs that coverage needs, then the others, each in the order given.
 
     A job is needed when one of its products has had fewer than ``coverage.images``
     pictures, the published ones and the jobs before it counted.
     """
     had = Counter(shown)
-    needed: list[RenderJob] = []
-    others: list[RenderJob] = []
+    needed: list[_Wanted] = []
+    others: list[_Wanted] = []
     for job in jobs:
         lacking = any(had[sku] < coverage.images for sku in job.skus)
         (needed if lacking else others).append(job)
@@ -30,7 +40,7 @@ def put_lacking_first(
 
 
 def find_deficits(
-    jobs: Sequence[RenderJob],
+    jobs: Sequence[_Picture],
     skus: Sequence[str],
     coverage: CoverageSettings,
     shown: Mapping[str, int],
@@ -73,7 +83,7 @@ def image_limit(budget: BudgetSettings, seconds_per_image: float | None) -> tupl
     return min(bounds) if bounds else (None, "")
 
 
-def explain_cut(jobs: Sequence[RenderJob], limit: int, reason: str) -> str:
+def explain_cut(jobs: Sequence[_Picture], limit: int, reason: str) -> str:
     """A note that counts the pictures after the first ``limit`` and names who has none."""
     kept, dropped = jobs[:limit], jobs[limit:]
     by_kind = Counter(KINDS[len(job.skus)] for job in dropped)

@@ -21,9 +21,10 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 from catalog_pipeline.errors import GenerationError
@@ -41,7 +42,27 @@ from catalog_pipeline.settings import (
 )
 
 
-def plan_night(
+@dataclass(frozen=True)
+class Wish:
+    """A picture that a collection asks for; ``make`` gives its job, with photos and an id."""
+
+    skus: tuple[str, ...]
+    make: Callable[[], RenderJob]
+
+
+@dataclass(frozen=True)
+class DrawnPlan:
+    """All that a collection asks of a night, most important first, before any budget.
+
+    A night has room for a few of many wishes: jobs are made of those alone.
+    """
+
+    day: date
+    wishes: tuple[Wish, ...]
+    notes: tuple[str, ...]
+
+
+def draw_plan(
     day: date,
     concepts: Sequence[Concept],
     settings: GenerationSettings,
@@ -49,14 +70,13 @@ def plan_night(
     collection: str,
     adapter_version: str,
     concept_hashes: Mapping[str, str] | None = None,
-    seconds_per_image: float | None = None,
     shown: Mapping[str, int] | None = None,
     elsewhere: Collection[str] = (),
     fits: Fits = lambda concepts, scene: True,
     find_photos: FindPhotos | None = None,
     size_step_px: int = 1,
-) -> NightPlan:
-    """Plan one night of one collection.
+) -> DrawnPlan:
+    """What one collection asks of a night.
 
     Args:
         day: the night's date; another day draws other pairs, scenes and seeds.
@@ -67,7 +87,6 @@ def plan_night(
         concept_hashes: what a picture of a SKU depends on, a hash by SKU (its part
             of the adapter version). A SKU that is missing here counts as changed
             with every ``adapter_version``.
-        seconds_per_image: estimate that ``budget.max_minutes`` is divided by.
         shown: published pictures by SKU in the ``coverage.nights - 1`` nights before;
             a SKU that is missing here has had none.
         elsewhere: what other collections know of the lists, ``policies.list_items``.
@@ -76,12 +95,11 @@ def plan_night(
         size_step_px: what the sides of the base's pictures are multiples of.
 
     Returns:
-        Jobs in the order in which they are to be rendered, most important first;
-        ``notes`` says what could not be planned and what the budget dropped.
+        Wishes in the order in which they are to be rendered, most important first;
+        ``notes`` says what could not be planned.
 
     Raises:
-        GenerationError: no concept, a SKU given twice, two scenes of one name, no
-            scene, or ``max_minutes`` without an estimate.
+        GenerationError: no concept, a SKU given twice, two scenes of one name, or no scene.
     """
     _check_inputs(concepts, settings, collection)
     by_sku = {concept.sku: concept for concept in sorted(concepts, key=lambda c: c.sku)}
@@ -96,23 +114,16 @@ def plan_night(
         fits=fits,
     )
     slots.sort(key=lambda slot: _importance(slot, by_sku, draw))
-    jobs = []
-    for slot in slots:
+
+    def make(slot: Slot) -> RenderJob:
         named = tuple(by_sku[sku] for sku in slot.skus)
         job = draft_job(slot, named, settings, day, collection, adapter_version, draw, size_step_px)
         if find_photos is not None:
             job = anchor_job(job, slot, named, settings, find_photos, draw)
-        jobs.append(replace(job, job_id=identify_job(job, named, concept_hashes or {})))
-    notes += _explain_learned(jobs)
-    whole = _seal(day, jobs, notes)
-    return join_plans(
-        day,
-        [whole],
-        settings.budget,
-        seconds_per_image=seconds_per_image,
-        coverage=settings.policies.coverage,
-        shown=shown,
-    )
+        return replace(job, job_id=identify_job(job, named, concept_hashes or {}))
+
+    wishes = tuple(Wish(slot.skus, partial(make, slot)) for slot in slots)
+    return DrawnPlan(day, wishes, tuple(notes))
 
 
 def draft_job(
@@ -151,7 +162,7 @@ def draft_job(
 
 def join_plans(
     day: date,
-    plans: Sequence[NightPlan],
+    plans: Sequence[DrawnPlan],
     budget: BudgetSettings,
     *,
     seconds_per_image: float | None = None,
@@ -161,11 +172,12 @@ def join_plans(
     """One night from the plans of several collections, under one budget.
 
     Each plan keeps its own order; the plans are interleaved so that a short budget
-    takes the same share of every collection. What ``coverage`` lacks comes first.
+    takes the same share of every collection. What ``coverage`` lacks comes first. ``notes``
+    says what could not be planned and what the budget dropped.
 
     Args:
         day: the night's date.
-        plans: of the collections, without a budget.
+        plans: of the collections.
         budget: of the whole night.
         seconds_per_image: estimate that ``budget.max_minutes`` is divided by.
         coverage: the least that every SKU is shown; default nothing.
@@ -182,28 +194,30 @@ def join_plans(
             "plan every collection for the same day"
         )
     ranked = [
-        ((place + 0.5) / len(plan.jobs), number, job)
+        ((place + 0.5) / len(plan.wishes), number, wish)
         for number, plan in enumerate(plans)
-        for place, job in enumerate(plan.jobs)
+        for place, wish in enumerate(plan.wishes)
     ]
-    jobs = [job for _, _, job in sorted(ranked, key=lambda entry: entry[:2])]
+    wishes = [wish for _, _, wish in sorted(ranked, key=lambda entry: entry[:2])]
+    wanted = coverage or CoverageSettings()
+    wishes = budgets.put_lacking_first(wishes, wanted, shown or {})
+    limit, reason = budgets.image_limit(budget, seconds_per_image)
+    cut: list[str] = []
+    if limit is not None and limit < len(wishes):
+        cut.append(budgets.explain_cut(wishes, limit, reason))
+        skus = sorted({sku for wish in wishes for sku in wish.skus})
+        wishes = wishes[:limit]
+        deficits = budgets.find_deficits(wishes, skus, wanted, shown or {})
+        if deficits:
+            cut.append(budgets.explain_deficits(deficits, wanted))
+    jobs = [wish.make() for wish in wishes]
     repeated = [job_id for job_id, count in Counter(j.job_id for j in jobs).items() if count > 1]
     if repeated:
         raise GenerationError(
             f"job id {repeated[0]} is planned more than once; every picture of a night "
             "needs its own id, so give a collection only once"
         )
-    wanted = coverage or CoverageSettings()
-    jobs = budgets.put_lacking_first(jobs, wanted, shown or {})
-    limit, reason = budgets.image_limit(budget, seconds_per_image)
-    notes = [note for plan in plans for note in plan.notes]
-    if limit is not None and limit < len(jobs):
-        notes.append(budgets.explain_cut(jobs, limit, reason))
-        skus = sorted({sku for job in jobs for sku in job.skus})
-        jobs = jobs[:limit]
-        deficits = budgets.find_deficits(jobs, skus, wanted, shown or {})
-        if deficits:
-            notes.append(budgets.explain_deficits(deficits, wanted))
+    notes = [*(note for plan in plans for note in plan.notes), *_explain_learned(jobs), *cut]
     return _seal(day, jobs, notes)
 
 

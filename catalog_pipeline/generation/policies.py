@@ -58,8 +58,8 @@ def draw_slots(
         draw: what every hash of this night begins with.
         collection: its name, for the notes.
         shown: published pictures by SKU in the nights that coverage looks back on.
-        elsewhere: SKUs and ``category:<name>`` that only other collections have; a list
-            that names them is right, though nothing comes of it here.
+        elsewhere: SKUs and ``category:<name>`` of other collections; a list that names them is
+            right, though nothing comes of it here.
         fits: see above; default every group fits every scene.
     """
     policies = settings.policies

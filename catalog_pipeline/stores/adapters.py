@@ -16,8 +16,9 @@ from the head is not served, and a rerun writes the same names again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from catalog_pipeline.errors import (
@@ -48,7 +49,16 @@ _ROOT = "collections/"
 
 def collection_names(objects: ObjectStore) -> list[str]:
     """Every collection that has anything stored, sorted."""
-    return sorted({key.split("/")[1] for key in objects.list(_ROOT) if key.count("/") > 1})
+    return list(objects.folders(_ROOT))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A version with the bytes of its record and its pages, by SHA-256."""
+
+    record: bytes
+    version: AdapterVersion
+    pages: Mapping[str, Page]
 
 
 class AdapterStore:
@@ -56,6 +66,10 @@ class AdapterStore:
 
     Idempotency key: the SHA-256 of a part, the content hash of a version. Atomic:
     each object; ``promote`` and ``rollback`` move the head in one step.
+
+    The version that was read last is kept with its pages, which never change: its child, its
+    parent and itself are read again without what they share. ``read_page`` and
+    ``references`` look at what is stored, always.
     """
 
     def __init__(self, objects: ObjectStore, collection: str) -> None:
@@ -64,6 +78,7 @@ class AdapterStore:
         self.folder = f"{_ROOT}{collection}/"
         self._head = HeadObject(objects, f"{self.folder}HEAD.json")
         self.lease_object = objects.lease_object(f"{self.folder}LEASE.json")
+        self._opened: _Opened | None = None
 
     def head(self) -> Head | None:
         """The promoted version, ``None`` before the first."""
@@ -71,7 +86,9 @@ class AdapterStore:
 
     def current(self) -> AdapterVersion | None:
         """The record of the promoted version, ``None`` before the first."""
-        head = self.head()
+        head, opened = self.head(), self._opened
+        if head is not None and opened is not None and opened.version.version == head.version:
+            return opened.version
         return None if head is None else self.read(head.version)
 
     def read(self, version: str) -> AdapterVersion:
@@ -81,13 +98,20 @@ class AdapterStore:
             ObjectNotFoundError: never published here.
             IntegrityError: the record does not hash to its name.
         """
-        return self._read(version, {})
+        self._opened = self._read(version, self._known_pages())
+        return self._opened.version
 
-    def _read(self, version: str, pages: dict[str, Page]) -> AdapterVersion:
+    def _known_pages(self) -> dict[str, Page]:
+        return dict(self._opened.pages) if self._opened else {}
+
+    def _read(self, version: str, pages: dict[str, Page]) -> _Opened:
         """:meth:`read`; ``pages`` holds those read before and takes up the others."""
         key = self._version_key(version)
         data, where = self._objects.read(key).data, self._objects.uri(key)
-        missing = [digest for digest in decode_references(data, where).pages if digest not in pages]
+        if self._opened is not None and self._opened.record == data:
+            return self._opened
+        named = decode_references(data, where).pages
+        missing = [digest for digest in named if digest not in pages]
         found = self._objects.each_of(self.read_page, missing)
         fresh = dict(zip(missing, found, strict=True))
 
@@ -96,7 +120,8 @@ class AdapterStore:
                 pages[digest] = decode_page(fresh[digest])
             return pages[digest]
 
-        return decode_version(data, version, where, page)
+        found_version = decode_version(data, version, where, page)
+        return _Opened(data, found_version, {digest: pages[digest] for digest in named})
 
     def read_page(self, sha256: str) -> bytes:
         """The bytes of a page of concepts.
@@ -109,16 +134,17 @@ class AdapterStore:
 
     def history(self) -> list[AdapterVersion]:
         """Every published version, oldest first, promoted or not."""
-        pages: dict[str, Page] = {}
-        return sorted((self._read(name, pages) for name in self.version_names()), key=_age)
+        pages = self._known_pages()
+        found = (self._read(name, pages).version for name in self.version_names())
+        return sorted(found, key=_age)
 
     def readable_history(self) -> tuple[list[AdapterVersion], list[str]]:
         """:meth:`history` without the records that cannot be read, and the names of those."""
         versions, broken = [], []
-        pages: dict[str, Page] = {}
+        pages = self._known_pages()
         for name in self.version_names():
             try:
-                versions.append(self._read(name, pages))
+                versions.append(self._read(name, pages).version)
             except (IntegrityError, ObjectNotFoundError):
                 broken.append(name)
         return sorted(versions, key=_age), broken
@@ -145,6 +171,9 @@ class AdapterStore:
             IntegrityError: the bytes do not hash to ``sha256``.
         """
         return self._objects.read(self._part_key(sha256)).data
+
+    def _check_part(self, sha256: str) -> None:
+        self.read_part(sha256)
 
     def part_names(self) -> list[str]:
         """The SHA-256 of every stored part, sorted, whether a version uses it or not."""
@@ -177,9 +206,13 @@ class AdapterStore:
                 f"version {version.version!r} must be named by its content hash "
                 f"{version_hash(version)!r}; set it with version_hash"
             )
-        shared = self._parent_pages(version)
-        stored = set(self.part_names())
-        missing = [name for name, digest in sorted(version.parts.items()) if digest not in stored]
+        parent = self._parent(version)
+        inherited = set(parent.version.parts.values()) if parent else set()
+        keys = {self._part_key(d) for d in version.parts.values() if d not in inherited}
+        gone = set(self._objects.missing_keys(keys))
+        missing = [
+            n for n, digest in sorted(version.parts.items()) if self._part_key(digest) in gone
+        ]
         if missing:
             raise ObjectNotFoundError(
                 f"version {version.version} names the part(s) {', '.join(missing[:5])}, which "
@@ -187,21 +220,21 @@ class AdapterStore:
             )
         encoded = encode_version(version)
         for digest, data in encoded.pages.items():
-            if digest not in shared:
+            if parent is None or digest not in parent.pages:
                 self._objects.put_content(self.page_key(digest), data)
         self._objects.put_if_absent(self._version_key(version.version), encoded.record)
 
-    def _parent_pages(self, version: AdapterVersion) -> tuple[str, ...]:
+    def _parent(self, version: AdapterVersion) -> _Opened | None:
         if version.parent is None:
-            return ()
-        key = self._version_key(version.parent)
+            return None
         try:
-            return decode_references(self._objects.read(key).data, self._objects.uri(key)).pages
+            self.read(version.parent)
         except ObjectNotFoundError as error:
             raise ObjectNotFoundError(
                 f"version {version.version} names the parent {version.parent}, which is not "
                 f"published in collection {self.collection!r}"
             ) from error
+        return self._opened
 
     def promote(self, version: str, *, expected: str | None, fence: int) -> Head:
         """Serve ``version`` from now on. Atomic; repeating a promotion that won is a no-op.
@@ -213,7 +246,8 @@ class AdapterStore:
             ObjectNotFoundError: not published.
             ConflictError: the head is not ``expected``, or a newer fence was issued.
         """
-        self.read(version)
+        key = self._version_key(version)  # a record is written after all that it names
+        decode_references(self._objects.read(key).data, self._objects.uri(key))
         return self._head.promote(version, expected, fence)
 
     def rollback(self, version: str) -> Head:
@@ -228,16 +262,15 @@ class AdapterStore:
             IntegrityError: the record or a part is corrupted.
             ConflictError: a clean-up took the version at this moment; the head is back.
         """
-        for digest in sorted(set(self.read(version).parts.values())):
-            self.read_part(digest)
+        self._objects.each_of(self._check_part, sorted(set(self.read(version).parts.values())))
         needed, before = self.references([version]), self._head.read()
         moved = self._head.move(version)
-        missing = needed.difference(self._objects.list(self.folder))
+        missing = self._objects.missing_keys(needed)
         if missing:
             if before is not None:
                 self._head.move(before.version)
             raise ConflictError(
-                f"a clean-up removed {min(missing)} while the head moved to {version}; the head is "
+                f"a clean-up removed {missing[0]} while the head moved to {version}; the head is "
                 "where it was; choose a version that `catalog-pipeline versions` lists"
             )
         return moved

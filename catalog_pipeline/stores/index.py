@@ -16,11 +16,13 @@ class IndexStore:
     """``catalog/index.parquet``; grain: one row per SKU ever seen.
 
     Atomic: readers see all of one update or none of it. Concurrent updates are
-    applied one after the other, none is lost. A crash leaves the index as it was.
+    applied one after the other, none is lost. A crash leaves the index as it was. What
+    was read is decoded once for as long as the object's version stays the same.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self._known: tuple[str, list[IndexRow]] | None = None
 
     def read(self) -> list[IndexRow]:
         """Every row, sorted by SKU; ``[]`` before the first update.
@@ -45,9 +47,8 @@ class IndexStore:
         def attempt() -> list[IndexRow]:
             rows, version = self._read()
             changed = sorted(change(list(rows)), key=lambda row: row.sku)
-            data = encode_index(changed)
-            if version is None or data != encode_index(rows):
-                self._objects.compare_and_swap(INDEX_KEY, data, version)
+            if version is None or changed != rows:
+                self._objects.compare_and_swap(INDEX_KEY, encode_index(changed), version)
             return changed
 
         return until_won(attempt, INDEX_KEY)
@@ -57,4 +58,8 @@ class IndexStore:
             stored = self._objects.read(INDEX_KEY)
         except ObjectNotFoundError:
             return [], None
-        return decode_index(stored.data, self._objects.uri(INDEX_KEY)), stored.version
+        known = self._known
+        if known is None or known[0] != stored.version:
+            known = stored.version, decode_index(stored.data, self._objects.uri(INDEX_KEY))
+            self._known = known
+        return list(known[1]), stored.version

@@ -143,6 +143,17 @@ class LocalObjectStore(ObjectStore):
             keys += [stem + name for name in files if not name.startswith(".")]
         return sorted(key for key in keys if key.startswith(prefix))
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See :class:`ObjectStore`. Looks into each folder only until a file is met."""
+        check_prefix(prefix)
+        try:
+            with os.scandir(self.root / prefix) as entries:
+                names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            _raise_unless_missing(error)
+            return []
+        return sorted(name for name in names if name[0] != "." and self._holds(prefix + name))
+
     def scan(self, prefix: str) -> Sequence[ObjectInfo]:
         """See :class:`ObjectStore`."""
         found = []
@@ -206,6 +217,13 @@ class LocalObjectStore(ObjectStore):
         with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.lock"
+
+    def _holds(self, folder: str) -> bool:
+        for _, names, files in os.walk(self.root / folder, onerror=_raise_unless_missing):
+            names[:] = [name for name in names if not name.startswith(".")]
+            if any(not name.startswith(".") for name in files):
+                return True
+        return False
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)

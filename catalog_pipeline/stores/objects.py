@@ -202,6 +202,14 @@ class ObjectStore(ABC):
         """Every key that starts with ``prefix``, sorted."""
         return [found.key for found in self.scan(prefix)]
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """What stands between ``prefix``, which ends in ``/``, and the next ``/`` of keys, sorted.
+
+        A folder that holds nothing is none.
+        """
+        below = (key.removeprefix(prefix).partition("/") for key in self.list(prefix))
+        return sorted({name for name, slash, _ in below if slash})
+
 
 def until_won(attempt: Callable[[], _Result], what: str) -> _Result:
     """The result of ``attempt``, called again after each :class:`ConflictError`.

@@ -1,10 +1,11 @@
 """Concepts of a version in shared pages, so that a version costs a page and not the catalog.
 
-A page is one immutable JSON object of about 16 neighbouring concepts with the parts
+A page is one immutable JSON object of about 128 neighbouring concepts with the parts
 that bear their name, stored under its SHA-256. Where a page ends depends on the SKU
 alone: learning, replacing or removing a SKU rewrites the page it is in and the last one,
 and every other page is shared with the version before. The same version gives the
-same pages, whatever came before it.
+same pages, whatever came before it. A reader takes pages of any length: earlier releases
+ended one after about 16.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.stores.keys import sha256_hex
 
 PAGE_SCHEMA_VERSION = 2
-CONCEPTS_PER_PAGE = 16
+CONCEPTS_PER_PAGE = 128
 """Expected; docs/stores.md has the bytes and times of other sizes."""
 
 _LONGEST_PAGE = 4 * CONCEPTS_PER_PAGE

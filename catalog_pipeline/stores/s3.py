@@ -143,6 +143,19 @@ class S3ObjectStore(ObjectStore):
 
         return sorted(self._call(prefix, fetch), key=lambda found: found.key)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See :class:`ObjectStore`: the server tells the names, not their keys."""
+        wanted = self._prefix + check_prefix(prefix)
+
+        def fetch() -> list[str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=wanted, Delimiter="/"
+            )
+            found = (each["Prefix"] for page in pages for each in page.get("CommonPrefixes", []))
+            return [name.removeprefix(wanted).removesuffix("/") for name in found]
+
+        return sorted(self._call(prefix, fetch))
+
     def info(self, key: str) -> ObjectInfo:
         """See :class:`ObjectStore`."""
         answer = self._head(key)

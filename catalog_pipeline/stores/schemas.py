@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from catalog_pipeline.stores.columns import (
 )
 
 _ARROW_SCHEMA = b"ARROW:schema"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
 
@@ -63,11 +64,11 @@ def decode_index(data: bytes, what: str) -> list[IndexRow]:
         IntegrityError: not Parquet, or not this schema.
         StoreError: written by a newer version of this program.
     """
-    rows = _decode(data, INDEX_SCHEMA, what)
-    return [
-        IndexRow(**{**row, "status": SkuStatus(row["status"]), "left_out": dict(row["left_out"])})
-        for row in rows
-    ]
+    columns = _columns(_table(data, INDEX_SCHEMA, what)[0])
+    columns["status"] = map(SkuStatus, columns["status"])
+    columns["left_out"] = map(dict, columns["left_out"])
+    in_order = (columns[field.name] for field in fields(IndexRow))
+    return [IndexRow(*values) for values in zip(*in_order, strict=True)]
 
 
 def encode_manifest(rows: Sequence[ArchiveRow], stamps: ManifestStamps = ManifestStamps()) -> bytes:
@@ -225,23 +226,24 @@ def _encode(
 
 
 def _array(name: str, column: pa.Field, rows: Sequence[_Record]) -> pa.Array:
-    values: Iterable[Any] = map(attrgetter(column.name), rows)
-    if pa.types.is_nested(column.type) or pa.types.is_timestamp(column.type):
-        values = (_plain(name, column, value) for value in values)
-    array = pa.array(list(values), column.type)
+    values = list(map(attrgetter(column.name), rows))
+    if pa.types.is_timestamp(column.type):
+        naive = next((v for v in values if v is not None and v.tzinfo is None), None)
+        if naive is not None:
+            raise StoreError(
+                f"column {column.name!r} of {name} is {naive.isoformat()} without a time zone; "
+                "expected an aware UTC time"
+            )
+    elif pa.types.is_nested(column.type):
+        values = list(map(_nested, values))
+    array = pa.array(values, column.type)
     if array.null_count and not column.nullable:
         raise StoreError(f"column {column.name!r} of {name} is None; every column has a value")
     return array
 
 
-def _plain(name: str, column: pa.Field, value: Any) -> Any:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise StoreError(
-                f"column {column.name!r} of {name} is {value.isoformat()} without a time zone; "
-                "expected an aware UTC time"
-            )
-        return value.astimezone(UTC)
+def _nested(value: Any) -> Any:
+    """A map or a list as Arrow takes it."""
     if isinstance(value, Mapping):
         return sorted((key, _entry(entry)) for key, entry in value.items())
     if isinstance(value, tuple):
@@ -260,14 +262,15 @@ def _decode(data: bytes, schema: pa.Schema, what: str) -> list[dict[str, Any]]:
 
 
 def _columns(table: pa.Table) -> dict[str, Iterable[Any]]:
-    """The values of each column, its times in UTC."""
-    columns: dict[str, Iterable[Any]] = {}
-    for field, column in zip(table.schema, table.columns, strict=True):
-        values = column.to_pylist()
-        if pa.types.is_timestamp(field.type):
-            values = [moment and moment.astimezone(UTC) for moment in values]
-        columns[field.name] = values
-    return columns
+    return {name: _values(table.column(name)) for name in table.column_names}
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python has them; times, which Arrow makes slowly and with a zone of its own, in UTC."""
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    moments = column.cast(pa.int64()).to_pylist()
+    return [None if m is None else _EPOCH + timedelta(microseconds=m) for m in moments]
 
 
 def _table(

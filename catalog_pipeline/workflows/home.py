@@ -35,6 +35,7 @@ class Home:
     def __init__(self, settings: Settings) -> None:
         self.written = with_own_size(settings)
         """The settings as they were typed; :attr:`settings` is what the base reads."""
+        self._adapters: dict[str, AdapterStore] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -82,7 +83,9 @@ class Home:
 
     def adapters(self, collection: str) -> AdapterStore:
         """The versions of ``collection``; it need not exist yet."""
-        return AdapterStore(self.objects, collection)
+        if collection not in self._adapters:
+            self._adapters[collection] = AdapterStore(self.objects, collection)
+        return self._adapters[collection]
 
     def collections(self) -> list[str]:
         """Every collection that has anything stored, sorted."""

@@ -6,9 +6,7 @@ from collections import Counter
 from datetime import date
 from typing import Any
 
-from catalog_pipeline.generation.planner import (
-    plan_night,
-)
+from catalog_pipeline.generation.planner import DrawnPlan, draw_plan, join_plans
 from catalog_pipeline.records import Concept, NightPlan
 from catalog_pipeline.settings import BudgetSettings, GenerationSettings, SceneTemplate
 from tests.builders import make_concept
@@ -48,8 +46,23 @@ def policy(**changes: Any) -> GenerationSettings:
 def plan(
     skus: list[Concept], generation: GenerationSettings, day: date = DAY, **options: Any
 ) -> NightPlan:
+    """The night of one collection."""
+    seconds, shown = options.pop("seconds_per_image", None), options.get("shown")
+    return join_plans(
+        day,
+        [draw(skus, generation, day, **options)],
+        generation.budget,
+        seconds_per_image=seconds,
+        coverage=generation.policies.coverage,
+        shown=shown,
+    )
+
+
+def draw(
+    skus: list[Concept], generation: GenerationSettings, day: date = DAY, **options: Any
+) -> DrawnPlan:
     defaults: dict[str, Any] = {"collection": "kitchen", "adapter_version": "v1"}
-    return plan_night(day, skus, generation, **(defaults | options))
+    return draw_plan(day, skus, generation, **(defaults | options))
 
 
 def ids(night: NightPlan, sku: str | None = None) -> set[str]:

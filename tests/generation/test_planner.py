@@ -17,13 +17,14 @@ from catalog_pipeline.generation.planner import (
     join_plans,
     list_names,
 )
-from catalog_pipeline.records import Concept
+from catalog_pipeline.records import Concept, ProductPhotos
 from catalog_pipeline.settings import BudgetSettings, GenerationSettings, SceneTemplate
 from tests.generation.plans import (
     DAY,
     SCENES,
     concept,
     concepts,
+    draw,
     ids,
     images,
     pair_counts,
@@ -266,15 +267,17 @@ def test_minutes_without_an_estimate_are_refused() -> None:
 
 def test_collections_share_a_budget_in_proportion() -> None:
     generation = policy(singles_per_sku=1)
-    large = plan(concepts(30), generation, collection="large")
-    small = plan(concepts(10), generation, collection="small")
+    large = draw(concepts(30), generation, collection="large")
+    small = draw(concepts(10), generation, collection="small")
     night = join_plans(DAY, [large, small], images(20))
     assert describe_plan(night)["per_collection"] == {"large": 15, "small": 5}
-    assert [job for job in night.jobs if job.collection == "small"] == list(small.jobs[:5])
+    assert [job for job in night.jobs if job.collection == "small"] == [
+        wish.make() for wish in small.wishes[:5]
+    ]
 
 
 def test_plans_that_do_not_belong_together_are_refused() -> None:
-    night = plan(concepts(2), policy(singles_per_sku=1))
+    night = draw(concepts(2), policy(singles_per_sku=1))
     with pytest.raises(GenerationError, match="more than once"):
         join_plans(DAY, [night, night], images(9))
     with pytest.raises(GenerationError, match="2025-03-14 into the night of 2025-03-15"):
@@ -335,3 +338,17 @@ def test_the_shipped_settings_name_every_key() -> None:
     assert set(shipped) == set(expected)
     assert set(shipped["policies"]) == set(expected["policies"])
     assert set(shipped["budget"]) == set(expected["budget"])
+
+
+def test_photos_are_looked_for_within_the_budget_alone() -> None:
+    looked: list[str] = []
+
+    def find(sku: str) -> ProductPhotos:
+        looked.append(sku)
+        return ProductPhotos(sku, reason="none")
+
+    generation = policy(singles_per_sku=1).model_copy(update={"budget": images(3), "mode": "exact"})
+    night = plan(concepts(50), generation, find_photos=find)
+    assert sorted(set(looked)) == sorted(sku for job in night.jobs for sku in job.skus)
+    assert len(night.jobs) == 3
+    assert any(note.startswith("3 picture(s) are learned") for note in night.notes)

@@ -15,7 +15,7 @@ from catalog_pipeline.generation.planner import join_plans
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.records import Concept, NightPlan
 from catalog_pipeline.settings import CoverageSettings
-from tests.generation.plans import DAY, concept, concepts, ids, images, plan, policy
+from tests.generation.plans import DAY, concept, concepts, draw, ids, images, plan, policy
 
 SHOP = [
     *(concept(f"mug-{i}", i, noun="mug") for i in range(4)),
@@ -268,8 +268,8 @@ def test_a_budget_that_is_always_short_still_shows_everything_in_a_week() -> Non
 
 def test_coverage_comes_first_across_collections() -> None:
     generation = policy(singles_per_sku=2)
-    old = plan(concepts(4), generation, collection="old")
-    new = plan([concept(f"n{i}", i) for i in range(2)], generation, collection="new")
+    old = draw(concepts(4), generation, collection="old")
+    new = draw([concept(f"n{i}", i) for i in range(2)], generation, collection="new")
     shown = {c.sku: 5 for c in concepts(4)}
     night = join_plans(DAY, [old, new], images(4), coverage=CoverageSettings(images=2), shown=shown)
     assert [job.collection for job in night.jobs] == ["new"] * 4

@@ -83,6 +83,9 @@ def test_listing_is_sorted_and_by_the_beginning_of_a_key(objects: ObjectStore) -
     assert objects.list("b/1") == ["b/10"]
     assert objects.list("b") == ["b/10", "b/2", "b/deep/er", "bc"]
     assert objects.list("nothing/") == []
+    assert objects.folders("b/") == ["deep"]
+    assert objects.folders("") == ["b", "コレクション"]
+    assert objects.folders("nothing/") == []
     assert objects.list("") == sorted(["b/10", "b/2", "b/deep/er", "bc", "コレクション/x y.json"])
 
 

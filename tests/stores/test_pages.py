@@ -21,7 +21,7 @@ from catalog_pipeline.stores.pages import (
 from catalog_pipeline.stores.versions import encode_version
 
 MakeVersion = Callable[..., AdapterVersion]
-SKUS = [f"SKU-{number:04d}" for number in range(400)]
+SKUS = [f"SKU-{number:04d}" for number in range(3000)]
 
 
 def concepts(*skus: str) -> list[dict[str, object]]:
@@ -60,7 +60,7 @@ def test_a_change_rewrites_the_pages_it_touches(skus: list[str], fresh_pages: in
 
 
 def test_no_page_grows_without_bound() -> None:
-    never_ending = [f"x{n}" for n in range(3000) if not _ends_a_page(f"x{n}")][:500]
+    never_ending = [f"x{n}" for n in range(9000) if not _ends_a_page(f"x{n}")][:1500]
     pages, _ = encode_pages(concepts(*never_ending), {})
     assert len(pages) == -(-len(never_ending) // (4 * CONCEPTS_PER_PAGE))
 
@@ -68,7 +68,7 @@ def test_no_page_grows_without_bound() -> None:
 def test_a_child_shares_its_parents_pages(
     store: AdapterStore, make_version: MakeVersion, objects: ObjectStore
 ) -> None:
-    skus = SKUS[:120]
+    skus = SKUS[:300]
     parent = make_version(store, *skus)
     store.publish(parent)
     assert store.read(parent.version) == parent
@@ -81,7 +81,7 @@ def test_a_child_shares_its_parents_pages(
     assert [older, newer] == [parent, child]
     assert older.concepts[0] is newer.concepts[0], "a shared page is decoded once"
     record = objects.read(f"collections/default/versions/{child.version}.json").data
-    assert len(record) < 120 * 50
+    assert len(record) < 300 * 20
 
 
 @pytest.mark.parametrize("location", ["local"], indirect=True)
@@ -99,8 +99,11 @@ def test_a_missing_or_rotten_page_is_named_and_healed_by_publishing_again(
     store.publish(version)
     assert store.read(version.version) == version
     objects.delete(key)
+    assert store.read(version.version) == version, "what was read once is not read again"
     with pytest.raises(ObjectNotFoundError, match="pages"):
-        store.read(version.version)
+        AdapterStore(objects, "default").read(version.version)
+    with pytest.raises(ObjectNotFoundError, match="pages"):
+        store.references([version.version])
 
 
 @pytest.mark.parametrize("location", ["local"], indirect=True)
@@ -121,7 +124,7 @@ def test_the_head_of_a_thousand_skus_opens_at_once_and_costs_little(
     )
     encoded = encode_version(version)
     largest = max(len(data) for data in encoded.pages.values())
-    assert len(encoded.record) + largest < 60_000
+    assert len(encoded.record) + largest < 400_000
     folder = "collections/default"
     for digest, data in encoded.pages.items():
         store._objects.put(f"{folder}/pages/{digest}.json", data)
@@ -134,3 +137,38 @@ def test_the_head_of_a_thousand_skus_opens_at_once_and_costs_little(
         seconds.append(time.process_time() - started)
     print(f"opened in {min(seconds) * 1000:.0f} ms of processor time")
     assert min(seconds) < 0.1
+
+
+@pytest.mark.parametrize("location", ["local"], indirect=True)
+def test_a_head_is_read_once_and_its_child_without_what_they_share(
+    store: AdapterStore,
+    make_version: MakeVersion,
+    objects: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skus = SKUS[:1000]
+    parent = make_version(store, *skus)
+    child = make_version(store, *skus, "new", parent=parent.version)
+    store.publish(parent)
+    asked: list[str] = []
+    read, missing_keys = objects.read, objects.missing_keys
+    monkeypatch.setattr(objects, "read", lambda key: asked.append(key) or read(key))
+    monkeypatch.setattr(
+        objects,
+        "missing_keys",
+        lambda keys: asked.extend(found := list(keys)) or missing_keys(found),
+    )
+
+    def looked_at(action: Callable[[], object]) -> list[str]:
+        asked.clear()
+        action()
+        return [key.removeprefix(store.folder).partition("/")[0] for key in asked]
+
+    with store.lease(timeout_seconds=5) as lease:
+        store.promote(parent.version, expected=None, fence=lease.fence)
+    assert "pages" in looked_at(store.current)
+    assert looked_at(store.current) == ["HEAD.json"]
+    # Of the parent the record alone; of 1,002 parts the fresh one.
+    assert looked_at(lambda: store.publish(child)) == ["versions", "parts"]
+    assert sorted(looked_at(lambda: store.read(child.version))) == ["pages", "versions"]
+    assert store.read(child.version) == child

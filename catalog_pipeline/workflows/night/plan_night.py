@@ -25,7 +25,7 @@ from catalog_pipeline.generation.draws import Fits
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.generation.prompts import empty_scene, rendered_prompts
 from catalog_pipeline.records import Anchor, AttentionControl, Concept, NightPlan, Region, RenderJob
-from catalog_pipeline.settings import BudgetSettings, SceneTemplate, Settings
+from catalog_pipeline.settings import SceneTemplate, Settings
 from catalog_pipeline.stores.keys import PLANS_PREFIX
 from catalog_pipeline.stores.objects import StoredObject, until_won
 from catalog_pipeline.workflows.home import Home
@@ -221,24 +221,21 @@ def plan_in_force(
 
 def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     settings = inputs.settings
-    unlimited = settings.model_copy(
-        update={"budget": BudgetSettings(max_images=None, max_minutes=None)}
-    )
     step, fits = check_picture_size(home.settings), _open_fits(home.settings)
     photos = PhotoBook(home, inputs.photos, keep=keep)
     shown, problems = count_shown(home, inputs)
     on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
-    items = {name: list_items({c.sku: c for c in found}) for name, found in on_sale.items()}
+    items = set().union(*(list_items({c.sku: c for c in found}) for found in on_sale.values()))
     plans = [
-        planner.plan_night(
+        planner.draw_plan(
             inputs.day,
             concepts,
-            unlimited,
+            settings,
             collection=name,
             adapter_version=inputs.versions[name].version,
             concept_hashes=hash_concepts(inputs.versions[name]),
             shown=shown,
-            elsewhere=set().union(*(items[other] for other in items if other != name)),
+            elsewhere=items,
             fits=fits,
             find_photos=photos.find,
             size_step_px=step,
@@ -256,7 +253,7 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
         plans[0] = replace(plans[0], notes=(*problems, *plans[0].notes))
     seconds = None
     if settings.budget.max_minutes is not None:
-        jobs = [job for plan in plans for job in plan.jobs]
+        jobs = [wish.make() for plan in plans for wish in plan.wishes]
         seconds = measured_seconds_per_image(home, settings, jobs) or ASSUMED_SECONDS_PER_IMAGE
     joined = planner.join_plans(
         inputs.day,

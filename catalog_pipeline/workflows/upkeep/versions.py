@@ -162,9 +162,11 @@ def rows_out_of_step(home: Home) -> list[tuple[IndexRow, IndexRow]]:
         StoreError: the index or a head cannot be read.
     """
     # Rows before heads: learning moves the head first, so these heads know every such row.
-    rows = home.index.read()
+    of: dict[str, list[IndexRow]] = {}
+    for row in home.index.read():
+        of.setdefault(row.collection, []).append(row)
     found = []
-    for name in sorted({row.collection for row in rows}):
+    for name, rows in sorted(of.items()):
         store = home.adapters(name)
         served = store.current()
         history, broken = store.readable_history()
@@ -172,12 +174,11 @@ def rows_out_of_step(home: Home) -> list[tuple[IndexRow, IndexRow]]:
             continue
         newest = {concept.sku: concept for old in history for concept in old.concepts}
         for row in rows:
-            if row.collection == name:
-                right = _never_learned(row, newest)
-                if right is row and served is not None:
-                    right = _in_line(row, served, newest.get(row.sku))
-                if right != row:
-                    found.append((row, right))
+            right = _never_learned(row, newest)
+            if right is row and served is not None:
+                right = _in_line(row, served, newest.get(row.sku))
+            if right != row:
+                found.append((row, right))
     return found
 
 

@@ -41,6 +41,12 @@ def measured() -> Iterator[Cost]:
     cost.peak_rss_bytes = _peak_rss_bytes()
 
 
+def resident_bytes() -> int:
+    """Memory that the process holds now; 0 where the system does not tell."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", _read_status())
+    return int(found.group(1)) * 1024 if found else 0
+
+
 def _reset_peak() -> None:
     try:
         _CLEAR_REFS.write_text("5")
@@ -49,9 +55,12 @@ def _reset_peak() -> None:
 
 
 def _peak_rss_bytes() -> int:
-    if _STATUS.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text("ascii", "replace"))
-        if found:
-            return int(found.group(1)) * 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", _read_status())
+    if found:
+        return int(found.group(1)) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def _read_status() -> str:
+    return _STATUS.read_text("ascii", "replace") if _STATUS.exists() else ""

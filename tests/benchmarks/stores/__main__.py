@@ -20,13 +20,14 @@ from tests.benchmarks.harness.cells import json_bytes, read_json
 from tests.benchmarks.harness.home import BUILD, DOCS, log_to_stdout, make_parser
 from tests.benchmarks.stores.archive import measure_publishing, measure_queries, measure_verify
 from tests.benchmarks.stores.catalog import measure_catalog
+from tests.benchmarks.stores.growth import Growth, measure_growth
 from tests.benchmarks.stores.made_up import FULL, QUICK, Sizes
 from tests.benchmarks.stores.measurement import Measurement
 from tests.benchmarks.stores.report import where, write_report
 from tests.benchmarks.stores.versions import measure_heads, measure_history
 from tests.s3_server import running_s3_server
 
-Section = Callable[[Path, Sizes], Iterator[Measurement]]
+Section = Callable[[Path, Sizes], Iterator[Measurement | Growth]]
 
 
 def main() -> None:
@@ -74,6 +75,10 @@ def _versions(folder: Path, sizes: Sizes) -> Iterator[Measurement]:
     yield from measure_history(_local(folder / "history"), sizes)
 
 
+def _growth(folder: Path, sizes: Sizes) -> Iterator[Growth]:
+    yield from measure_growth(folder, sizes)
+
+
 def _s3(folder: Path, sizes: Sizes) -> Iterator[Measurement]:
     seaweedfs = folder / "seaweedfs"
     seaweedfs.mkdir()
@@ -98,6 +103,7 @@ SECTIONS: dict[str, Section] = {
     "publish": _publish,
     "versions": _versions,
     "s3": _s3,
+    "growth": _growth,
 }
 
 

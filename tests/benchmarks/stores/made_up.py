@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -35,7 +35,7 @@ class Sizes:
     """``nights * rows`` rows are in the manifest; a night that is published has ``rows``.
 
     ``concepts`` are in the head of the collection, which ``versions`` versions lead to;
-    ``pictures`` are in the night that is verified.
+    ``pictures`` are in the night that is verified. ``growth`` are catalogs from small to large.
     """
 
     skus: int
@@ -45,6 +45,7 @@ class Sizes:
     concepts: int
     versions: int
     pictures: int
+    growth: tuple[int, ...]
 
 
 FULL = Sizes(
@@ -55,8 +56,18 @@ FULL = Sizes(
     concepts=1_000,
     versions=1_000,
     pictures=1_000,
+    growth=(1_000, 10_000, 100_000),
 )
-QUICK = Sizes(skus=40, photos=3, nights=3, rows=40, concepts=30, versions=12, pictures=10)
+QUICK = Sizes(
+    skus=40,
+    photos=3,
+    nights=3,
+    rows=40,
+    concepts=30,
+    versions=12,
+    pictures=10,
+    growth=(10, 30),
+)
 
 
 def digest(*words: object) -> str:
@@ -143,25 +154,42 @@ def make_plan(day: date, count: int, skus: int) -> NightPlan:
     return NightPlan(day=day, plan_hash=digest("plan", day), jobs=jobs)
 
 
-def make_versions(count: int, concepts: int) -> Iterator[AdapterVersion]:
+def part_content(kind: str, sku: str) -> bytes:
+    """What is stored as a part: a memory of eight photos, or a few bytes of its own."""
+    if kind != "memory":
+        return f"{kind} of {sku}".encode()
+    rows = np.random.default_rng(int(sku)).standard_normal((8, 1280), dtype=np.float32)
+    features = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return encode_memory(MemoryEntry(sku, (f"a photo of a {sku} mug",), features))
+
+
+def make_versions(
+    count: int,
+    concepts: int,
+    *,
+    first: int = 0,
+    collection: str = COLLECTION,
+    part: Callable[[str, str], bytes] = part_content,
+) -> Iterator[AdapterVersion]:
     """``count`` versions, each the child of the one before; the last knows ``concepts`` SKUs.
 
-    The first one knows what is left; every other learned one SKU more. Parts are named
-    by :func:`part_content`.
+    The first one knows what is left, from the number ``first`` on; every other learned one SKU
+    more. ``part`` gives the content of a kind of part of a SKU.
     """
     known: list[Concept] = []
     parts: dict[str, str] = {}
     parent: str | None = None
     for number in range(count):
         fresh = concepts - count + 1 if number == 0 else 1
-        for sku in map(sku_name, range(len(known), len(known) + fresh)):
+        begin = first + len(known)
+        for sku in map(sku_name, range(begin, begin + fresh)):
             known.append(learned_concept(sku))
             parts |= {
-                f"{kind}/{sku}": hashlib.sha256(part_content(kind, sku)).hexdigest()
-                for kind in PART_KINDS
+                f"{kind}/{sku}": hashlib.sha256(part(kind, sku)).hexdigest() for kind in PART_KINDS
             }
         version = make_adapter_version(
             *known,
+            collection=collection,
             parent=parent,
             base_model_hash=digest("base"),
             config_hash=digest("config"),
@@ -183,12 +211,3 @@ def learned_concept(sku: str) -> Concept:
         config_hash=digest("config"),
         metrics={"fidelity": 0.5, "ceiling": 0.75, "forgetting": 0.0, "prior_drift": 0.01},
     )
-
-
-def part_content(kind: str, sku: str) -> bytes:
-    """What is stored as a part: a memory of eight photos, or a few bytes of its own."""
-    if kind != "memory":
-        return f"{kind} of {sku}".encode()
-    rows = np.random.default_rng(int(sku)).standard_normal((8, 1280), dtype=np.float32)
-    features = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return encode_memory(MemoryEntry(sku, (f"a photo of a {sku} mug",), features))

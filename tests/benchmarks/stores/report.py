@@ -17,6 +17,7 @@ TITLES = {
     "publish": "Publishing and verifying a night in a folder",
     "versions": "Versions of a collection in a folder",
     "s3": "The same in a bucket (SeaweedFS on this machine)",
+    "growth": "How it grows with the catalog, in a folder",
 }
 
 
