@@ -18,7 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_pipeline.errors import IntegrityError, StoreError
-from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, PhotoUse, SkuStatus
+from catalog_pipeline.records import (
+    ArchiveRow,
+    IndexRow,
+    LearningRow,
+    PhotoUse,
+    SkuStatus,
+    Source,
+)
 from catalog_pipeline.stores.columns import (
     ADDED,
     INDEX_SCHEMA,
@@ -89,7 +96,8 @@ def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestS
     """Rows and stamps of :func:`encode_manifest`; ``what`` names the file in errors.
 
     Rows of a version 1 file have one attempt and the verdict ``unscored``; those of version 1
-    and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts.
+    and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts; those
+    of 1 to 4 are of one collection each.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.
@@ -146,7 +154,9 @@ def is_outdated(manifest: bytes) -> bool:
 def _archive_row(row: Mapping[str, Any]) -> ArchiveRow:
     boxes = {sku: tuple(box[side] for side in SIDES) for sku, box in row["boxes"]}
     maps = {name: dict(row[name]) for name in ("scores", "photos", "concepts")}
-    return ArchiveRow(**{**row, **maps, "boxes": boxes, "skus": tuple(row["skus"])})
+    sources = {sku: Source(**source) for sku, source in row["sources"]}
+    made = {"boxes": boxes, "sources": sources, "skus": tuple(row["skus"])}
+    return ArchiveRow(**{**row, **maps, **made})
 
 
 def _encode(
@@ -198,7 +208,9 @@ def _plain(name: str, column: pa.Field, value: Any) -> Any:
 
 
 def _entry(value: Any) -> Any:
-    """The value of a map: a box by its sides, any other as it is."""
+    """The value of a map: a box by its sides, a source by its fields, any other as it is."""
+    if isinstance(value, Source):
+        return value._asdict()
     return dict(zip(SIDES, value, strict=True)) if isinstance(value, tuple) else value
 
 

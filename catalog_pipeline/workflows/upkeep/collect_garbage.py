@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
+from catalog_pipeline.records import ArchiveRow, RenderJob, sources_of
 from catalog_pipeline.stores.garbage import (
     CollectionGarbage,
     Garbage,
@@ -144,12 +145,16 @@ class _CleanUp:
 
 def _versions_in_use(home: Home) -> Iterator[str]:
     """Adapter versions that a stored plan or a staged, held back or published row names."""
+    for picture in _pictures(home):
+        yield from {source.adapter_version for source in sources_of(picture).values()}
+
+
+def _pictures(home: Home) -> Iterator[RenderJob | ArchiveRow]:
     for key in home.objects.list(PLANS_PREFIX):
-        plan, _ = decode_plan(home.objects.read(key).data, home.objects.uri(key))
-        yield from {job.adapter_version for job in plan.jobs}
+        yield from decode_plan(home.objects.read(key).data, home.objects.uri(key))[0].jobs
     for day in home.archive.staged_days():
-        yield from {row.adapter_version for row in home.archive.staged(day)}
+        yield from home.archive.staged(day)
     for day in home.archive.quarantine.days():
-        yield from {row.adapter_version for row in home.archive.quarantine.read_day(day)}
+        yield from home.archive.quarantine.read_day(day)
     for day in home.archive.days():
-        yield from {row.adapter_version for row in home.archive.read_day(day)}
+        yield from home.archive.read_day(day)

@@ -248,17 +248,10 @@ def test_products_that_changed_places_score_low(studio: Studio) -> None:
         def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
             return np.ascontiguousarray(super()._paint(job, concepts)[:, ::-1])
 
-    def open_swapping(
-        home: Home, collection: str, version: str | None
-    ) -> tuple[Painter, AdapterVersion]:
-        record = home.adapters(collection).current()
-        assert record is not None
-        return Swapping(record), record
-
     (row,) = render_night(
         open_home(swapped.settings),
         DAY,
-        open_sampler=open_swapping,
+        open_sampler=lambda home, drawers: Swapping(drawers),
         encoder=ColourEncoder(),
         open_judge=ColourJudge,
     ).rows
@@ -401,12 +394,8 @@ def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:
         def encode(self, images: Sequence[Pixels]) -> Features:
             return np.repeat(super().encode(images), 2, axis=1)
 
-    def open_painter(
-        home: Home, collection: str, version: str | None
-    ) -> tuple[Painter, AdapterVersion]:
-        record = home.adapters(collection).current()
-        assert record is not None
-        return Painter(record), record
+    def open_painter(home: Home, drawers: Mapping[str, AdapterVersion]) -> Painter:
+        return Painter(drawers)
 
     with pytest.raises(GenerationError, match="has 3 features, the encoder gives 6"):
         render_night(studio.home, DAY, open_sampler=open_painter, encoder=WideEncoder())
