@@ -198,7 +198,9 @@ def test_an_altered_plan_is_refused(studio: Studio) -> None:
     objects.put(plan_key(DAY), good[: len(good) // 2])
     with pytest.raises(IntegrityError, match="is not a plan"):
         read_plan(studio.home, DAY)
-    newer = good.replace(b'"schema_version": %d' % PLAN_SCHEMA_VERSION, b'"schema_version": 99')
+    newer = good.replace(
+        b'"schema_version": 3', b'"schema_version": %d' % (PLAN_SCHEMA_VERSION + 1)
+    )
     objects.put(plan_key(DAY), newer)
     with pytest.raises(StoreError, match="upgrade catalog-pipeline"):
         plan_night(studio.home, DAY)
