@@ -13,6 +13,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -463,6 +464,13 @@ class Anchor:
     seen: Region | None = None
 
 
+class Source(NamedTuple):
+    """The version of a collection that draws a product."""
+
+    collection: str
+    adapter_version: str
+
+
 @dataclass(frozen=True)
 class RenderJob:
     """One picture to make.
@@ -479,6 +487,10 @@ class RenderJob:
     other photos of the same products, for further attempts. The empty scene takes
     ``backdrop_steps``; an exact picture has ``output_scale`` times ``width`` and ``height``.
     ``mode_reason`` says why it is ``learned`` where photos were asked for.
+
+    ``sources`` has every SKU of a picture across collections, and is empty where ``collection``
+    and ``adapter_version`` draw them all; those of a picture across collections are of its
+    leftmost product. :func:`sources_of` has every SKU of both.
     """
 
     job_id: str
@@ -507,6 +519,7 @@ class RenderJob:
     backdrop_steps: int = 0
     output_scale: int = 1
     mode_reason: str = ""
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -537,7 +550,7 @@ class ArchiveRow:
     ``plan_hash`` is of the plan that it was made for, ``attention`` the job's
     :class:`AttentionControl` as JSON, ``render_seconds`` its share of its batches' time. ``reason``
     says why a row is superseded or held back. ``concepts`` maps a SKU to the SHA-256 of its part
-    ``concept/<sku>``.
+    ``concept/<sku>``, ``sources`` to what drew it, as in the job.
     """
 
     image_id: str
@@ -577,6 +590,18 @@ class ArchiveRow:
     render_seconds: float = 0.0
     reason: str = ""
     concepts: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+def sources_of(picture: RenderJob | ArchiveRow) -> dict[str, Source]:
+    """Each SKU of a picture, from left to right, with what draws it."""
+    own = Source(picture.collection, picture.adapter_version)
+    return {sku: picture.sources.get(sku, own) for sku in picture.skus}
+
+
+def collections_of(picture: RenderJob | ArchiveRow) -> list[str]:
+    """The collections that a picture draws from, sorted."""
+    return sorted({source.collection for source in sources_of(picture).values()})
 
 
 @dataclass(frozen=True)

@@ -375,6 +375,8 @@ def state_lines(day: date, states: Sequence[ManifestState]) -> list[str]:
 
 def manifest_lines(view: ManifestView) -> list[str]:
     """A heading, and one line a row."""
+    from catalog_pipeline.records import sources_of
+
     state = view.state
     lines = [
         f"{view.day} version {state.version} of {state.published_utc:%Y-%m-%d %H:%M:%S} UTC: "
@@ -387,7 +389,7 @@ def manifest_lines(view: ManifestView) -> list[str]:
                 (
                     row.image_id[:12],
                     row.sha256[:12],
-                    row.adapter_version[:8],
+                    "+".join({s.adapter_version[:8]: 0 for s in sources_of(row).values()}),
                     row.mode,
                     "superseded" if row.superseded else "",
                     "+".join(row.skus),

@@ -13,7 +13,7 @@ import numpy as np
 from catalog_pipeline.evaluation.html_pages import page_templates, picture_uri
 from catalog_pipeline.evaluation.page_texts import PageTexts
 from catalog_pipeline.evaluation.retention import fidelity_share
-from catalog_pipeline.records import ArchiveRow, Pixels
+from catalog_pipeline.records import ArchiveRow, Pixels, collections_of, sources_of
 
 _THUMBNAIL_PX = 96
 _ANCHOR_PX = 144
@@ -95,7 +95,7 @@ def render_gallery(
         current_count=len(current),
         superseded_count=len(cards) - len(current),
         mean_share=float(np.mean(shares)) if shares else None,
-        versions=sorted({(i.row.collection, i.row.adapter_version) for i in ordered}),
+        versions=sorted({source for i in ordered for source in sources_of(i.row).values()}),
     )
 
 
@@ -135,8 +135,7 @@ def _card(
         row.mode_reason,
         row.layout,
         row.image_id,
-        row.adapter_version,
-        row.collection,
+        *(text for source in sources_of(row).values() for text in source),
     ]
     words += [f"{look['product']['sku']} {look['product']['name']}" for look in looks]
     return {
@@ -224,6 +223,7 @@ def _look(
 def _details(row: ArchiveRow, texts: PageTexts) -> list[tuple[str, str]]:
     sampler = {"sampler": row.sampler, "steps": row.steps, "guidance": f"{row.guidance:g}"}
     verdict = texts.term("verdict", row.verdict)
+    versions = (source.adapter_version for source in sources_of(row).values())
     details = [
         ("image_id", row.image_id),
         ("seed", str(row.seed)),
@@ -232,8 +232,8 @@ def _details(row: ArchiveRow, texts: PageTexts) -> list[tuple[str, str]]:
         ("sampler", texts.say("detail.sampler_value", **sampler)),
         ("size", f"{row.width} × {row.height} px"),
         ("layout", texts.term("layout", row.layout)),
-        ("collection", row.collection),
-        ("adapter_version", row.adapter_version),
+        ("collection", ", ".join(collections_of(row))),
+        ("adapter_version", ", ".join(dict.fromkeys(versions))),
         ("memory_version", row.memory_version),
         ("base_model", row.base_model_hash[:16]),
         ("rendered", f"{row.created_utc:%Y-%m-%d %H:%M:%S} UTC"),

@@ -8,7 +8,14 @@ from itertools import cycle, islice
 
 from catalog_pipeline.generation.draws import Slot, hash_number
 from catalog_pipeline.generation.true_sizes import fit_boxes, height_of
-from catalog_pipeline.records import Anchor, Concept, JudgedPhoto, ProductPhotos, RenderJob
+from catalog_pipeline.records import (
+    Anchor,
+    Concept,
+    JudgedPhoto,
+    ProductPhotos,
+    RenderJob,
+    collections_of,
+)
 from catalog_pipeline.settings import GenerationSettings
 
 FindPhotos = Callable[[str], ProductPhotos]
@@ -22,7 +29,10 @@ SPARE_SETS = 2
 
 
 def choose_mode(
-    slot: Slot, products: Sequence[ProductPhotos], settings: GenerationSettings, collection: str
+    slot: Slot,
+    products: Sequence[ProductPhotos],
+    settings: GenerationSettings,
+    collections: Sequence[str],
 ) -> tuple[str, str]:
     """The mode of a picture, and why it is ``learned`` where another was asked for.
 
@@ -36,8 +46,9 @@ def choose_mode(
     asked = next((m for m in ("learned", "exact", "anchored") if m in cards), asked)
     if asked == "learned":
         return asked, ""
-    if not settings.allows_photos(collection):
-        return "learned", f"anchor_photos is off for collection {collection!r}"
+    for collection in collections:
+        if not settings.allows_photos(collection):
+            return "learned", f"anchor_photos is off for collection {collection!r}"
     without = [f"{p.sku}: {p.reason}" for p in products if not p.photos]
     return ("learned", BETWEEN_REASONS.join(without)) if without else (asked, "")
 
@@ -52,7 +63,7 @@ def anchor_job(
 ) -> RenderJob:
     """``job`` with its mode, its photos and where they stand, drawn by ``draw``."""
     products = [find_photos(sku) for sku in job.skus]
-    mode, reason = choose_mode(slot, products, settings, job.collection)
+    mode, reason = choose_mode(slot, products, settings, collections_of(job))
     if mode == "learned":
         return replace(job, mode_reason=reason)
     orders = [_drawn_order(product, slot, draw) for product in products]

@@ -26,6 +26,28 @@ KINDS = {1: "singles", 2: "pairs", 3: "triples"}
 
 
 @dataclass(frozen=True)
+class NightDraw:
+    """What the hashes of a night begin with: ``night`` (seed and day), then collections.
+
+    ``collections`` has the collection of every SKU. A picture draws by the collections that it
+    shows, so that a product alone is drawn alike whatever else may stand beside others.
+    """
+
+    night: str
+    collections: Mapping[str, str]
+
+    @property
+    def whole(self) -> str:
+        """For what is drawn over all products; the same however many collections join."""
+        names = set(self.collections.values())
+        return f"{self.night}|{names.pop() if len(names) == 1 else ''}"
+
+    def of(self, skus: Collection[str]) -> str:
+        """For a picture of ``skus``."""
+        return f"{self.night}|{'+'.join(sorted({self.collections[sku] for sku in skus}))}"
+
+
+@dataclass(frozen=True)
 class Slot:
     """One picture to come: its products left to right, its scene, and its name for draws.
 

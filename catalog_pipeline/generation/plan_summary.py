@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from catalog_pipeline.generation.draws import KINDS
-from catalog_pipeline.records import NightPlan
+from catalog_pipeline.records import NightPlan, collections_of
 
 
 def describe_plan(plan: NightPlan) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def describe_plan(plan: NightPlan) -> dict[str, Any]:
         "per_template": _counts(job.template for job in plan.jobs),
         "per_layout": _counts(job.layout for job in plan.jobs),
         "per_policy": _counts(job.policy for job in plan.jobs),
-        "per_collection": _counts(job.collection for job in plan.jobs),
+        "per_collection": _counts(" + ".join(collections_of(job)) for job in plan.jobs),
         "per_sku": {sku: dict(sorted(counts.items())) for sku, counts in sorted(per_sku.items())},
         "notes": list(plan.notes),
     }

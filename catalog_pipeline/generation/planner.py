@@ -30,10 +30,17 @@ from typing import Any
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation import budget as budgets
 from catalog_pipeline.generation.anchors import BETWEEN_REASONS, FindPhotos, anchor_job
-from catalog_pipeline.generation.draws import Fits, Slot, hash_number, shorten
+from catalog_pipeline.generation.draws import Fits, NightDraw, Slot, hash_number, shorten
 from catalog_pipeline.generation.layouts import find_regions
 from catalog_pipeline.generation.policies import draw_slots
-from catalog_pipeline.records import AttentionControl, Concept, NightPlan, RenderJob
+from catalog_pipeline.records import (
+    AttentionControl,
+    Concept,
+    NightPlan,
+    RenderJob,
+    Source,
+    sources_of,
+)
 from catalog_pipeline.settings import (
     AttentionSettings,
     BudgetSettings,
@@ -69,6 +76,7 @@ def draw_plan(
     *,
     collection: str,
     adapter_version: str,
+    sources: Mapping[str, Source] | None = None,
     concept_hashes: Mapping[str, str] | None = None,
     shown: Mapping[str, int] | None = None,
     elsewhere: Collection[str] = (),
@@ -76,14 +84,15 @@ def draw_plan(
     find_photos: FindPhotos | None = None,
     size_step_px: int = 1,
 ) -> DrawnPlan:
-    """What one collection asks of a night.
+    """What one collection asks of a night, or several whose products share pictures.
 
     Args:
         day: the night's date; another day draws other pairs, scenes and seeds.
         concepts: the learned products to show, in any order.
         settings: scenes, policies, budget and sampling parameters.
-        collection: name of the collection the concepts belong to.
+        collection: name of the collection the concepts belong to; of several, for notes alone.
         adapter_version: the version that :attr:`RenderJob.adapter_version` names.
+        sources: what draws each SKU, where that is not the two above for all.
         concept_hashes: what a picture of a SKU depends on, a hash by SKU (its part
             of the adapter version). A SKU that is missing here counts as changed
             with every ``adapter_version``.
@@ -103,21 +112,28 @@ def draw_plan(
     """
     _check_inputs(concepts, settings, collection)
     by_sku = {concept.sku: concept for concept in sorted(concepts, key=lambda c: c.sku)}
-    draw = f"{settings.seed}|{day.isoformat()}|{collection}"
+    drawn_from = sources or dict.fromkeys(by_sku, Source(collection, adapter_version))
+    draws = NightDraw(
+        f"{settings.seed}|{day.isoformat()}",
+        {sku: drawn_from[sku].collection for sku in by_sku},
+    )
     slots, notes = draw_slots(
         by_sku,
         settings,
-        draw,
+        draws,
         collection=collection,
         shown=shown or {},
         elsewhere=elsewhere,
         fits=fits,
     )
-    slots.sort(key=lambda slot: _importance(slot, by_sku, draw))
+    slots.sort(key=lambda slot: _importance(slot, by_sku, draws.of(slot.skus)))
 
     def make(slot: Slot) -> RenderJob:
         named = tuple(by_sku[sku] for sku in slot.skus)
-        job = draft_job(slot, named, settings, day, collection, adapter_version, draw, size_step_px)
+        draw, (first, *others) = draws.of(slot.skus), (drawn_from[sku] for sku in slot.skus)
+        job = draft_job(slot, named, settings, day, *first, draw, size_step_px)
+        if any(other != first for other in others):
+            job = replace(job, sources={sku: drawn_from[sku] for sku in slot.skus})
         if find_photos is not None:
             job = anchor_job(job, slot, named, settings, find_photos, draw)
         return replace(job, job_id=identify_job(job, named, concept_hashes or {}))
@@ -255,12 +271,14 @@ def identify_job(
     adapter version of SKUs that have a hash of their own do not: a picture that
     would come out the same keeps its id.
     """
+    sources = sources_of(job)
+    versions = {sku: f"version:{source.adapter_version}" for sku, source in sources.items()}
     return _digest(
         {
             "collection": job.collection,
             "scene": job.scene,
             "concepts": [
-                [c.sku, c.identifier, concept_hashes.get(c.sku, f"version:{job.adapter_version}")]
+                [c.sku, c.identifier, concept_hashes.get(c.sku) or versions[c.sku]]
                 for c in concepts
             ],
             "regions": [[r.left, r.top, r.right, r.bottom] for r in job.regions],
@@ -273,8 +291,20 @@ def identify_job(
             "negative_prompt": job.negative_prompt,
             **({"attention": asdict(job.attention)} if job.attention != AttentionControl() else {}),
             **(_anchoring(job) if job.mode != "learned" else {}),
+            **({"collections": [s.collection for s in sources.values()]} if job.sources else {}),
         }
     )[:32]
+
+
+def job_record(job: RenderJob) -> dict[str, Any]:
+    """The fields of a job as plain data; ``sources`` only where a picture has some.
+
+    So a plan without pictures across collections is what it was before there were any.
+    """
+    record = asdict(job)
+    if not job.sources:
+        del record["sources"]
+    return record
 
 
 # --- order, hashes, words ------------------------------------------------------------
@@ -348,7 +378,8 @@ def _with_article(name: str) -> str:
 
 
 def _seal(day: date, jobs: Sequence[RenderJob], notes: Sequence[str]) -> NightPlan:
-    content = {"day": day.isoformat(), "jobs": [asdict(job) for job in jobs], "notes": list(notes)}
+    records = [job_record(job) for job in jobs]
+    content = {"day": day.isoformat(), "jobs": records, "notes": list(notes)}
     return NightPlan(day, _digest(content), tuple(jobs), tuple(notes))
 
 

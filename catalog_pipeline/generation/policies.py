@@ -15,6 +15,7 @@ from itertools import chain
 from catalog_pipeline.generation.draws import (
     KINDS,
     Fits,
+    NightDraw,
     Slot,
     category_of,
     draw_groups,
@@ -41,7 +42,7 @@ Group = tuple[str, ...]
 def draw_slots(
     by_sku: Mapping[str, Concept],
     settings: GenerationSettings,
-    draw: str,
+    draws: NightDraw,
     *,
     collection: str,
     shown: Mapping[str, int],
@@ -53,16 +54,16 @@ def draw_slots(
     A group that ``fits`` no scene is left out, and one that fits some stands in these.
 
     Args:
-        by_sku: the products of the collection.
+        by_sku: the products of the collection, or of those that share pictures.
         settings: scenes, layouts and policies.
-        draw: what every hash of this night begins with.
+        draws: what every hash of this night begins with.
         collection: its name, for the notes.
         shown: published pictures by SKU in the nights that coverage looks back on.
         elsewhere: SKUs and ``category:<name>`` of other collections; a list that names them is
             right, though nothing comes of it here.
         fits: see above; default every group fits every scene.
     """
-    policies = settings.policies
+    policies, draw = settings.policies, draws.whole
     scene_fits = cache(lambda group, name: fits([by_sku[sku] for sku in group], scenes[name]))
     scenes = {scene.name: scene for scene in settings.scenes}
 
@@ -98,15 +99,16 @@ def draw_slots(
     for group, policy in wishes:
         turn = turns[group]
         turns[group] += 1
-        drawn_scenes = order_scenes(settings.scenes, draw, group)
+        own = draws.of(group)
+        drawn_scenes = order_scenes(settings.scenes, own, group)
         fitting = [scene for scene in drawn_scenes if scene_fits(group, scene.name)]
         for scene in drawn_scenes:
             if scene not in fitting:
                 passed_over.setdefault(scene.name, []).append(group)
-        layouts = order_by_weight(settings.layouts.weights(len(group)), draw, "layout", *group)
+        layouts = order_by_weight(settings.layouts.weights(len(group)), own, "layout", *group)
         slots.append(
             Slot(
-                skus=order_sides(group, turn, draw),
+                skus=order_sides(group, turn, own),
                 scene=fitting[turn % len(fitting)],
                 layout=layouts[turn % len(layouts)],
                 turn=turn,

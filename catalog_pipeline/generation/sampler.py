@@ -48,10 +48,10 @@ _RESIDENT_CONCEPTS = 256
 
 
 class SceneSampler:
-    """Renders jobs with one adapter version of one collection.
+    """Renders jobs of learned products; each SKU is drawn by one version throughout.
 
     Concepts are loaded when a job first names them, so a night over a few SKUs
-    of a large collection reads these SKUs only.
+    of large collections reads these SKUs only.
     """
 
     def __init__(

@@ -278,6 +278,9 @@ class GenerationSettings(Strict):
         SceneTemplate(name="grass", text="on green grass"),
     )
     policies: PolicySettings = PolicySettings()
+    across_collections: bool = Field(
+        False, description="true: products of different collections stand in one picture"
+    )
     layouts: LayoutSettings = LayoutSettings()
     budget: BudgetSettings = BudgetSettings(max_images=500, max_minutes=None)
     seed: Seed = 0

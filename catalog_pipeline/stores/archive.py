@@ -39,6 +39,7 @@ from catalog_pipeline.stores.keys import (
 )
 from catalog_pipeline.stores.manifest import (
     ManifestState,
+    adapter_versions,
     check_days,
     check_pictures,
     column_values,
@@ -188,6 +189,14 @@ class ImageArchive:
             IntegrityError: the manifest is not a Parquet file of this schema.
         """
         return column_values(self._objects, manifest_key(day), column)
+
+    def adapter_versions(self, day: date) -> set[str]:
+        """Every adapter version that drew a product in the manifest of ``day``.
+
+        Raises:
+            IntegrityError: the manifest is not a Parquet file of this schema.
+        """
+        return adapter_versions(self._objects, manifest_key(day))
 
     def publish_day(
         self,

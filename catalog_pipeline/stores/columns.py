@@ -11,13 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog_pipeline.records import Source
+
 INDEX_SCHEMA_VERSION = 2
 """Raised whenever a column of the index is added, removed or changes its meaning. Version 2 added
 ``learned_version`` and what is after it."""
 
-MANIFEST_SCHEMA_VERSION = 4
+MANIFEST_SCHEMA_VERSION = 5
 """Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``, version 3 ``mode`` and
-what belongs to it, version 4 ``plan_hash`` and what is after it."""
+what belongs to it, version 4 ``plan_hash`` and what is after it, version 5 ``sources``."""
 
 LEARNING_SCHEMA_VERSION = 1
 """Likewise of the learning log."""
@@ -27,6 +29,8 @@ _UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 SIDES = ("left", "top", "right", "bottom")
 _BOX = pa.struct([pa.field(side, pa.int32(), nullable=False) for side in SIDES])
 """Pixels; right and bottom are exclusive."""
+
+_SOURCE = pa.struct([pa.field(name, pa.string(), nullable=False) for name in Source._fields])
 
 _TEXT_MAP = pa.map_(pa.string(), pa.string())
 _FIGURES = pa.map_(pa.string(), pa.float64())
@@ -96,7 +100,7 @@ MANIFEST_SCHEMA = _schema(
         ("width", pa.int32(), "pixels"),
         ("height", pa.int32(), "pixels"),
         ("base_model_hash", pa.string(), "of the frozen base"),
-        ("collection", pa.string(), "whose version rendered it"),
+        ("collection", pa.string(), "whose version rendered it; across several, the leftmost"),
         ("adapter_version", pa.string(), "version of the collection that rendered it"),
         ("memory_version", pa.string(), "hash of what that version remembers"),
         ("scores", _FIGURES, "measured figures; those of one product end in /<sku>"),
@@ -122,6 +126,11 @@ MANIFEST_SCHEMA = _schema(
         ("render_seconds", pa.float64(), "its share of the time of its batches, all attempts"),
         ("reason", pa.string(), "why it is superseded or held back; empty when it is current"),
         ("concepts", _TEXT_MAP, "sku -> SHA-256 of the concept; concept_sha256 of learning"),
+        (
+            "sources",
+            pa.map_(pa.string(), _SOURCE),
+            "sku -> collection and version that drew it; empty when those are the row's own",
+        ),
     ],
 )
 """``manifest/dt=.../part-0.parquet``.
@@ -198,6 +207,7 @@ ADDED: Mapping[str, Mapping[str, tuple[int, Any]]] = {
         "render_seconds": (4, 0.0),
         "reason": (4, ""),
         "concepts": (4, ()),
+        "sources": (5, ()),
     },
 }
 """Schema -> column -> the version that brought it, and its value in older files."""

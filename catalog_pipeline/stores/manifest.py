@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
@@ -119,12 +120,26 @@ def column_values(objects: ObjectStore, key: str, column: str) -> set[str]:
     Raises:
         IntegrityError: the object is not a Parquet file of the manifest's schema.
     """
+    return {value for (value,) in _columns_of(objects, key, column)}
+
+
+def adapter_versions(objects: ObjectStore, key: str) -> set[str]:
+    """Every adapter version that drew a product of the manifest under ``key``.
+
+    Raises:
+        IntegrityError: the object is not a Parquet file of the manifest's schema.
+    """
+    rows = _columns_of(objects, key, "adapter_version", "sources")
+    drawn = {source["adapter_version"] for _, sources in rows for _, source in sources}
+    return drawn.union(version for version, _ in rows)
+
+
+def _columns_of(objects: ObjectStore, key: str, *columns: str) -> list[tuple[Any, ...]]:
     try:
         data = objects.read(key).data
     except ObjectNotFoundError:
-        return set()
-    rows, _ = read_columns(data, objects.uri(key), column)
-    return {value for (value,) in rows}
+        return []
+    return read_columns(data, objects.uri(key), *columns)[0]
 
 
 @dataclass(frozen=True)

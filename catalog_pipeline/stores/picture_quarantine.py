@@ -13,7 +13,13 @@ from datetime import date
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.keys import QUARANTINE_PREFIX, days_of, quarantine_key
-from catalog_pipeline.stores.manifest import check_days, check_pictures, column_values, marked
+from catalog_pipeline.stores.manifest import (
+    adapter_versions,
+    check_days,
+    check_pictures,
+    column_values,
+    marked,
+)
 from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
 
@@ -42,6 +48,14 @@ class PictureQuarantine:
             IntegrityError: the object is not a Parquet file of the manifest's schema.
         """
         return column_values(self._objects, quarantine_key(day), column)
+
+    def adapter_versions(self, day: date) -> set[str]:
+        """Every adapter version that drew a product in the rows held back for ``day``.
+
+        Raises:
+            IntegrityError: the object is not a Parquet file of the manifest's schema.
+        """
+        return adapter_versions(self._objects, quarantine_key(day))
 
     def days(self) -> list[date]:
         """Every day that has pictures in quarantine, or has had, oldest first."""

@@ -19,7 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_pipeline.errors import IntegrityError, StoreError
-from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, PhotoUse, SkuStatus
+from catalog_pipeline.records import (
+    ArchiveRow,
+    IndexRow,
+    LearningRow,
+    PhotoUse,
+    SkuStatus,
+    Source,
+)
 from catalog_pipeline.stores.columns import (
     ADDED,
     INDEX_SCHEMA,
@@ -104,7 +111,8 @@ def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestS
     """Rows and stamps of :func:`encode_manifest`; ``what`` names the file in errors.
 
     Rows of a version 1 file have one attempt and the verdict ``unscored``; those of version 1
-    and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts.
+    and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts; those
+    of 1 to 4 are of one collection each.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.
@@ -194,6 +202,9 @@ def _archive_rows(table: pa.Table) -> list[ArchiveRow]:
         {sku: tuple(box[side] for side in SIDES) for sku, box in boxes}
         for boxes in columns["boxes"]
     )
+    columns["sources"] = (
+        {sku: Source(**source) for sku, source in sources} for sources in columns["sources"]
+    )
     in_order = [columns[field.name] for field in fields(ArchiveRow)]
     return [ArchiveRow(*values) for values in zip(*in_order, strict=True)]
 
@@ -252,7 +263,9 @@ def _nested(value: Any) -> Any:
 
 
 def _entry(value: Any) -> Any:
-    """The value of a map: a box by its sides, any other as it is."""
+    """The value of a map: a box by its sides, a source by its fields, any other as it is."""
+    if isinstance(value, Source):
+        return value._asdict()
     return dict(zip(SIDES, value, strict=True)) if isinstance(value, tuple) else value
 
 

@@ -65,7 +65,9 @@ CREATE OR REPLACE MACRO picture_rows(files) AS TABLE
         NULL::DOUBLE AS strength, NULL::DOUBLE AS real_pixels, NULL::VARCHAR AS plan_hash,
         NULL::VARCHAR AS policy, NULL::VARCHAR AS negative_prompt, NULL::VARCHAR AS attention,
         NULL::DOUBLE AS render_seconds, NULL::VARCHAR AS reason,
-        NULL::MAP(VARCHAR, VARCHAR) AS concepts, NULL::VARCHAR AS filename
+        NULL::MAP(VARCHAR, VARCHAR) AS concepts,
+        NULL::MAP(VARCHAR, STRUCT(collection VARCHAR, adapter_version VARCHAR)) AS sources,
+        NULL::VARCHAR AS filename
  LIMIT 0)
 UNION ALL BY NAME FROM rows_of(files);
 
@@ -79,7 +81,7 @@ SELECT * REPLACE (
     coalesce(plan_hash, '') AS plan_hash, coalesce(policy, '') AS policy,
     coalesce(negative_prompt, '') AS negative_prompt, coalesce(attention, '{}') AS attention,
     coalesce(render_seconds, 0.0) AS render_seconds, coalesce(reason, '') AS reason,
-    coalesce(concepts, MAP {}) AS concepts)
+    coalesce(concepts, MAP {}) AS concepts, coalesce(sources, MAP {}) AS sources)
 FROM picture_rows(files);
 
 CREATE OR REPLACE VIEW images AS
@@ -100,7 +102,9 @@ COMMENT ON COLUMN held_back.superseded IS 'true: the plan in force no longer ask
 COMMENT ON COLUMN held_back.state IS 'held back';
 
 CREATE OR REPLACE VIEW products AS
-SELECT image_id, day, state, sku, place, collection, adapter_version, created_utc,
+SELECT image_id, day, state, sku, place,
+       coalesce(sources[sku].collection, collection) AS collection,
+       coalesce(sources[sku].adapter_version, adapter_version) AS adapter_version, created_utc,
        concepts[sku] AS concept_sha256, photos[sku] AS photo_sha256,
        boxes[sku]."left" AS "left", boxes[sku].top AS top,
        boxes[sku]."right" AS "right", boxes[sku].bottom AS bottom
@@ -109,6 +113,8 @@ FROM (SELECT *, unnest(skus) AS sku, generate_subscripts(skus, 1)::INTEGER AS pl
 COMMENT ON VIEW products IS 'one row per picture (image_id and state) and product that it names';
 COMMENT ON COLUMN products.state IS 'of the picture: current, superseded or held back';
 COMMENT ON COLUMN products.place IS '1 is the leftmost product';
+COMMENT ON COLUMN products.collection IS 'whose version drew the product';
+COMMENT ON COLUMN products.adapter_version IS 'version of the collection that drew the product';
 COMMENT ON COLUMN products.concept_sha256 IS 'of what it was rendered from, as in learning; null in rows of schema 3 and earlier';
 COMMENT ON COLUMN products.photo_sha256 IS 'of the photo that stands in the picture; null when it is drawn';
 COMMENT ON COLUMN products."left" IS 'pixels; null when the product is drawn, as are the other sides';

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.base_model import EMBEDDED_SIZE_STEP_PX, EMBEDDED_WEIGHTS
 from catalog_pipeline.errors import ConfigurationError, GenerationError, LearningError
-from catalog_pipeline.records import AdapterVersion
+from catalog_pipeline.records import AdapterVersion, Concept, part_owner
 from catalog_pipeline.settings import BaseModelSettings, GenerationSettings, Settings
 from catalog_pipeline.workflows.home import Home
 
@@ -147,31 +148,48 @@ def product_masker() -> ProductMasker:
     return ProductMasker()
 
 
-def open_sampler(
-    home: Home, collection: str, version: str | None = None
-) -> tuple[SceneSampler, AdapterVersion]:
-    """A sampler for ``version`` of ``collection`` (default: its head).
+def drawn_by(*versions: AdapterVersion) -> dict[str, AdapterVersion]:
+    """SKU -> the version that draws it: of ``versions`` the last that knows it."""
+    return {concept.sku: version for version in versions for concept in version.concepts}
+
+
+def concepts_of(drawers: Mapping[str, AdapterVersion]) -> dict[str, Concept]:
+    """SKU -> its concept in the version that draws it."""
+    versions = {version.version: version for version in drawers.values()}
+    return {
+        concept.sku: concept
+        for name, version in versions.items()
+        for concept in version.concepts
+        if drawers[concept.sku].version == name
+    }
+
+
+def open_sampler(home: Home, drawers: Mapping[str, AdapterVersion]) -> SceneSampler:
+    """A sampler of products, each drawn by its version: ``drawers`` is of :func:`drawn_by`.
 
     Raises:
-        GenerationError: nothing learned yet, or the version was learned on another base.
+        LearningError: a version was learned on another base.
     """
-    store = home.adapters(collection)
-    found = served_version(home, collection) if version is None else store.read(version)
     engine = open_engine(home.settings)
-    check_same_base(found, engine.base.content_hash)
-    return sampler_on(engine, home, found), found
+    for version in {version.version: version for version in drawers.values()}.values():
+        check_same_base(version, engine.base.content_hash)
+    return sampler_on(engine, home, drawers)
 
 
-def sampler_on(engine: DiffusionEngine, home: Home, version: AdapterVersion) -> SceneSampler:
-    """A sampler for ``version``, which must be of the base of ``engine``."""
+def sampler_on(
+    engine: DiffusionEngine, home: Home, drawers: Mapping[str, AdapterVersion]
+) -> SceneSampler:
+    """A sampler of products whose versions must be of the base of ``engine``."""
     from catalog_pipeline.generation.sampler import SceneSampler
 
-    store, settings = home.adapters(version.collection), home.settings
+    def read_part(name: str) -> bytes:
+        # A shared slot is of a whole collection, which is then the only one.
+        version = drawers[part_owner(name)] if part_owner(name) else next(iter(drawers.values()))
+        return read_named_part(home.adapters(version.collection), version, name)
+
+    settings = home.settings
     return SceneSampler(
-        engine,
-        settings.learning.adapter,
-        lambda name: read_named_part(store, version, name),
-        settings.generation.batch_size,
+        engine, settings.learning.adapter, read_part, settings.generation.batch_size
     )
 
 

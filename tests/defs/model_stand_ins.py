@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -147,12 +147,7 @@ def _commit(home: Home, photos: PhotoSet) -> LearnOutcome:
     )
 
 
-def open_sampler(
-    home: Home, collection: str, version: str | None = None
-) -> tuple[Painter, AdapterVersion]:
-    """A painter of the version; it paints nothing while ``<home>/broken_sampler`` exists."""
-    store = home.adapters(collection)
-    found = store.current() if version is None else store.read(version)
-    assert found is not None
+def open_sampler(home: Home, drawers: Mapping[str, AdapterVersion]) -> Painter:
+    """A painter of the versions; it paints nothing while ``<home>/broken_sampler`` exists."""
     broken = (home.settings.home / BROKEN_SAMPLER_FILE).exists()
-    return Painter(found, refuses_at_strength=0.0 if broken else 99.0), found
+    return Painter(drawers, refuses_at_strength=0.0 if broken else 99.0)

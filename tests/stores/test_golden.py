@@ -5,7 +5,7 @@ differs from ``schema_1`` in version records, whose concepts lie in pages; ``sch
 ``schema_2`` in the manifest (version 2: attempts and verdict), and it has a quarantine;
 ``schema_4`` from ``schema_3`` in the manifest again (version 3: mode, photos and their boxes);
 ``schema_5`` from ``schema_4`` in manifest and index (versions 4 and 2: where rows come from), and
-it has a learning log.
+it has a learning log; ``schema_6`` from ``schema_5`` in the manifest (version 5: sources).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from catalog_pipeline.records import (
     LearningRow,
     PhotoUse,
     SkuStatus,
+    Source,
 )
 from catalog_pipeline.stores.adapters import AdapterStore, Head, version_hash
 from catalog_pipeline.stores.archive import ImageArchive
@@ -44,8 +45,8 @@ from tests.builders import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-SCHEMAS = ("schema_1", "schema_2", "schema_3", "schema_4", "schema_5")
-WRITTEN_NOW = "schema_5"
+SCHEMAS = ("schema_1", "schema_2", "schema_3", "schema_4", "schema_5", "schema_6")
+WRITTEN_NOW = "schema_6"
 
 INDEX = [
     make_index_row(
@@ -139,6 +140,10 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
         "reason": "the plan in force no longer asks for it",
         "concepts": {"00123": "abc", "マグ": "def"},
     }
+    across: dict[str, Any] = {
+        "schema_version": 5,
+        "sources": {"00123": Source("mugs", "v"), "マグ": Source("cups", "w")},
+    }
     return make_archive_row(
         "job-1",
         path=path,
@@ -155,6 +160,7 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
             (judged if schema >= "schema_3" else {})
             | (anchored if schema >= "schema_4" else {})
             | (traced if schema >= "schema_5" else {})
+            | (across if schema >= "schema_6" else {})
         ),
     )
 
@@ -173,7 +179,7 @@ def test_the_index_opens(home: LocalObjectStore, request: pytest.FixtureRequest)
     assert IndexStore(home).read() == [mug, other]
 
 
-@pytest.mark.parametrize("home", ["schema_5"], indirect=True)
+@pytest.mark.parametrize("home", ["schema_5", "schema_6"], indirect=True)
 def test_the_learning_log_opens(home: LocalObjectStore) -> None:
     log = LearningLog(home)
     assert log.days() == [LEARNED_UTC.date()]
@@ -240,10 +246,12 @@ def test_the_night_opens(home: LocalObjectStore, request: pytest.FixtureRequest)
     assert [row.superseded for row in archive.read_version(NIGHT, versions[0])] == [False]
     if schema < "schema_5":
         assert (row.plan_hash, row.attention, row.reason, row.concepts) == ("", "{}", "", {})
+    if schema < "schema_6":
+        assert row.sources == {}
     assert not archive.publish_day(NIGHT, [row], []).changed
 
 
-@pytest.mark.parametrize("home", ["schema_3", "schema_4", "schema_5"], indirect=True)
+@pytest.mark.parametrize("home", SCHEMAS[2:], indirect=True)
 def test_the_quarantine_opens(home: LocalObjectStore, request: pytest.FixtureRequest) -> None:
     archive = ImageArchive(home)
     (row,) = archive.quarantine.read_day(NIGHT)
@@ -270,14 +278,14 @@ def test_an_old_night_is_written_anew_with_every_value(
     assert not archive.publish_day(NIGHT, before, []).changed
 
 
-@pytest.mark.parametrize("home", ["schema_2", "schema_3", "schema_4"], indirect=True)
+@pytest.mark.parametrize("home", SCHEMAS[1:-1], indirect=True)
 def test_a_manifest_that_takes_up_old_rows_is_of_the_new_version(home: LocalObjectStore) -> None:
     archive = ImageArchive(home)
     (old,) = archive.read_day(NIGHT)
     new = replace(old, image_id="job-9", job_id="job-9", attempts=3, mode="exact")
     archive.publish_day(NIGHT, [new], ["job-9"])
     data = home.read(f"manifest/dt={NIGHT}/part-0.parquet").data
-    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"4"
-    assert archive.read_day(NIGHT) == [old, replace(new, superseded=False)]
+    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"5"
+    assert archive.read_day(NIGHT) == [old, replace(new, superseded=False, reason="")]
     assert archive.verify_day(NIGHT) == []
     assert len(archive.history(NIGHT)) == 3

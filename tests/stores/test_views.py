@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from catalog_pipeline.records import sources_of
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.columns import (
@@ -74,7 +75,7 @@ def test_types_are_the_same_with_and_without_files(tmp_path: Path, settings: Set
     assert filled == empty
 
 
-@pytest.mark.parametrize("schema", [f"schema_{number}" for number in range(1, 6)])
+@pytest.mark.parametrize("schema", [f"schema_{number}" for number in range(1, 7)])
 def test_homes_of_earlier_releases_are_seen_as_the_program_reads_them(
     tmp_path: Path, schema: str
 ) -> None:
@@ -83,7 +84,8 @@ def test_homes_of_earlier_releases_are_seen_as_the_program_reads_them(
     connection = opened(home)
     data = (home / "manifest/dt=2026-03-01/part-0.parquet").read_bytes()
     read, _ = decode_manifest(data, "x")
-    plain = [name for name in MANIFEST_SCHEMA.names if name not in ("skus", "boxes", "created_utc")]
+    nested = ("skus", "boxes", "created_utc", "sources")
+    plain = [name for name in MANIFEST_SCHEMA.names if name not in nested]
     found = rows(connection, f"SELECT {', '.join(plain)} FROM images ORDER BY image_id")
     assert found == [tuple(getattr(row, name) for name in plain) for row in read]
     boxes = rows(connection, 'SELECT image_id, sku, "left", bottom FROM products ORDER BY ALL')
@@ -94,6 +96,12 @@ def test_homes_of_earlier_releases_are_seen_as_the_program_reads_them(
             (row.image_id, sku): (box[0], box[3]) for row in read for sku, box in row.boxes.items()
         }.items()
     )
+    drawn = (
+        "SELECT image_id, sku, collection, adapter_version FROM products WHERE state != 'held back'"
+    )
+    assert set(rows(connection, drawn)) == {
+        (row.image_id, sku, *source) for row in read for sku, source in sources_of(row).items()
+    }
     index = decode_index((home / "catalog/index.parquet").read_bytes(), "x")
     young = "sku, learned_version, photos_used, left_out"
     assert rows(connection, f"SELECT {young} FROM catalog ORDER BY sku") == [
@@ -107,7 +115,7 @@ def test_homes_of_earlier_releases_are_seen_as_the_program_reads_them(
 
 
 def test_nights_of_two_releases_stand_side_by_side(tmp_path: Path) -> None:
-    for schema, day in (("schema_1", "2026-03-01"), ("schema_5", "2026-03-02")):
+    for schema, day in (("schema_1", "2026-03-01"), ("schema_6", "2026-03-02")):
         folder = tmp_path / f"manifest/dt={day}"
         folder.mkdir(parents=True)
         shutil.copy(GOLDEN / schema / "manifest/dt=2026-03-01/part-0.parquet", folder)
@@ -200,7 +208,7 @@ def test_files_that_are_named_are_not_looked_for(tmp_path: Path, settings: Setti
 
 @pytest.mark.parametrize("name", ["a*b", "what?", "it's [1]"])
 def test_a_home_of_any_name(tmp_path: Path, name: str) -> None:
-    shutil.copytree(GOLDEN / "schema_5", tmp_path / name)
+    shutil.copytree(GOLDEN / "schema_6", tmp_path / name)
     connection = opened(tmp_path / name)
     assert rows(connection, "SELECT count(*) FROM images") == [(1,)]
     assert rows(connection, "SELECT count(*) FROM history") == [(2,)]

@@ -23,6 +23,7 @@ from catalog_pipeline.records import (
     Region,
     RenderJob,
     RenderReport,
+    sources_of,
 )
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
@@ -57,7 +58,7 @@ class PowerCutError(BaseException):
 class Painter:
     """Paints each product as a field of its own colour, grained by the job's seed."""
 
-    version: AdapterVersion
+    drawers: Mapping[str, AdapterVersion]
     batches: list[list[str]] = field(default_factory=list)
     power_cut_at: int | None = None
     refuses: frozenset[str] = frozenset()
@@ -81,7 +82,10 @@ class Painter:
             raise MemoryError(f"{len(jobs)} pictures do not fit")
         shapes = {(j.width, j.height, j.steps, j.guidance, len(j.regions)) for j in jobs}
         assert len(shapes) == 1
-        assert {j.adapter_version for j in jobs} == {self.version.version}
+        for job in jobs:
+            for sku, source in sources_of(job).items():
+                drawer = self.drawers[sku]
+                assert source == (drawer.collection, drawer.version)
         if any(job.job_id in self.refuses for job in jobs) or strength >= self.refuses_at_strength:
             raise RuntimeError("a NaN in the latents")
         self.batches.append([job.job_id for job in jobs])
@@ -200,13 +204,9 @@ class Studio:
         progress: ProgressSink | None = None,
         **painter: Any,
     ) -> RenderReport:
-        def open_sampler(
-            home: Home, collection: str, version: str | None
-        ) -> tuple[Painter, AdapterVersion]:
-            assert version is not None
-            record = home.adapters(collection).read(version)
-            self.painters.append(Painter(record, **painter))
-            return self.painters[-1], record
+        def open_sampler(home: Home, drawers: Mapping[str, AdapterVersion]) -> Painter:
+            self.painters.append(Painter(drawers, **painter))
+            return self.painters[-1]
 
         return render_night(
             self.home,

@@ -13,7 +13,7 @@ from catalog_pipeline.defs.learning.served import MEMORY_KEY
 from catalog_pipeline.defs.metadata import bullets, location, table
 from catalog_pipeline.defs.partitions import day_partitions, schedule_timezone
 from catalog_pipeline.defs.resources import PipelineResource
-from catalog_pipeline.records import NightPlan
+from catalog_pipeline.records import NightPlan, sources_of
 
 PLAN_KEY = dg.AssetKey(["generation", "plan"])
 JOBS_SHOWN = 200
@@ -57,7 +57,7 @@ def today() -> date:
 
 def planned_when(night: NightPlan, now: date, *, unchanged: bool) -> str:
     """With which versions a night is planned, and whether they are of its own day."""
-    versions = ", ".join(sorted({job.adapter_version for job in night.jobs})) or "none"
+    versions = ", ".join(_versions(night)) or "none"
     if unchanged:
         return f"the plan of {night.day} stays as it was made, with the versions {versions}"
     if night.day == now:
@@ -66,6 +66,10 @@ def planned_when(night: NightPlan, now: date, *, unchanged: bool) -> str:
         f"planned with the versions served now ({versions}), on {now}; the night's own day was "
         f"{night.day}"
     )
+
+
+def _versions(night: NightPlan) -> list[str]:
+    return sorted({s.adapter_version for job in night.jobs for s in sources_of(job).values()})
 
 
 def plan_metadata(night: NightPlan) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def plan_metadata(night: NightPlan) -> dict[str, Any]:
         "dagster/row_count": len(night.jobs),
         "plan_hash": night.plan_hash,
         "skus": len(products),
-        "adapter_versions": ", ".join(sorted({job.adapter_version for job in night.jobs})),
+        "adapter_versions": ", ".join(_versions(night)),
         **{f"layout/{layout}": count for layout, count in sorted(layouts.items())},
         **{f"policy/{policy}": count for policy, count in sorted(policies.items())},
         "notes": dg.MetadataValue.md(bullets(night.notes)),

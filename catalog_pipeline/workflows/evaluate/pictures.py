@@ -28,6 +28,7 @@ from catalog_pipeline.workflows.evaluate.base_only import BasePictures
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.models import (
     check_same_base,
+    drawn_by,
     open_engine,
     product_masker,
     read_named_part,
@@ -151,7 +152,7 @@ class FeatureExtractor:
         from catalog_pipeline.evaluation.html_pages import picture_uri
         from catalog_pipeline.evaluation.text_following import surroundings
 
-        sampler = sampler_on(engine, self.home, self.version)
+        sampler = sampler_on(engine, self.home, drawn_by(self.version))
         concepts = {concept.sku: concept for concept in self.version.concepts}
         features: _BySku = {name: {} for name in self.encoders}
         around: _BySku = {name: {} for name in self.encoders}

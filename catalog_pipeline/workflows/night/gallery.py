@@ -10,7 +10,14 @@ from pathlib import Path
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
 from catalog_pipeline.catalog.photo_set import load_card
 from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
-from catalog_pipeline.records import ArchiveRow, PhotoRef, Pixels, SkuListing, names_photo
+from catalog_pipeline.records import (
+    ArchiveRow,
+    PhotoRef,
+    Pixels,
+    SkuListing,
+    collections_of,
+    names_photo,
+)
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.catalog.refresh_index import read_digests
 from catalog_pipeline.workflows.home import Home
@@ -69,7 +76,8 @@ def write_gallery(home: Home, day: date, *, language: str | None = None) -> Path
 
 def _anchoring_photos(home: Home, rows: Sequence[ArchiveRow]) -> dict[str, Pixels]:
     """SHA-256 -> photo, of those in ``rows`` that are still there and may stand in scenes."""
-    allowed = [row for row in rows if home.settings.generation.allows_photos(row.collection)]
+    allows = home.settings.generation.allows_photos
+    allowed = [row for row in rows if all(map(allows, collections_of(row)))]
     wanted = {sha256 for row in allowed for sha256 in row.photos.values()}
     skus = sorted({sku for row in allowed for sku in row.photos})
     if not skus:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from catalog_pipeline.records import (
     Concept,
     RenderJob,
     SkuStatus,
+    Source,
     concept_part,
 )
 from catalog_pipeline.settings import GenerationSettings
@@ -49,9 +50,12 @@ class NightInputs:
     @property
     def content_hash(self) -> str:
         """Of day, settings that change a plan, versions, products and their folders."""
+        left_out = {"batch_size", "quality"}
+        if not self.settings.across_collections:  # as before there was the setting
+            left_out.add("across_collections")
         content = {
             "day": self.day.isoformat(),
-            "generation": self.settings.model_dump(mode="json", exclude={"batch_size", "quality"}),
+            "generation": self.settings.model_dump(mode="json", exclude=left_out),
             "collections": {
                 collection: {
                     "version": version.version,
@@ -68,6 +72,63 @@ class NightInputs:
         """The learned products that ``collection`` serves and that are not retired."""
         concepts = self.versions[collection].concepts
         return [c for c in concepts if self.serving.get(c.sku) == collection]
+
+    def planned_together(self) -> tuple[list[PlannedProducts], list[str]]:
+        """What is on sale, in groups whose products may share pictures; and what stays apart, why.
+
+        Slots of products' own on the same base can stand in one picture. A shared slot is
+        its whole collection's, trained for no other beside it.
+        """
+        names = [name for name in self.versions if self.on_sale(name)]
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            version = self.versions[name]
+            alone = SHARED in version.parts or not self.settings.across_collections
+            groups.setdefault((version.base_model_hash, name if alone else ""), []).append(name)
+        most = max(groups.values(), key=len, default=[])
+        notes = [
+            f"across_collections: no product of {_listed(group)} stands beside one of "
+            f"{_listed(most)}, because "
+            + (
+                "a shared slot (learning.yaml: adapter.slots) is for one collection"
+                if any(SHARED in self.versions[name].parts for name in (group[0], most[0]))
+                else "they were learned on different bases"
+            )
+            for group in groups.values()
+            if group is not most and self.settings.across_collections
+        ]
+        return [self._planned(group) for group in groups.values()], notes
+
+    def _planned(self, collections: Sequence[str]) -> PlannedProducts:
+        concepts: list[Concept] = []
+        sources: dict[str, Source] = {}
+        hashes: dict[str, str] = {}
+        for name in collections:
+            version, own = self.versions[name], self.on_sale(name)
+            newest = max(concept.task for concept in own)
+            concepts += [replace(concept, task=concept.task - newest) for concept in own]
+            sources |= {concept.sku: Source(name, version.version) for concept in own}
+            known = hash_concepts(version)
+            hashes |= {c.sku: known[c.sku] for c in own if c.sku in known}
+        return PlannedProducts(tuple(collections), concepts, sources, hashes)
+
+
+@dataclass(frozen=True)
+class PlannedProducts:
+    """Products of one collection, or of several that may share pictures.
+
+    ``concepts`` have tasks that count back from 0, the newest of each collection; ``sources``
+    says what draws a SKU, ``hashes`` of which weights (:func:`hash_concepts`).
+    """
+
+    collections: tuple[str, ...]
+    concepts: Sequence[Concept]
+    sources: Mapping[str, Source]
+    hashes: Mapping[str, str]
+
+
+def _listed(collections: Sequence[str]) -> str:
+    return ", ".join(map(repr, collections))
 
 
 def read_inputs(home: Home, day: date) -> NightInputs:

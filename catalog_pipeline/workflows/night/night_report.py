@@ -13,7 +13,7 @@ from catalog_pipeline.errors import (
     IntegrityError,
     ObjectNotFoundError,
 )
-from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, Pixels
+from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, Pixels, sources_of
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.gallery import shown_days
@@ -221,7 +221,7 @@ def _served(home: Home, rows: Sequence[ArchiveRow]) -> list[ServedVersion]:
         ServedVersion(
             collection,
             version,
-            sum((row.collection, row.adapter_version) == (collection, version) for row in rows),
+            sum((collection, version) in sources_of(row).values() for row in rows),
             len(record.concepts) if record else 0,
             record.created_utc if record else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,9 +21,9 @@ from catalog_pipeline.records import (
     memory_part,
 )
 from catalog_pipeline.settings import QualitySettings
-from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import MemoryEntry, decode_memory
-from catalog_pipeline.workflows.models import product_masker
+from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.models import concepts_of, product_masker
 from catalog_pipeline.workflows.night.crop_scores import CropScorer, crop_faults
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ RIVALS_PER_CLASS = 64
 
 RIVALS_IN_ALL = 128
 """Products that a judge knows as long as the classes of the named ones do not need more."""
+
+_RESIDENT_JUDGES = 32
+"""Judges kept in memory, of so many sets of products; the one opened first leaves first."""
 
 PictureVerdict = Literal["passed", "failed", "unscored"]
 
@@ -77,25 +81,29 @@ class Judgement:
 
 
 class PictureScorer:
-    """Scores pictures of one adapter version; each memory and the encoder are read once."""
+    """Scores pictures of learned products; each memory and the encoder are read once."""
 
     def __init__(
         self,
-        store: AdapterStore,
-        version: AdapterVersion,
+        home: Home,
+        drawers: Mapping[str, AdapterVersion],
         open_encoder: Callable[[], FeatureEncoder],
         open_judge: OpenJudge | None = None,
         quality: QualitySettings | None = None,
     ) -> None:
-        """``open_judge`` is ``None`` when nothing is to be judged, only measured."""
-        self._store = store
-        self._version = version
+        """``drawers``: SKU -> the version that draws it, of all products of these versions.
+
+        ``open_judge`` is ``None`` when nothing is to be judged, only measured.
+        """
+        self._home = home
+        self._drawers = drawers
+        self._concepts = concepts_of(drawers)
         self._open_encoder = open_encoder
         self._open_judge = open_judge
         self._quality = quality or QualitySettings()
         self._crops = CropScorer(open_encoder)
         self._memory: dict[str, MemoryEntry | None] = {}
-        self._judges: dict[tuple[str, ...], PictureJudge] = {}
+        self._judges: OrderedDict[tuple[str, ...], PictureJudge] = OrderedDict()
 
     def judge(
         self,
@@ -193,13 +201,15 @@ class PictureScorer:
         return scores
 
     def _confusable(self, named: Sequence[str]) -> tuple[str, ...]:
-        """``named``, the products of their class nouns, and others of the collection, sorted.
+        """``named``, the products of their class nouns, and others of their collections, sorted.
 
-        All of a collection of up to ``RIVALS_IN_ALL``. Of a larger one, and of a class of
+        All of collections of up to ``RIVALS_IN_ALL``. Of larger ones, and of a class of
         more than ``RIVALS_PER_CLASS``, a fixed draw takes part, so that a picture does not
         read thousands of memories.
         """
-        concepts = sorted(self._version.concepts, key=lambda concept: _draw_order(concept.sku))
+        own = {self._drawers[sku].version for sku in named}
+        known = [c for c in self._concepts.values() if self._drawers[c.sku].version in own]
+        concepts = sorted(known, key=lambda concept: _draw_order(concept.sku))
         skus = list(named)
         for noun in {c.class_noun for c in concepts if c.sku in named}:
             rivals = [c.sku for c in concepts if c.class_noun == noun and c.sku not in named]
@@ -217,15 +227,18 @@ class PictureScorer:
                 _check_width(sku, entry.features, encoder.width)
             banks = {sku: entry.features for sku, entry in known.items()}
             palettes = {s: e.palette for s, e in known.items() if e.palette is not None}
-            nouns = {c.sku: c.class_noun for c in self._version.concepts if c.sku in banks}
+            nouns = {sku: self._concepts[sku].class_noun for sku in banks}
             self._judges[skus] = self._open_judge(banks, nouns, encoder, palettes)
+            if len(self._judges) > _RESIDENT_JUDGES:
+                self._judges.popitem(last=False)
         return self._judges[skus]
 
     def _remember(self, sku: str) -> MemoryEntry | None:
         if sku not in self._memory:
-            part = self._version.parts.get(memory_part(sku))
-            data = None if part is None else self._store.read_part(part)
-            self._memory[sku] = None if data is None else decode_memory(data)
+            version = self._drawers[sku]
+            part = version.parts.get(memory_part(sku))
+            data = part and self._home.adapters(version.collection).read_part(part)
+            self._memory[sku] = decode_memory(data) if data else None
         return self._memory[sku]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,15 @@ from catalog_pipeline.generation import planner
 from catalog_pipeline.generation.draws import Fits
 from catalog_pipeline.generation.policies import list_items
 from catalog_pipeline.generation.prompts import empty_scene, rendered_prompts
-from catalog_pipeline.records import Anchor, AttentionControl, Concept, NightPlan, Region, RenderJob
+from catalog_pipeline.records import (
+    Anchor,
+    AttentionControl,
+    Concept,
+    NightPlan,
+    Region,
+    RenderJob,
+    Source,
+)
 from catalog_pipeline.settings import SceneTemplate, Settings
 from catalog_pipeline.stores.keys import PLANS_PREFIX
 from catalog_pipeline.stores.objects import StoredObject, until_won
@@ -35,7 +43,6 @@ from catalog_pipeline.workflows.night.night_inputs import (
     REPORTS_PREFIX,
     NightInputs,
     count_shown,
-    hash_concepts,
     measured_seconds_per_image,
     read_inputs,
 )
@@ -45,9 +52,9 @@ from catalog_pipeline.workflows.scene_words import require_read, scene_notes
 if TYPE_CHECKING:
     from catalog_pipeline.diffusion.prompts import PromptTokenizer
 
-PLAN_SCHEMA_VERSION = 3
+PLAN_SCHEMA_VERSION = 4
 """Raised whenever a job's fields change. Version 2 added ``attention`` and ``policy``, version 3
-``mode`` and what belongs to it."""
+``mode`` and what belongs to it, version 4 ``sources``; a plan without these is one of version 3."""
 
 
 def plan_night(home: Home, day: date) -> NightPlan:
@@ -127,12 +134,12 @@ def plan_key(day: date) -> str:
 def encode_plan(plan: NightPlan, inputs_hash: str) -> bytes:
     """JSON bytes, keys sorted: the same plan of the same inputs gives the same bytes."""
     content = {
-        "schema_version": PLAN_SCHEMA_VERSION,
+        "schema_version": PLAN_SCHEMA_VERSION if any(job.sources for job in plan.jobs) else 3,
         "day": plan.day.isoformat(),
         "inputs_hash": inputs_hash,
         "plan_hash": plan.plan_hash,
         "notes": list(plan.notes),
-        "jobs": [{**asdict(job), "day": job.day.isoformat()} for job in plan.jobs],
+        "jobs": [{**planner.job_record(job), "day": job.day.isoformat()} for job in plan.jobs],
     }
     return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
 
@@ -180,6 +187,7 @@ def _decode_job(content: Mapping[str, Any]) -> RenderJob:
             "attention": AttentionControl(**content.get("attention", {})),
             "anchors": _decode_anchors(content.get("anchors", ())),
             "spare_anchors": tuple(map(_decode_anchors, content.get("spare_anchors", ()))),
+            "sources": {sku: Source(*where) for sku, where in content.get("sources", {}).items()},
         }
     )
 
@@ -224,23 +232,25 @@ def _plan_all(home: Home, inputs: NightInputs, keep: bool) -> NightPlan:
     step, fits = check_picture_size(home.settings), _open_fits(home.settings)
     photos = PhotoBook(home, inputs.photos, keep=keep)
     shown, problems = count_shown(home, inputs)
-    on_sale = {name: found for name in inputs.versions if (found := inputs.on_sale(name))}
-    items = set().union(*(list_items({c.sku: c for c in found}) for found in on_sale.values()))
+    groups, apart = inputs.planned_together()
+    problems += apart
+    items = set().union(*(list_items({c.sku: c for c in group.concepts}) for group in groups))
     plans = [
         planner.draw_plan(
             inputs.day,
-            concepts,
+            group.concepts,
             settings,
-            collection=name,
-            adapter_version=inputs.versions[name].version,
-            concept_hashes=hash_concepts(inputs.versions[name]),
+            collection=", ".join(group.collections),
+            adapter_version="",
+            sources=group.sources,
+            concept_hashes=group.hashes,
             shown=shown,
             elsewhere=items,
             fits=fits,
             find_photos=photos.find,
             size_step_px=step,
         )
-        for name, concepts in on_sale.items()
+        for place, group in enumerate(groups)
     ]
     if not plans:
         raise GenerationError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from catalog_pipeline.generation.budget import find_deficits
 from catalog_pipeline.generation.plan_summary import describe_plan
-from catalog_pipeline.records import NightPlan
+from catalog_pipeline.records import NightPlan, sources_of
 from catalog_pipeline.settings import CoverageSettings
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.night_inputs import (
@@ -83,6 +83,7 @@ class NightPreview:
                     "seed": job.seed,
                     "collection": job.collection,
                     "adapter_version": job.adapter_version,
+                    "sources": {sku: s._asdict() for sku, s in sources_of(job).items()},
                     "mode": job.mode,
                     "mode_reason": job.mode_reason,
                     "photos": {anchor.sku: anchor.key for anchor in job.anchors},

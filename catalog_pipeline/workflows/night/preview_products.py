@@ -14,7 +14,7 @@ from catalog_pipeline.generation.planner import draft_job
 from catalog_pipeline.records import Concept, Pixels, ProductPhotos, RenderJob
 from catalog_pipeline.settings import GenerationSettings, SceneTemplate
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.models import check_picture_size, open_sampler
+from catalog_pipeline.workflows.models import check_picture_size, drawn_by, open_sampler
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.night_inputs import NightInputs, read_inputs
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
@@ -78,7 +78,8 @@ def preview_products(
     photos = dict(each_with_photos(home, allowed, per_sku=1))
     strips = {}
     for collection in sorted({collection for collection, _ in places}):
-        sampler, version = open_sampler(home, collection, inputs.versions[collection].version)
+        version = inputs.versions[collection]
+        sampler = open_sampler(home, drawn_by(version))
         concepts = {concept.sku: concept for concept in version.concepts}
         own = [sku for name, sku in places if name == collection]
         jobs = {

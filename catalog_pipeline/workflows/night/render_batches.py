@@ -19,7 +19,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from catalog_pipeline.errors import GenerationError
+from catalog_pipeline.errors import GenerationError, ObjectNotFoundError
 from catalog_pipeline.generation.anchored import output_size, pixel_box, real_pixels
 from catalog_pipeline.records import (
     AdapterVersion,
@@ -28,10 +28,13 @@ from catalog_pipeline.records import (
     Cutout,
     Pixels,
     RenderJob,
+    Source,
     concept_part,
+    sources_of,
 )
 from catalog_pipeline.stores.columns import MANIFEST_SCHEMA_VERSION
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.models import concepts_of, drawn_by
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.picture_gate import (
     Attempt,
@@ -50,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class Sampler(Protocol):
-    """What renders jobs of one collection and version: :class:`generation.SceneSampler`."""
+    """What renders jobs: :class:`generation.SceneSampler`."""
 
     def render(
         self,
@@ -68,8 +71,8 @@ class Sampler(Protocol):
         ...
 
 
-OpenSampler = Callable[[Home, str, str | None], tuple[Sampler, AdapterVersion]]
-"""``(home, collection, version)`` -> the sampler of that version and its record."""
+OpenSampler = Callable[[Home, Mapping[str, AdapterVersion]], Sampler]
+"""``(home, SKU -> the version that draws it)`` -> their sampler."""
 
 
 @dataclass
@@ -104,11 +107,12 @@ class Task:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What renders and measures one version; ``key`` is (collection, version)."""
+    """What renders and measures the products of ``key``: one version, or several together."""
 
-    key: tuple[str, str]
+    key: tuple[Source, ...]
     sampler: Sampler
-    version: AdapterVersion
+    drawers: Mapping[str, AdapterVersion]
+    concepts: Mapping[str, Concept]
     scorer: PictureScorer
 
 
@@ -133,6 +137,8 @@ class NightRun:
     attempts: int = 0
     busy_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     failures: dict[str, str] = field(default_factory=dict)
+    _sources: dict[str, Source] = field(default_factory=dict)
+    _together: Mapping[Source, tuple[Source, ...]] = field(default_factory=dict)
     _opened: _Opened | None = None
 
     @cached_property
@@ -143,7 +149,10 @@ class NightRun:
     def render(self, tasks: Sequence[Task]) -> None:
         """Make a picture of every task; raises what the stores raise, never the model's errors."""
         size = self.home.settings.generation.batch_size
-        for group in _groups(tasks):
+        for task in tasks:
+            self._sources |= sources_of(task.job)
+        self._together = opened_together([task.job for task in tasks])
+        for group in _groups(tasks, self._together):
             waiting: dict[int, list[Task]] = {}
             for task in group:
                 waiting.setdefault(task.attempt, []).append(task)
@@ -158,7 +167,7 @@ class NightRun:
     def _try(self, batch: Sequence[Task]) -> list[Task]:
         """Make the next attempt of ``batch``, keep what is settled; returns the others."""
         job = batch[0].job
-        opened = self._open(job.collection, job.adapter_version)
+        opened = self._open(self._together[Source(job.collection, job.adapter_version)])
         started = time.monotonic()
         try:
             jobs = [self._as_attempted(task) for task in batch]
@@ -227,7 +236,7 @@ class NightRun:
                 rows.append(replace(task.held, attempts=task.attempt - 1, created_utc=made))
                 continue
             path, sha256 = self.home.archive.put_image(encode_png(task.best.picture))
-            row = _make_row(task, opened.version, path, sha256, made)
+            row = _make_row(task, opened.drawers, path, sha256, made)
             rows.append(replace(row, plan_hash=self.plan_hash))
         names = "\n".join(task.job.job_id for task in tasks)
         shard = hashlib.sha256(names.encode()).hexdigest()[:32]
@@ -246,9 +255,8 @@ class NightRun:
         cutouts: Mapping[str, Cutout],
         number: int,
     ) -> list[Pixels]:
-        concepts = {concept.sku: concept for concept in opened.version.concepts}
         strength = attempt_strength(self.home.settings.generation.quality, number)
-        pictures = opened.sampler.render(jobs, concepts, strength=strength, cutouts=cutouts)
+        pictures = opened.sampler.render(jobs, opened.concepts, strength=strength, cutouts=cutouts)
         shapes = [picture.shape for picture in pictures]
         expected = [(*output_size(job)[::-1], 3) for job in jobs]
         if shapes != expected:
@@ -258,16 +266,30 @@ class NightRun:
             )
         return pictures
 
-    def _open(self, collection: str, version: str) -> _Opened:
-        """The tools of a version; only the last one opened is held in memory."""
-        if self._opened is None or self._opened.key != (collection, version):
+    def _open(self, key: tuple[Source, ...]) -> _Opened:
+        """The tools of versions that share pictures; only the last opened are held in memory."""
+        if self._opened is None or self._opened.key != key:
             self._opened = None
-            sampler, record = self.open_sampler(self.home, collection, version)
-            store = self.home.adapters(collection)
+            records = {source: self._read_version(source) for source in key}
+            drawers = drawn_by(*records.values())
+            # A product that two of them know is drawn by the one that the plan names.
+            drawers |= {s: records[source] for s, source in self._sources.items() if source in key}
+            sampler = self.open_sampler(self.home, drawers)
             quality = self.home.settings.generation.quality
-            scorer = PictureScorer(store, record, self._open_encoder, self.open_judge, quality)
-            self._opened = _Opened((collection, version), sampler, record, scorer)
+            encoder, judge = self._open_encoder, self.open_judge
+            scorer = PictureScorer(self.home, drawers, encoder, judge, quality)
+            self._opened = _Opened(key, sampler, drawers, concepts_of(drawers), scorer)
         return self._opened
+
+    def _read_version(self, source: Source) -> AdapterVersion:
+        try:
+            return self.home.adapters(source.collection).read(source.adapter_version)
+        except ObjectNotFoundError as error:
+            raise GenerationError(
+                f"the plan of {self.day} draws from version {source.adapter_version} of "
+                f"collection {source.collection!r}, which is not there ({error}); plan the night "
+                f"again (catalog-pipeline generate --day {self.day})"
+            ) from error
 
     def _open_encoder(self) -> FeatureEncoder:
         if self.encoder is None:
@@ -302,31 +324,51 @@ def _next_attempt(waiting: Mapping[int, Sequence[Task]], size: int) -> int:
     return max(full) if full else min(waiting)
 
 
-def _groups(tasks: Sequence[Task]) -> list[list[Task]]:
+def opened_together(jobs: Sequence[RenderJob]) -> dict[Source, tuple[Source, ...]]:
+    """Each version of ``jobs`` with all that it shares pictures with, itself included, sorted.
+
+    Those that two versions share with a third are opened with it too.
+    """
+    together: dict[Source, tuple[Source, ...]] = {}
+    for job in jobs:
+        named = set(sources_of(job).values())
+        joined = tuple(sorted(named.union(*(together.get(source, ()) for source in named))))
+        together |= dict.fromkeys(joined, joined)
+    return together
+
+
+def _groups(
+    tasks: Sequence[Task], together: Mapping[Source, tuple[Source, ...]]
+) -> list[list[Task]]:
     """Tasks that one call of a sampler can take, the plan's order kept within.
 
-    Versions follow one another, so that each is opened once.
+    What is opened together follows one another, so that each is opened once.
     """
     groups: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:
         job = task.job
         shape = (job.width, job.height, job.steps, job.guidance, job.sampler, job.negative_prompt)
-        version = (job.collection, job.adapter_version)
+        versions = together[Source(job.collection, job.adapter_version)]
         made = (job.mode, job.strength, job.backdrop_steps, job.output_scale)
-        key = (*version, len(job.regions), *shape, job.attention, *made)
+        key = (versions, len(job.regions), *shape, job.attention, *made)
         groups.setdefault(key, []).append(task)
     opened: dict[tuple[object, ...], int] = {}
     for group_key in groups:
-        opened.setdefault(group_key[:2], len(opened))
-    return [group for _, group in sorted(groups.items(), key=lambda item: opened[item[0][:2]])]
+        opened.setdefault(group_key[:1], len(opened))
+    return [group for _, group in sorted(groups.items(), key=lambda item: opened[item[0][:1]])]
 
 
 def _make_row(
-    task: Task, version: AdapterVersion, path: str, sha256: str, created_utc: datetime
+    task: Task,
+    drawers: Mapping[str, AdapterVersion],
+    path: str,
+    sha256: str,
+    created_utc: datetime,
 ) -> ArchiveRow:
     best = task.best
     assert best is not None
     job = best.job
+    version = drawers[job.skus[0]]
     width, height = output_size(job)
     row = ArchiveRow(
         image_id=job.job_id,
@@ -363,6 +405,7 @@ def _make_row(
         negative_prompt=job.negative_prompt,
         attention=json.dumps(asdict(job.attention), sort_keys=True),
         render_seconds=round(task.seconds, 3),
-        concepts={sku: version.parts[concept_part(sku)] for sku in job.skus},
+        concepts={sku: drawers[sku].parts[concept_part(sku)] for sku in job.skus},
+        sources=job.sources,
     )
     return replace(row, reason=why_failed(row)) if row.verdict == "failed" else row

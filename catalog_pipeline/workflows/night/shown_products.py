@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline.catalog.photo_set import load_card
 from catalog_pipeline.errors import CatalogPipelineError, ObjectNotFoundError
-from catalog_pipeline.records import AdapterVersion, ArchiveRow, SkuListing
+from catalog_pipeline.records import AdapterVersion, ArchiveRow, SkuListing, sources_of
 from catalog_pipeline.settings import QualitySettings
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.crop_scores import crop_faults
@@ -62,12 +62,12 @@ def shown_products(
 def rendering_versions(
     home: Home, rows: Sequence[ArchiveRow]
 ) -> dict[tuple[str, str], AdapterVersion | None]:
-    """(collection, version) -> its record, of every version that rendered one of ``rows``.
+    """(collection, version) -> its record, of every version that drew a product of ``rows``.
 
     ``None`` of a deleted one: its pictures are still worth showing.
     """
     found: dict[tuple[str, str], AdapterVersion | None] = {}
-    for collection, version in sorted({(r.collection, r.adapter_version) for r in rows}):
+    for collection, version in sorted({s for row in rows for s in sources_of(row).values()}):
         try:
             found[collection, version] = home.adapters(collection).read(version)
         except ObjectNotFoundError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
+from catalog_pipeline.records import ArchiveRow, RenderJob, sources_of
 from catalog_pipeline.stores.garbage import (
     CollectionGarbage,
     Garbage,
@@ -144,12 +145,18 @@ class _CleanUp:
 
 def _versions_in_use(home: Home) -> Iterator[str]:
     """Adapter versions that a stored plan or a staged, held back or published row names."""
+    archive = home.archive
     for key in home.objects.list(PLANS_PREFIX):
         plan, _ = decode_plan(home.objects.read(key).data, home.objects.uri(key))
-        yield from {job.adapter_version for job in plan.jobs}
-    for day in home.archive.staged_days():
-        yield from {row.adapter_version for row in home.archive.staged(day)}
-    for day in home.archive.quarantine.days():
-        yield from home.archive.quarantine.values(day, "adapter_version")
-    for day in home.archive.days():
-        yield from home.archive.values(day, "adapter_version")
+        yield from _named_by(plan.jobs)
+    for day in archive.staged_days():
+        yield from _named_by(archive.staged(day))
+    for day in archive.quarantine.days():
+        yield from archive.quarantine.adapter_versions(day)
+    for day in archive.days():
+        yield from archive.adapter_versions(day)
+
+
+def _named_by(pictures: Iterable[RenderJob | ArchiveRow]) -> Iterator[str]:
+    for picture in pictures:
+        yield from {source.adapter_version for source in sources_of(picture).values()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from catalog_pipeline import __version__
-from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.records import ArchiveRow, collections_of, sources_of
 from catalog_pipeline.stores.columns import MANIFEST_SCHEMA
 from catalog_pipeline.workflows.upkeep.image_forms import (
     PICTURES_PER_SHARD,
@@ -45,7 +45,7 @@ _OWN_WORDS = {
     "products": "of each product: `sku`, `name`, `class_noun`, `bbox` (left, top, width, height; "
     "null without one), `bbox_source` (`placed`: the photo stands there; `planned`: the region "
     "in which a drawn product was to stand), `photo_sha256` (empty when it is drawn), "
-    "`concept_sha256`",
+    "`concept_sha256`, `collection` and `adapter_version` (what drew it)",
     "scores": "`score` and `value`; scores of one product end in `/<sku>`",
 }
 
@@ -132,7 +132,11 @@ def _front_matter(rows: Sequence[ArchiveRow], form: CardOf) -> str:
 
 
 def _title(rows: Sequence[ArchiveRow]) -> str:
-    return f"Product scenes of {', '.join(sorted({row.collection for row in rows}))}"
+    return f"Product scenes of {', '.join(_collections(rows))}"
+
+
+def _collections(rows: Sequence[ArchiveRow]) -> list[str]:
+    return sorted({name for row in rows for name in collections_of(row)})
 
 
 def _facts(rows: Sequence[ArchiveRow]) -> list[tuple[str, str]]:
@@ -143,8 +147,8 @@ def _facts(rows: Sequence[ArchiveRow]) -> list[tuple[str, str]]:
         ("nights", nights),
         ("sizes in pixels", _counts(sizes)),
         ("modes", _counts(Counter(row.mode for row in rows))),
-        ("collections", ", ".join(sorted({row.collection for row in rows}))),
-        ("versions", _codes(row.adapter_version for row in rows)),
+        ("collections", ", ".join(_collections(rows))),
+        ("versions", _codes(s.adapter_version for row in rows for s in sources_of(row).values())),
         ("SHA-256 of the base model", _codes(row.base_model_hash for row in rows)),
         ("judged", _counts(Counter(row.verdict for row in rows))),
     ]

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.records import ArchiveRow, sources_of
 from catalog_pipeline.stores.keys import sha256_hex
 
 PICTURES_PER_SHARD = 1000
@@ -190,6 +190,7 @@ def _product_record(row: ArchiveRow, product: ProductInPicture) -> dict[str, Any
         "bbox_source": product.box_source,
         "photo_sha256": row.photos.get(product.sku, ""),
         "concept_sha256": row.concepts.get(product.sku, ""),
+        **sources_of(row)[product.sku]._asdict(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from catalog_pipeline.records import AdapterVersion, SkuStatus
+from catalog_pipeline.records import AdapterVersion, SkuStatus, sources_of
 from catalog_pipeline.workflows.home import Home
 
 NIGHTS_SHOWN = 7
@@ -88,5 +88,7 @@ def _night(home: Home, day: Any) -> dict[str, Any]:
         "superseded": len(rows) - len(current),
         "quarantined": sum(not row.superseded for row in home.archive.quarantine.read_day(day)),
         "skus": len({sku for row in current for sku in row.skus}),
-        "adapter_versions": sorted({row.adapter_version for row in current}),
+        "adapter_versions": sorted(
+            {source.adapter_version for row in current for source in sources_of(row).values()}
+        ),
     }

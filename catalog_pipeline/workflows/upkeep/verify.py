@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
+from catalog_pipeline.records import sources_of
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
@@ -92,8 +93,8 @@ class _Verification:
                 "is not stored; restore _versions/ from a backup"
             )
         for row in rows:
-            named = (row.collection, row.adapter_version)
-            self.versions.setdefault(named, f"row {row.image_id} of {day}")
+            for named in sources_of(row).values():
+                self.versions.setdefault(named, f"row {row.image_id} of {day}")
 
     def learning_log(self) -> None:
         """Every day of what was learned and refused."""

@@ -25,7 +25,12 @@ from catalog_pipeline.records import Features, Photo, memory_part
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.workflows.home import open_home
-from catalog_pipeline.workflows.models import open_sampler, product_masker
+from catalog_pipeline.workflows.models import (
+    drawn_by,
+    open_sampler,
+    product_masker,
+    served_version,
+)
 from catalog_pipeline.workflows.night.anchor_cutouts import CutoutBook
 from catalog_pipeline.workflows.night.crop_scores import CropScorer
 from catalog_pipeline.workflows.night.product_photos import PhotoBook
@@ -55,7 +60,8 @@ class Bench:
         self._out = home
         self._home = open_home(settings)
         self._settings = settings
-        self._sampler, self._version = open_sampler(self._home, "default")
+        self._version = served_version(self._home, "default")
+        self._sampler = open_sampler(self._home, drawn_by(self._version))
         self._concepts = {concept.sku: concept for concept in self._version.concepts}
         bare = BareSampler(
             self._sampler._engine,

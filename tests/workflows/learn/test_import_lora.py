@@ -32,7 +32,7 @@ from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.import_lora import LoraSource, import_lora
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
-from catalog_pipeline.workflows.models import open_sampler
+from catalog_pipeline.workflows.models import drawn_by, open_sampler, served_version
 from catalog_pipeline.workflows.upkeep.claims import head_problems
 from catalog_pipeline.workflows.upkeep.export_concept import export_concept
 from catalog_pipeline.workflows.upkeep.status import collect_status
@@ -115,7 +115,8 @@ def served(settings: Settings, collection: str = "default"):
 
 
 def picture(settings: Settings, sku: str = "A", **changes) -> np.ndarray:
-    sampler, _ = open_sampler(open_home(settings), "default")
+    home = open_home(settings)
+    sampler = open_sampler(home, drawn_by(served_version(home, "default")))
     side = settings.base_model.side_px or 16
     job = make_render_job(
         sku, adapter_version="", width=side, height=side, sampler=settings.generation.sampler
@@ -351,7 +352,8 @@ def test_a_trigger_is_read_as_its_words(tiny: Settings, learned: Learned) -> Non
     take_in(tiny, learned.file, trigger="red clock")
     concept = served(tiny).concepts[0]
     assert concept.placeholder_tokens == ("<A:0>", "<A:1>")
-    sampler, _ = open_sampler(open_home(tiny), "default")
+    home = open_home(tiny)
+    sampler = open_sampler(home, drawn_by(served_version(home, "default")))
     sampler.render([make_render_job("A", adapter_version="")], {"A": concept})
     text = sampler._engine.text
     plain = text.encode(["a photo of a red clock mug"])

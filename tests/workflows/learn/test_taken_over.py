@@ -11,7 +11,7 @@ from catalog_pipeline.workflows.catalog.retire import retire_concepts
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn import commit as workflow
 from catalog_pipeline.workflows.learn.task_runner import TaskRunner
-from catalog_pipeline.workflows.models import open_sampler
+from catalog_pipeline.workflows.models import drawn_by, open_sampler, served_version
 from catalog_pipeline.workflows.serving import read_heads, served_twice
 from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 from tests.builders import make_render_job
@@ -117,7 +117,8 @@ def test_a_renamed_folder_keeps_what_was_learned_of_it(tiny, trained):
     assert (renamed.status, renamed.reason) == ("learned", "as A in default, not trained again")
     assert trained == []
     home = open_home(tiny)
-    sampler, version = open_sampler(home, "default", None)
+    version = served_version(home, "default")
+    sampler = open_sampler(home, drawn_by(version))
     concepts = {concept.sku: concept for concept in version.concepts}
     jobs = [make_render_job(sku, adapter_version=version.version) for sku in ("A", "mug")]
     pictures = [sampler.render([job], concepts)[0].tolist() for job in jobs]

@@ -198,7 +198,9 @@ def test_an_altered_plan_is_refused(studio: Studio) -> None:
     objects.put(plan_key(DAY), good[: len(good) // 2])
     with pytest.raises(IntegrityError, match="is not a plan"):
         read_plan(studio.home, DAY)
-    newer = good.replace(b'"schema_version": %d' % PLAN_SCHEMA_VERSION, b'"schema_version": 99')
+    newer = good.replace(
+        b'"schema_version": 3', b'"schema_version": %d' % (PLAN_SCHEMA_VERSION + 1)
+    )
     objects.put(plan_key(DAY), newer)
     with pytest.raises(StoreError, match="upgrade catalog-pipeline"):
         plan_night(studio.home, DAY)
@@ -248,17 +250,10 @@ def test_products_that_changed_places_score_low(studio: Studio) -> None:
         def _paint(self, job: RenderJob, concepts: Mapping[str, Concept]) -> Pixels:
             return np.ascontiguousarray(super()._paint(job, concepts)[:, ::-1])
 
-    def open_swapping(
-        home: Home, collection: str, version: str | None
-    ) -> tuple[Painter, AdapterVersion]:
-        record = home.adapters(collection).current()
-        assert record is not None
-        return Swapping(record), record
-
     (row,) = render_night(
         open_home(swapped.settings),
         DAY,
-        open_sampler=open_swapping,
+        open_sampler=lambda home, drawers: Swapping(drawers),
         encoder=ColourEncoder(),
         open_judge=ColourJudge,
     ).rows
@@ -401,12 +396,8 @@ def test_a_memory_of_another_encoder_is_a_clear_error(studio: Studio) -> None:
         def encode(self, images: Sequence[Pixels]) -> Features:
             return np.repeat(super().encode(images), 2, axis=1)
 
-    def open_painter(
-        home: Home, collection: str, version: str | None
-    ) -> tuple[Painter, AdapterVersion]:
-        record = home.adapters(collection).current()
-        assert record is not None
-        return Painter(record), record
+    def open_painter(home: Home, drawers: Mapping[str, AdapterVersion]) -> Painter:
+        return Painter(drawers)
 
     with pytest.raises(GenerationError, match="has 3 features, the encoder gives 6"):
         render_night(studio.home, DAY, open_sampler=open_painter, encoder=WideEncoder())

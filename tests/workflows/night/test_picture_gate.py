@@ -11,6 +11,7 @@ import pytest
 from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import QualitySettings, Settings
+from catalog_pipeline.workflows.models import drawn_by
 from catalog_pipeline.workflows.night import picture_scores
 from catalog_pipeline.workflows.night.gallery import write_gallery
 from catalog_pipeline.workflows.night.picture_gate import (
@@ -214,7 +215,7 @@ def test_a_judge_knows_the_class_but_not_the_whole_collection(
         return ColourJudge(banks, classes, encoder)
 
     jobs = plan_night(studio.home, DAY).jobs
-    scorer = PictureScorer(home.adapters("default"), version, ColourEncoder, open_judge)
+    scorer = PictureScorer(home, drawn_by(version), ColourEncoder, open_judge)
     studio.render()
     rows = {row.image_id: row for row in home.archive.staged(DAY)}
     pictures = [decode_png(home.archive.read_image(rows[job.job_id].path)) for job in jobs]

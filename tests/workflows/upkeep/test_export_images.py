@@ -75,6 +75,8 @@ def test_webdataset_reads_the_shards(
         "bbox_source": "planned",
         "photo_sha256": "",
         "concept_sha256": f"concept of MUG in {VERSIONS['MUG']}",
+        "collection": "default",
+        "adapter_version": pair["json"]["adapter_version"],
     }
     assert {tuple(sample["json"]) for sample in read} == {image_forms.RECORD_FIELDS}
     gc.collect()
