@@ -1,5 +1,7 @@
 """The SKU partitions in sets of about 100,000, which is what Dagster's pages bear.
 
+``python -m catalog_pipeline.defs.sku_shards SKU ...`` says which asset has a SKU.
+
 One home, one index, one memory and one archive: only the two assets by SKU, the job that makes
 them and its retry exist once a shard. A SKU belongs to the first shard whose set holds it, and a
 new one goes to the first that is not full. So more shards move nothing, and a line of one shard
@@ -7,6 +9,7 @@ is one that knows of none.
 """
 
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -88,8 +91,8 @@ class SkuPlacement:
         return held
 
     def shard_of(self, sku: str) -> SkuShard:
-        """The shard of ``sku``; the first where none holds it yet."""
-        return self.holders.get(sku, self.shards[0])
+        """The shard of ``sku``; KeyError where none holds it."""
+        return self.holders[sku]
 
     def in_order(self) -> list[str]:
         """All partitions, a shard after the other; neighbours are neighbours in one shard."""
@@ -148,13 +151,11 @@ def sku_placement(
 
 
 def shard_holding(instance: dg.DagsterInstance, sku: str) -> SkuShard:
-    """The shard of one SKU, without reading the partitions; the first where none holds it."""
-    for shard in SKU_SHARDS[1:]:
-        if instance.has_dynamic_partition(shard.set_name, sku) and not (
-            instance.has_dynamic_partition(SKU_SHARDS[0].set_name, sku)
-        ):
+    """The shard of one SKU, without reading all; the last where none before it holds it."""
+    for shard in SKU_SHARDS[:-1]:
+        if instance.has_dynamic_partition(shard.set_name, sku):
             return shard
-    return SKU_SHARDS[0]
+    return SKU_SHARDS[-1]
 
 
 def add_partitions(instance: dg.DagsterInstance, added: Mapping[SkuShard, Sequence[str]]) -> None:
@@ -164,3 +165,25 @@ def add_partitions(instance: dg.DagsterInstance, added: Mapping[SkuShard, Sequen
             instance.add_dynamic_partitions(
                 shard.set_name, list(skus[start : start + ADDED_AT_ONCE])
             )
+
+
+def main(skus: Sequence[str]) -> int:
+    """Print the asset of each SKU; the exit status is 1 where one has no partition."""
+    if not skus:
+        print("error: got no SKU; expected one or more", file=sys.stderr)
+        return 2
+    with dg.DagsterInstance.get() as instance:
+        shards = {sku: shard_holding(instance, sku) for sku in skus}
+        missing = {
+            sku
+            for sku, shard in shards.items()
+            if not instance.has_dynamic_partition(shard.set_name, sku)
+        }
+    for sku, shard in shards.items():
+        where = "no partition; catalog/index says why" if sku in missing else None
+        print(f"{sku}: {where or shard.named('learning/concept')}")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import dagster as dg
@@ -122,7 +122,10 @@ def test_a_second_shard_adds_two_assets_a_job_and_a_schedule(
 
 
 def test_two_shards_cover_the_catalog_and_ask_for_every_product_once(
-    line: Line, instance: dg.DagsterInstance
+    line: Line,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with loaded_anew() as definitions:
         line.add_products("b", "c", "d")
@@ -133,12 +136,16 @@ def test_two_shards_cover_the_catalog_and_ask_for_every_product_once(
         line.write("refused_skus.txt")
         assert turn(instance, definitions) == []
         assert execute(instance, definitions, "refresh_catalog").success
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: nullcontext(instance))
+        assert importlib.import_module("catalog_pipeline.defs.sku_shards").main("bfz") == 1
+    found = [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()[-3:]]
     assert held(instance) == [["b", "c", "d"], ["a", "e", "f"]]
     assert [(run.job_name, run.tags["sku"]) for run in runs] == [
         ("learn_new_skus", "b,c,d"),
         ("learn_new_skus_2", "a,e,f"),
     ]
     assert [run.is_success for run in runs] == [True, False]
+    assert found == ["b: learning/concept", "f: learning/concept_2", "z: no partition"]
     assert line.statuses() == {**dict.fromkeys("abcde", "learned"), "f": "failed"}
     assert materialized(instance, "learning/concept") == {"b", "c", "d"}
     assert materialized(instance, "learning/concept_2") == {"a", "e"}

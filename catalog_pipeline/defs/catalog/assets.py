@@ -77,6 +77,11 @@ def catalog_index(
     usable = usable_rows(report.rows, catalog)
     placed = before.with_new((row.sku for row in usable), catalog.shards.skus)
     add_partitions(context.instance, placed.added_since(before))
+    if (last := len(placed.keys[-1])) > catalog.shards.skus:
+        context.log.warning(
+            f"the partition set {SKU_SHARDS[-1].set_name!r} holds {last} SKUs; expected at most "
+            f"{catalog.shards.skus}; raise shards.count in catalogs.yaml and reload"
+        )
     yield dg.MaterializeResult(
         metadata=index_metadata(report, home), check_results=[usable_check(home)]
     )

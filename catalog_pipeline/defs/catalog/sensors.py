@@ -24,7 +24,6 @@ from catalog_pipeline.defs.learning.jobs import LEARN_JOB, learn_jobs, learning_
 from catalog_pipeline.defs.resources import PipelineResource
 from catalog_pipeline.defs.sku_shards import (
     ADDED_AT_ONCE,
-    SKU_SHARDS,
     SkuPlacement,
     SkuShard,
     sku_placement,
@@ -144,7 +143,7 @@ def _run_request(request: LearnRequest, shard: SkuShard) -> dg.RunRequest:
         named = f"{request.first}..{request.last} ({len(request.skus)})"
     return dg.RunRequest(
         run_key=request.run_key,
-        job_name=shard.named(LEARN_JOB) if len(SKU_SHARDS) > 1 else None,
+        job_name=shard.named(LEARN_JOB),
         tags={RANGE_START_TAG: request.first, RANGE_END_TAG: request.last, SKU_TAG: named},
     )
 

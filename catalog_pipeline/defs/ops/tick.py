@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from catalog_pipeline.defs.catalog.sensors import RUN_KEY_TAG, SENSOR_NAME
-from catalog_pipeline.defs.learning.jobs import LEARN_JOB
 from catalog_pipeline.defs.ops.recorded_runs import execute_recorded
 
 CURSOR_KEY = "catalog_pipeline/catalog_watch/cursor"
@@ -71,7 +70,7 @@ def _execute(
     return execute_recorded(
         instance,
         definitions,
-        request.job_name or LEARN_JOB,
+        str(request.job_name),
         run_config=run_config,
         tags={**request.tags, **named},
     )
