@@ -34,19 +34,19 @@ def main() -> None:
     """Measure every size on every storage in a process of its own, then write the report."""
     options = command_line().parse_args()
     if options.one:
-        write_json(options.one, measure_all(options.scratch, options.keys[0]))
+        write_json(options.one, measure_all(options.scratch, options.keys[0], options.shards))
         return
-    home: Path = BUILD / "partitions"
+    home: Path = BUILD / "partitions" / ("quick" if options.quick else "full")
     home.mkdir(parents=True, exist_ok=True)
     sizes = options.keys or (QUICK if options.quick else SIZES)
     for storage in options.storage:
         for keys in sizes:
-            _measure(home, storage, keys)
+            _measure(home, storage, keys, options.shards)
     out = home if options.quick else options.out
     found = [json.loads(path.read_text("utf-8")) for path in sorted(home.glob("*-*.json"))]
     facts = {"command": COMMAND, "date": today(), "machine": machine(), "note": options.note}
     facts["columns"] = sorted(
-        found, key=lambda column: (column["storage"] != "sqlite", column["keys"])
+        found, key=lambda size: (size["storage"] != "sqlite", size["keys"], size["shards"])
     )
     write_json(out / "partitions.json", facts, digits=3)
     write_page(out, TEMPLATE, **json.loads((out / "partitions.json").read_text("utf-8")))
@@ -57,23 +57,25 @@ def command_line() -> argparse.ArgumentParser:
     add_report_options(parser)
     parser.add_argument("--keys", type=int, nargs="+", help=f"default: {SIZES}")
     parser.add_argument("--storage", nargs="+", choices=["sqlite", "postgres"], default=["sqlite"])
+    parser.add_argument("--shards", type=int, default=1, help="among which the keys are divided")
     parser.add_argument("--quick", action="store_true", help="a hundred keys, to see that it runs")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
-def _measure(home: Path, storage: str, keys: int) -> None:
+def _measure(home: Path, storage: str, keys: int, shards: int) -> None:
     """One size, in a process whose memory is its own; what was measured before is replaced."""
-    result = home / f"{storage}-{keys}.json"
+    result = home / f"{storage}-{keys}-{shards}.json"
     with tempfile.TemporaryDirectory(dir=home) as scratch, _storage(storage) as settings:
         (Path(scratch) / "storage.yaml").write_text(settings, "utf-8")
         command = [sys.executable, "-m", "tests.benchmarks.partitions", "--keys", str(keys)]
-        command += ["--one", str(result), "--scratch", scratch]
+        command += ["--shards", str(shards), "--one", str(result), "--scratch", scratch]
         subprocess.run(command, check=True)
     record = json.loads(result.read_text("utf-8"))
+    size = {"storage": storage, "keys": keys, "shards": shards}
     load = round(os.getloadavg()[1], 1)
-    write_json(result, {"storage": storage, "keys": keys, "load_average": load, "cells": record})
+    write_json(result, {**size, "load_average": load, "cells": record})
 
 
 @contextmanager

@@ -26,9 +26,11 @@ from tests.builders import make_index_row
 from tests.workflows.tiny_catalog import write_photos
 
 RANGE = 25
-AXIS = "sku"
+ASSETS = (["catalog", "photo_set"], ["learning", "concept"])
 _PORTION = 10_000
-_ASSETS = ("catalog/photo_set", "learning/concept")
+
+Shards = list[list[str]]
+"""The SKUs of each shard."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +49,31 @@ class Cell:
     error: str = ""
 
 
-def measure_all(scratch: Path, keys: int) -> list[dict[str, Any]]:
-    """Every cell of one size; ``scratch`` holds ``storage.yaml`` and is used up."""
-    names = [f"{number:07d}" for number in range(keys)]
-    dagster_home = _prepare(scratch)
+def measure_all(scratch: Path, keys: int, shards: int) -> list[dict[str, Any]]:
+    """Every cell of one size; ``scratch`` holds ``storage.yaml`` and is used up.
+
+    ``keys`` are divided evenly among ``shards``; pages are asked of the first one's assets.
+    """
+    size = -(-keys // shards)
+    listed = [f"{number:07d}" for number in range(keys)]
+    names = [listed[start : start + size] for start in range(0, keys, size)]
+    dagster_home = _prepare(scratch, {"count": shards, "skus": size})
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         cells = [*_keys(instance, names), *_ticks(instance, names)]
         _make_history(instance, names)
         with running_web_server(scratch, dagster_home) as server:
-            cells += _pages(server, instance, names)
+            cells += _pages(server, instance, names[0])
     for cell in cells:
         print(keys, cell, flush=True)
     return [asdict(cell) for cell in cells]
 
 
-def _prepare(scratch: Path) -> Path:
+def _prepare(scratch: Path, shards: dict[str, int]) -> Path:
     """Settings, 25 products with photos, and a ``DAGSTER_HOME`` without a queue."""
     config, home, dagster_home = (scratch / name for name in ("config", "home", "dagster_home"))
     config.mkdir()
-    (config / "catalogs.yaml").write_text(
-        "settle_seconds: 0\nsensor_lists_up_to_skus: 0\n", "utf-8"
-    )
+    catalog = {"settle_seconds": 0, "sensor_lists_up_to_skus": 0, "shards": shards}
+    (config / "catalogs.yaml").write_text(yaml.safe_dump(catalog), "utf-8")
     os.environ |= {CONFIG_ENV: str(config), HOME_ENV: str(home), "DAGSTER_HOME": str(dagster_home)}
     for number in range(RANGE):
         write_photos(load_settings(), f"{number:07d}", seed=number)
@@ -98,29 +104,31 @@ def _time(what: str, action: Callable[[], object], runs: int = 3) -> Cell:
     )
 
 
-def _keys(instance: dg.DagsterInstance, names: list[str]) -> Iterator[Cell]:
-    what = "`add_dynamic_partitions`, all keys in one call"
+def _keys(instance: dg.DagsterInstance, names: Shards) -> Iterator[Cell]:
+    # After the settings are written: they say how many shards there are.
+    from catalog_pipeline.defs.sku_shards import ADDED_AT_ONCE, SKU_SHARDS, add_partitions
+
+    what = "`add_dynamic_partitions`, all keys of a set in one call"
     try:
-        yield _time(what, lambda: instance.add_dynamic_partitions(AXIS, names), runs=1)
+        yield _time(what, lambda: instance.add_dynamic_partitions("sku", names[0]), runs=1)
     except db.exc.OperationalError as error:
         yield Cell(what, error=str(error.orig))
 
     def in_portions() -> None:
-        for start in range(0, len(names), _PORTION):
-            instance.add_dynamic_partitions(AXIS, names[start : start + _PORTION])
+        add_partitions(instance, dict(zip(SKU_SHARDS, names, strict=True)))
 
-    yield _time(f"the same in portions of {_PORTION:,}", in_portions, runs=1)
-    yield _time("`get_dynamic_partitions`", lambda: instance.get_dynamic_partitions(AXIS))
+    yield _time(f"all keys, in portions of {ADDED_AT_ONCE:,}", in_portions, runs=1)
+    yield _time("`get_dynamic_partitions`", lambda: instance.get_dynamic_partitions("sku"))
 
 
-def _ticks(instance: dg.DagsterInstance, names: list[str]) -> Iterator[Cell]:
+def _ticks(instance: dg.DagsterInstance, names: Shards) -> Iterator[Cell]:
     from catalog_pipeline.definitions import defs
     from catalog_pipeline.defs.catalog.sensors import SENSOR_NAME
 
     def learned(sku: str) -> Any:
         return make_index_row(sku, status=SkuStatus.LEARNED, content_hash="a" * 64, photo_count=3)
 
-    rows = [learned(sku) for sku in names]
+    rows = [learned(sku) for shard in names for sku in shard]
     new = [
         make_index_row(f"new-{number:02d}", status=SkuStatus.NEW, photo_count=3)
         for number in range(RANGE)
@@ -136,40 +144,43 @@ def _ticks(instance: dg.DagsterInstance, names: list[str]) -> Iterator[Cell]:
             sensor_name=SENSOR_NAME,
         ) as context:
             found = repository.get_sensor_def(SENSOR_NAME).evaluate_tick(context)
-        (request,) = found.dynamic_partitions_requests or ()
-        assert len(request.partition_keys) == RANGE
+        (added,) = found.dynamic_partitions_requests or ()
+        assert len(added.partition_keys) == RANGE
 
     yield _time(f"a tick of `catalog_watch` that adds {RANGE}", tick)
 
 
-def _make_history(instance: dg.DagsterInstance, names: list[str]) -> None:
-    """Both SKU assets materialized for all keys but the first 25.
+def _make_history(instance: dg.DagsterInstance, names: Shards) -> None:
+    """Both SKU assets materialized for all keys but the first 25 of each shard.
 
     One materialization an asset is reported to the instance; its row is copied for the others,
     which reporting one by one would take an hour for.
     """
+    from catalog_pipeline.defs.sku_shards import SKU_SHARDS
+
     storage = instance.event_log_storage
     assert isinstance(storage, SqlEventLogStorage)
     table = SqlEventLogStorageTable
-    for asset in _ASSETS:
-        key = dg.AssetKey(asset.split("/"))
-        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=names[-1]))
-        with storage.index_connection() as connection:
-            last = db.select(table).order_by(table.c.id.desc()).limit(1)
-            row = dict(connection.execute(last).one()._mapping)
-        del row["id"]
-        others = [
-            {**row, "partition": name, "event": row["event"].replace(names[-1], name)}
-            for name in names[RANGE:-1]
-        ]
-        for start in range(0, len(others), _PORTION):
+    for shard, skus in zip(SKU_SHARDS, names, strict=True):
+        for asset in ASSETS:
+            key = shard.key(dg.AssetKey(asset))
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=skus[-1]))
             with storage.index_connection() as connection:
-                connection.execute(table.insert(), others[start : start + _PORTION])
+                last = db.select(table).order_by(table.c.id.desc()).limit(1)
+                row = dict(connection.execute(last).one()._mapping)
+            del row["id"]
+            others = [
+                {**row, "partition": sku, "event": row["event"].replace(skus[-1], sku)}
+                for sku in skus[RANGE:-1]
+            ]
+            for start in range(0, len(others), _PORTION):
+                with storage.index_connection() as connection:
+                    connection.execute(table.insert(), others[start : start + _PORTION])
 
 
 def _pages(server: WebServer, instance: dg.DagsterInstance, names: list[str]) -> Iterator[Cell]:
     concept = {"assetKey": {"path": ["learning", "concept"]}}
-    keys = {"assetKeys": [{"path": asset.split("/")} for asset in _ASSETS]}
+    keys = {"assetKeys": [{"path": asset} for asset in ASSETS]}
 
     def ask(what: str, query: str, runs: int = 3, **variables: Any) -> Cell:
         wall, cpu, size = [], [], 0
@@ -190,7 +201,7 @@ def _pages(server: WebServer, instance: dg.DagsterInstance, names: list[str]) ->
 
     yield _time("reporting one materialization", event)
     yield ask("asset page, one event later", "health", 1, **concept)
-    yield ask("asset graph, counts of both SKU assets, first", "live", 1, **keys)
+    yield ask("asset graph, counts of two SKU assets, first", "live", 1, **keys)
     yield ask("asset graph again", "live", **keys)
     yield ask("one partition of the asset page", "detail", **concept, partitionKey=names[-1])
     yield ask(
