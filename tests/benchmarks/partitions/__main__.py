@@ -4,7 +4,8 @@
 
 A real instance with the shipped ``dagster.yaml``, the real definitions, and a
 ``dagster-webserver`` on loopback that is asked what its own pages ask. Each size is a process,
-an instance and a web server of its own. Writes ``partitions.md`` and ``partitions.json``.
+an instance and a web server of its own. Writes ``partitions.md`` and ``partitions.json``; sizes
+that are in the latter already keep their figures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from tests.benchmarks.harness.cells import read_json
 from tests.benchmarks.harness.home import BUILD, add_report_options, make_parser
 from tests.benchmarks.harness.report import machine, today, write_json, write_page
 from tests.benchmarks.partitions.measure import measure_all
@@ -36,20 +39,21 @@ def main() -> None:
     if options.one:
         write_json(options.one, measure_all(options.scratch, options.keys[0], options.shards))
         return
-    home: Path = BUILD / "partitions" / ("quick" if options.quick else "full")
-    home.mkdir(parents=True, exist_ok=True)
+    out: Path = BUILD / "partitions" if options.quick else options.out
     sizes = options.keys or (QUICK if options.quick else SIZES)
+    report = read_json(out / "partitions.json") or {"columns": []}
+    columns = {(old["storage"], old["keys"], old["shards"]): old for old in report["columns"]}
     for storage in options.storage:
         for keys in sizes:
-            _measure(home, storage, keys, options.shards)
-    out = home if options.quick else options.out
-    found = [json.loads(path.read_text("utf-8")) for path in sorted(home.glob("*-*.json"))]
-    facts = {"command": COMMAND, "date": today(), "machine": machine(), "note": options.note}
-    facts["columns"] = sorted(
-        found, key=lambda size: (size["storage"] != "sqlite", size["keys"], size["shards"])
-    )
-    write_json(out / "partitions.json", facts, digits=3)
-    write_page(out, TEMPLATE, **json.loads((out / "partitions.json").read_text("utf-8")))
+            columns[storage, keys, options.shards] = _measure(storage, keys, options.shards)
+            facts = {"command": COMMAND, "date": today(), "machine": machine()}
+            facts |= {"note": options.note, "columns": sorted(columns.values(), key=_place)}
+            write_json(out / "partitions.json", facts, digits=3)
+            write_page(out, TEMPLATE, **json.loads((out / "partitions.json").read_text("utf-8")))
+
+
+def _place(column: dict[str, Any]) -> tuple[bool, int, int]:
+    return column["storage"] != "sqlite", column["keys"], column["shards"]
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -64,18 +68,19 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(home: Path, storage: str, keys: int, shards: int) -> None:
-    """One size, in a process whose memory is its own; what was measured before is replaced."""
-    result = home / f"{storage}-{keys}-{shards}.json"
-    with tempfile.TemporaryDirectory(dir=home) as scratch, _storage(storage) as settings:
+def _measure(storage: str, keys: int, shards: int) -> dict[str, Any]:
+    """One size, in a process whose memory is its own."""
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as scratch, _storage(storage) as settings:
         (Path(scratch) / "storage.yaml").write_text(settings, "utf-8")
+        result = Path(scratch) / "cells.json"
         command = [sys.executable, "-m", "tests.benchmarks.partitions", "--keys", str(keys)]
         command += ["--shards", str(shards), "--one", str(result), "--scratch", scratch]
         subprocess.run(command, check=True)
-    record = json.loads(result.read_text("utf-8"))
-    size = {"storage": storage, "keys": keys, "shards": shards}
+        cells = json.loads(result.read_text("utf-8"))
     load = round(os.getloadavg()[1], 1)
-    write_json(result, {**size, "load_average": load, "cells": record})
+    size = {"storage": storage, "keys": keys, "shards": shards, "load_average": load}
+    return {**size, "cells": cells}
 
 
 @contextmanager
