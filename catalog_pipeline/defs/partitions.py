@@ -1,8 +1,9 @@
 """The two partition axes, ``sku`` and ``day``; nothing is ever partitioned by both.
 
 ``sku`` grows as products appear: the index and the watcher add keys, and a key
-keeps its place, so that neighbours learn in one range run. ``day`` is the night
-a manifest belongs to, named after the calendar day on which the night ends.
+keeps its place, so that neighbours learn in one range run; :mod:`.sku_shards` divides
+them into sets. ``day`` is the night a manifest belongs to, named after the calendar day on
+which the night ends.
 """
 
 import logging
@@ -73,8 +74,6 @@ def first_day() -> date:
         )
     return day
 
-
-sku_partitions = dg.DynamicPartitionsDefinition(name="sku")
 
 day_partitions = dg.DailyPartitionsDefinition(
     start_date=first_day().isoformat(),

@@ -25,6 +25,17 @@ class CurationSettings(Strict):
     )
 
 
+class ShardSettings(Strict):
+    """Into how many sets of partitions Dagster divides the SKUs; nothing else knows of them."""
+
+    count: int = Field(
+        1, ge=1, le=64, description="sets of SKU partitions; more may be added, none taken away"
+    )
+    skus: int = Field(
+        100_000, ge=1, description="SKUs of a full set; the last one takes all that are left"
+    )
+
+
 class CatalogSettings(Strict):
     """``catalogs.yaml``: the watched product folders and what counts as usable."""
 
@@ -46,6 +57,7 @@ class CatalogSettings(Strict):
     sensor_lists_up_to_skus: int = Field(
         2000, ge=0, description="a larger catalog is listed by catalog/index, not by the sensor"
     )
+    shards: ShardSettings = ShardSettings()
     retire_fraction_limit: float = Field(
         0.5, gt=0, le=1, description="refuse a listing that would retire more than this share"
     )

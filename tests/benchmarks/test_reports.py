@@ -13,6 +13,7 @@ from tests.benchmarks import languages, slot_bytes
 from tests.benchmarks.generation import report as generation
 from tests.benchmarks.harness.home import DOCS
 from tests.benchmarks.harness.report import write_page
+from tests.benchmarks.partitions import __main__ as partitions
 from tests.benchmarks.stores import report as stores
 
 
@@ -27,8 +28,9 @@ from tests.benchmarks.stores import report as stores
             True,
         ),
         (slot_bytes.TEMPLATE, {}, True),
+        (partitions.TEMPLATE, {}, True),
     ],
-    ids=["stores", "generation", "languages", "slot-bytes"],
+    ids=["stores", "generation", "languages", "slot-bytes", "partitions"],
 )
 def test_a_page_is_written_again_from_its_figures(
     template: Path, words: dict[str, Any], exact: bool, tmp_path: Path

@@ -63,7 +63,9 @@ write_night_pages:
 def axis(assets: dg.AssetsDefinition) -> str:
     if assets.partitions_def is None:
         return "-"
-    return "sku" if assets.partitions_def is partitions.sku_partitions else "day"
+    if isinstance(assets.partitions_def, dg.DynamicPartitionsDefinition):
+        return str(assets.partitions_def.name)
+    return "day"
 
 
 def test_asset_keys_and_specs_are_as_published() -> None:

@@ -16,9 +16,14 @@ from catalog_pipeline.defs.failures import fails_in_one_line
 from catalog_pipeline.defs.freshness import every_night
 from catalog_pipeline.defs.labels import asset_labels, check_labels, column_schema
 from catalog_pipeline.defs.metadata import location, table
-from catalog_pipeline.defs.partitions import sku_partitions
 from catalog_pipeline.defs.pictures import InARun, picture
 from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.defs.sku_shards import (
+    SKU_SHARDS,
+    SkuShard,
+    add_partitions,
+    sku_placement,
+)
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import PhotoSet
 
@@ -67,55 +72,68 @@ def catalog_index(
     report = refresh_index(home)
     for warning in report.warnings[:_WARNINGS_LOGGED_AT_MOST]:
         context.log.warning(warning)
-    known = set(context.instance.get_dynamic_partitions(str(sku_partitions.name)))
-    usable = usable_rows(report.rows, home.settings.catalog)
-    fresh = [row.sku for row in usable if row.sku not in known]
-    if fresh:
-        context.instance.add_dynamic_partitions(str(sku_partitions.name), fresh)
+    catalog = home.settings.catalog
+    before = sku_placement(context.instance, catalog)
+    usable = usable_rows(report.rows, catalog)
+    placed = before.with_new((row.sku for row in usable), catalog.shards.skus)
+    add_partitions(context.instance, placed.added_since(before))
+    if (last := len(placed.keys[-1])) > catalog.shards.skus:
+        context.log.warning(
+            f"the partition set {SKU_SHARDS[-1].set_name!r} holds {last} SKUs; expected at most "
+            f"{catalog.shards.skus}; raise shards.count in catalogs.yaml and reload"
+        )
     yield dg.MaterializeResult(
         metadata=index_metadata(report, home), check_results=[usable_check(home)]
     )
 
 
-@dg.asset(
-    key=PHOTO_SET_KEY,
-    deps=[INDEX_KEY],
-    **asset_labels("catalog", kinds={"pillow"}, cost="seconds"),
-    partitions_def=sku_partitions,
-    backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
-)
-@fails_in_one_line
-def photo_set(
-    context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> Iterator[dg.MaterializeResult[None]]:
-    """The usable photos of a SKU, decoded, upright and bounded.
+def photo_set_asset(shard: SkuShard) -> dg.AssetsDefinition:
+    """``catalog/photo_set`` of one shard."""
 
-    A set with too few usable photos stays unmaterialized and fails the run after every
-    other set of the range has been recorded. Learning validates its own sets again, so
-    a run of this asset is for looking: which photos are used, and why the others are not.
+    @dg.asset(
+        key=shard.key(PHOTO_SET_KEY),
+        deps=[INDEX_KEY],
+        **asset_labels("catalog", kinds={"pillow"}, cost="seconds"),
+        partitions_def=shard.partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(MAX_SKUS_PER_RUN),
+    )
+    @fails_in_one_line
+    def photo_set(
+        context: dg.AssetExecutionContext, pipeline: PipelineResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        """The usable photos of a SKU, decoded, upright and bounded.
 
-    **Grain:** one photo set per SKU. **Partition:** `sku`. **Read by:** operators and
-    `learning/concept`.
-    """
-    from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
+        A set with too few usable photos stays unmaterialized and fails the run after every
+        other set of the range has been recorded. Learning validates its own sets again, so
+        a run of this asset is for looking: which photos are used, and why the others are not.
 
-    usable: dict[str, dict[str, Any]] = {}
-    refused: dict[str, str] = {}
-    for sku in context.partition_keys:
-        try:
-            photos = validate_photo_set(pipeline.opened, sku)
-            usable[sku] = photo_set_metadata(photos, pipeline.opened, context)
-        except CatalogError as error:
-            refused[sku] = str(error)
-            context.log.error(f"{sku}: {error}")
-    if refused:
-        # A result would materialize the whole range; events materialize the usable ones.
+        **Grain:** one photo set per SKU. **Partition:** `sku`. **Read by:** operators and
+        `learning/concept`.
+        """
+        from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
+
+        usable: dict[str, dict[str, Any]] = {}
+        refused: dict[str, str] = {}
+        for sku in context.partition_keys:
+            try:
+                photos = validate_photo_set(pipeline.opened, sku)
+                usable[sku] = photo_set_metadata(photos, pipeline.opened, context)
+            except CatalogError as error:
+                refused[sku] = str(error)
+                context.log.error(f"{sku}: {error}")
+        if refused:
+            # A result would materialize the whole range; events materialize the usable ones.
+            for sku, metadata in usable.items():
+                context.log_event(photo_set_event(shard, sku, metadata))
+            raise _refusal(pipeline.opened, refused, len(context.partition_keys))
         for sku, metadata in usable.items():
-            context.log_event(photo_set_event(sku, metadata))
-        raise _refusal(pipeline.opened, refused, len(context.partition_keys))
-    for sku, metadata in usable.items():
-        context.add_asset_metadata(metadata, partition_key=sku)
-    yield dg.MaterializeResult()
+            context.add_asset_metadata(metadata, partition_key=sku)
+        yield dg.MaterializeResult()
+
+    return photo_set
+
+
+photo_sets = [photo_set_asset(shard) for shard in SKU_SHARDS]
 
 
 def _refusal(home: "Home", refused: dict[str, str], asked: int) -> dg.Failure:
@@ -137,9 +155,10 @@ def _refusal(home: "Home", refused: dict[str, str], asked: int) -> dg.Failure:
     )
 
 
-def photo_set_event(sku: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:
+def photo_set_event(shard: SkuShard, sku: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:
     """The event that records one usable photo set, in whatever run it was validated."""
-    return dg.AssetMaterialization(asset_key=PHOTO_SET_KEY, partition=sku, metadata=metadata)
+    key = shard.key(PHOTO_SET_KEY)
+    return dg.AssetMaterialization(asset_key=key, partition=sku, metadata=metadata)
 
 
 def photo_set_metadata(photos: PhotoSet, home: "Home", run: InARun | None = None) -> dict[str, Any]:

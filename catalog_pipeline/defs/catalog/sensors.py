@@ -1,7 +1,7 @@
 """``catalog_watch``: new and changed products become learning runs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,9 +20,14 @@ from catalog_pipeline.defs.catalog.requests import (
     waiting_to_learn,
 )
 from catalog_pipeline.defs.labels import automation_labels
-from catalog_pipeline.defs.learning.jobs import learn_new_skus
-from catalog_pipeline.defs.partitions import sku_partitions
+from catalog_pipeline.defs.learning.jobs import LEARN_JOB, learn_jobs, learning_runs
 from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.defs.sku_shards import (
+    ADDED_AT_ONCE,
+    SkuPlacement,
+    SkuShard,
+    sku_placement,
+)
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import IndexRow
 
@@ -48,7 +53,7 @@ SKU_TAG_CHARS = 200
 
 @dg.sensor(
     name=SENSOR_NAME,
-    job=learn_new_skus,
+    jobs=learn_jobs,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Every minute: lists the product folders and asks for the learning of every "
@@ -74,15 +79,15 @@ def catalog_watch(
     if waiting and events:
         context.log.warning(waiting)
     usable = usable_rows(rows, catalog)
-    known = context.instance.get_dynamic_partitions(str(sku_partitions.name))
-    added = sorted({row.sku for row in usable}.difference(known))
+    before = sku_placement(context.instance, catalog)
+    placed = before.with_new((row.sku for row in usable), catalog.shards.skus)
     state = plan_requests(
         WatchState.from_cursor(context.cursor),
-        partitions=[*known, *added],
+        partitions=placed.in_order(),
         waiting=waiting_to_learn(usable),
         run_state=lambda run_key: _run_state(context.instance, run_key),
         max_requests=catalog.max_requests_per_tick,
-        under_way=_under_way(context.instance, known),
+        under_way=_under_way(context.instance, before),
     )
     for sku in state.exhausted:
         context.log.warning(
@@ -90,9 +95,11 @@ def catalog_watch(
             "materialize learning/concept for it by hand"
         )
     return dg.SensorResult(
-        run_requests=[_run_request(request) for request in state.requests],
+        run_requests=[
+            _run_request(request, placed.shard_of(request.first)) for request in state.requests
+        ],
         skip_reason=None if state.requests else _nothing_to_do(rows, usable, waiting),
-        dynamic_partitions_requests=[sku_partitions.build_add_request(added)] if added else None,
+        dynamic_partitions_requests=_add_requests(placed.added_since(before)) or None,
         cursor=state.to_cursor(),
         asset_events=events,
     )
@@ -120,12 +127,23 @@ def _nothing_to_do(rows: Sequence[IndexRow], usable: Sequence[IndexRow], waiting
     return f"{listed}; {waiting}" if waiting else listed
 
 
-def _run_request(request: LearnRequest) -> dg.RunRequest:
+def _add_requests(
+    added: Mapping[SkuShard, Sequence[str]],
+) -> list[dg.AddDynamicPartitionsRequest]:
+    return [
+        shard.partitions.build_add_request(skus[start : start + ADDED_AT_ONCE])
+        for shard, skus in added.items()
+        for start in range(0, len(skus), ADDED_AT_ONCE)
+    ]
+
+
+def _run_request(request: LearnRequest, shard: SkuShard) -> dg.RunRequest:
     named = ",".join(request.skus)
     if len(named) > SKU_TAG_CHARS:
         named = f"{request.first}..{request.last} ({len(request.skus)})"
     return dg.RunRequest(
         run_key=request.run_key,
+        job_name=shard.named(LEARN_JOB),
         tags={RANGE_START_TAG: request.first, RANGE_END_TAG: request.last, SKU_TAG: named},
     )
 
@@ -138,10 +156,9 @@ def range_skus(run: dg.DagsterRun, partitions: Sequence[str]) -> Sequence[str]:
     return partitions[partitions.index(first) : partitions.index(last) + 1]
 
 
-def _under_way(instance: dg.DagsterInstance, partitions: Sequence[str]) -> set[str]:
-    runs = instance.get_runs(
-        filters=dg.RunsFilter(job_name=learn_new_skus.name, statuses=UNFINISHED)
-    )
+def _under_way(instance: dg.DagsterInstance, placement: SkuPlacement) -> set[str]:
+    runs = learning_runs(instance, UNFINISHED)
+    partitions = placement.in_order() if runs else []
     return {sku for run in runs for sku in range_skus(run, partitions)}
 
 

@@ -64,9 +64,13 @@ class Refused:
 
 
 def concept_event(
-    outcome: LearnOutcome, photos: PhotoSet | None, run: InARun, steps: int | None
+    outcome: LearnOutcome,
+    photos: PhotoSet | None,
+    run: InARun,
+    steps: int | None,
+    key: dg.AssetKey = CONCEPT_KEY,
 ) -> dg.AssetMaterialization:
-    """A product that was learned, or is unchanged."""
+    """A product that was learned, or is unchanged; ``key`` is the asset of its shard."""
     metadata: dict[str, Any] = {
         "status": outcome.status,
         "adapter_version": outcome.version,
@@ -90,11 +94,13 @@ def concept_event(
         metadata["loss/first"] = float(outcome.loss_curve[0][1])
         metadata["loss/final"] = float(outcome.loss_curve[-1][1])
     return dg.AssetMaterialization(
-        asset_key=CONCEPT_KEY, partition=outcome.sku, description=words, metadata=metadata
+        asset_key=key, partition=outcome.sku, description=words, metadata=metadata
     )
 
 
-def refusal_event(refused: Refused, home: "Home", run: InARun) -> dg.AssetObservation:
+def refusal_event(
+    refused: Refused, home: "Home", run: InARun, key: dg.AssetKey = CONCEPT_KEY
+) -> dg.AssetObservation:
     """A product that was not learned: the reason, its photos, its pictures, what to do."""
     from catalog_pipeline.workflows.upkeep.next_steps import photo_folder
 
@@ -117,11 +123,17 @@ def refusal_event(refused: Refused, home: "Home", run: InARun) -> dg.AssetObserv
             {"photo": "string", "reason": "string"},
         )
     return dg.AssetObservation(
-        asset_key=CONCEPT_KEY, partition=refused.sku, description=words, metadata=metadata
+        asset_key=key, partition=refused.sku, description=words, metadata=metadata
     )
 
 
-def run_failure(refused: Sequence[Refused], asked: int, home: "Home", run: InARun) -> dg.Failure:
+def run_failure(
+    refused: Sequence[Refused],
+    asked: int,
+    home: "Home",
+    run: InARun,
+    key: dg.AssetKey = CONCEPT_KEY,
+) -> dg.Failure:
     """What a run ends with that did not learn every product: each with its way out."""
     from catalog_pipeline.workflows.upkeep.next_steps import photo_folder
 
@@ -144,7 +156,7 @@ def run_failure(refused: Sequence[Refused], asked: int, home: "Home", run: InARu
                 dict.fromkeys(("sku", "reason", "what to do", "photos", "pictures"), "string"),
             ),
             **{
-                f"events/{item.sku}": events_link(CONCEPT_KEY, item.sku)
+                f"events/{item.sku}": events_link(key, item.sku)
                 for item in refused[:LINKS_IN_A_FAILURE]
             },
             **{

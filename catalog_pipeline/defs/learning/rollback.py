@@ -13,6 +13,7 @@ from catalog_pipeline.defs.learning.memory_report import memory_metadata
 from catalog_pipeline.defs.learning.served import MEMORY_KEY
 from catalog_pipeline.defs.metadata import table
 from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.defs.sku_shards import shard_holding
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.home import Home
@@ -89,7 +90,7 @@ def _record(context: dg.OpExecutionContext, home: "Home", effect: "MoveEffect") 
     for sku in effect.regained:
         context.log_event(
             dg.AssetObservation(
-                asset_key=CONCEPT_KEY,
+                asset_key=shard_holding(context.instance, sku).key(CONCEPT_KEY),
                 partition=sku,
                 description=f"Served again, by version {effect.after}.",
                 metadata={"status": "served again", "reason": "", "version": effect.after},

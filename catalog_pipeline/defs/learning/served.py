@@ -11,6 +11,7 @@ import dagster as dg
 
 from catalog_pipeline.defs.learning.concept_events import CONCEPT_KEY
 from catalog_pipeline.defs.metadata import table
+from catalog_pipeline.defs.sku_shards import shard_holding
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.home import Home
@@ -55,15 +56,16 @@ def not_served_events(
     """An observation for each whose newest one does not say the same already."""
     events = []
     for sku, reason in missing.items():
+        key = shard_holding(instance, sku).key(CONCEPT_KEY)
         newest = instance.fetch_observations(
-            dg.AssetRecordsFilter(CONCEPT_KEY, asset_partitions=[sku]), limit=1
+            dg.AssetRecordsFilter(key, asset_partitions=[sku]), limit=1
         ).records
         observation = newest[0].event_log_entry.asset_observation if newest else None
         said = observation.metadata.get("reason") if observation else None
         if said is None or said.value != reason:
             events.append(
                 dg.AssetObservation(
-                    asset_key=CONCEPT_KEY,
+                    asset_key=key,
                     partition=sku,
                     description=f"Not served any more: {reason}",
                     metadata={STATUS: NOT_SERVED, "reason": reason},

@@ -12,8 +12,10 @@ from dagster._core.execution.plan.objects import StepFailureData
 
 from catalog_pipeline.defs.catalog.sensors import SKU_TAG, WILL_RETRY_TAG
 from catalog_pipeline.defs.generation.jobs import nightly_generation
+from catalog_pipeline.defs.learning.concept_events import CONCEPT_KEY
 from catalog_pipeline.defs.partitions import schedule_timezone
 from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.defs.sku_shards import shard_holding
 from catalog_pipeline.errors import CatalogPipelineError
 
 if TYPE_CHECKING:
@@ -120,7 +122,8 @@ def _look(
     state, found = _failed_runs(context.instance, home, state)
     try:
         present, refusals = refused_candidates(home, state.refused or ())
-        found += refusals if state.refused is not None else []
+        if state.refused is not None:
+            found += [_in_its_shard(context.instance, refusal) for refusal in refusals]
         nights = nights_to_look_at(state.night, datetime.now(ZoneInfo(schedule_timezone())), home)
         found += [_with_run(context.instance, home, late) for late in late_nights(home, nights)]
     except CatalogPipelineError as error:
@@ -198,6 +201,13 @@ def _step_reason(failure: StepFailureData) -> str:
     if error is None:
         return "no reason given"
     return error.message.partition(f"{error.cls_name}: ")[2] or error.message
+
+
+def _in_its_shard(instance: dg.DagsterInstance, refusal: "Alert") -> "Alert":
+    """The message with the link to the asset that has the product's partition."""
+    key = shard_holding(instance, refusal.subject).key(CONCEPT_KEY)
+    link = refusal.link.replace(CONCEPT_KEY.to_user_string(), key.to_user_string(), 1)
+    return replace(refusal, link=link)
 
 
 def _with_run(instance: dg.DagsterInstance, home: "Home", late: "Alert") -> "Alert":

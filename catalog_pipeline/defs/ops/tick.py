@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from catalog_pipeline.defs.catalog.sensors import RUN_KEY_TAG, SENSOR_NAME, catalog_watch
+from catalog_pipeline.defs.catalog.sensors import RUN_KEY_TAG, SENSOR_NAME
 from catalog_pipeline.defs.ops.recorded_runs import execute_recorded
 
 CURSOR_KEY = "catalog_pipeline/catalog_watch/cursor"
@@ -50,7 +50,7 @@ def tick_sensor_and_run(
     for event in tick.asset_events:
         instance.report_runless_asset_event(event)
     runs = [
-        _execute(instance, definitions, str(request.run_key), request.tags, run_config)
+        _execute(instance, definitions, request, run_config)
         for request in tick.run_requests or ()
         if not instance.get_runs(filters=dg.RunsFilter(tags={RUN_KEY_TAG: str(request.run_key)}))
     ]
@@ -62,16 +62,15 @@ def tick_sensor_and_run(
 def _execute(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
-    run_key: str,
-    tags: Mapping[str, str],
+    request: dg.RunRequest,
     run_config: Mapping[str, Any] | None,
 ) -> dg.DagsterRun:
     # Only a daemon retries runs; without the last tag, the next tick would wait for one.
-    named = {RUN_KEY_TAG: run_key, SENSOR_TAG: SENSOR_NAME, MAX_RETRIES_TAG: "0"}
+    named = {RUN_KEY_TAG: str(request.run_key), SENSOR_TAG: SENSOR_NAME, MAX_RETRIES_TAG: "0"}
     return execute_recorded(
         instance,
         definitions,
-        catalog_watch.job_name or "",
+        str(request.job_name),
         run_config=run_config,
-        tags={**tags, **named},
+        tags={**request.tags, **named},
     )

@@ -9,11 +9,13 @@ from pydantic import Field
 from catalog_pipeline.defs.catalog.sensors import RANGE_END_TAG, RANGE_START_TAG, UNFINISHED
 from catalog_pipeline.defs.failures import fails_in_one_line
 from catalog_pipeline.defs.labels import automation_labels, job_labels
-from catalog_pipeline.defs.learning.jobs import learn_new_skus
+from catalog_pipeline.defs.learning.jobs import learning_runs
 from catalog_pipeline.defs.learning.served import MEMORY_KEY
 from catalog_pipeline.defs.metadata import table
-from catalog_pipeline.defs.partitions import schedule_timezone, sku_partitions
+from catalog_pipeline.defs.partitions import schedule_timezone
 from catalog_pipeline.defs.resources import PipelineResource
+from catalog_pipeline.defs.sku_shards import sku_placement
+from catalog_pipeline.settings import CatalogSettings
 
 
 class GarbageConfig(dg.Config):
@@ -92,7 +94,7 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         )
     rows = pipeline.opened.index.read()
     gone = [row.sku for row in rows if row.status is SkuStatus.RETIRED and row.sku not in kept]
-    deleted = _delete_partitions(context.instance, gone)
+    deleted = _delete_partitions(context.instance, pipeline.opened.settings.catalog, gone)
     context.add_output_metadata(
         {"retired": _table(heads), "partitions_deleted": len(deleted), "kept": _table(kept)}
     )
@@ -101,16 +103,15 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         raise dg.Failure(f"{len(kept)} products could not be retired: {reasons}")
 
 
-def _delete_partitions(instance: dg.DagsterInstance, skus: Iterable[str]) -> list[str]:
-    axis = str(sku_partitions.name)
-    known = set(instance.get_dynamic_partitions(axis))
-    runs = instance.get_runs(
-        filters=dg.RunsFilter(job_name=learn_new_skus.name, statuses=UNFINISHED)
-    )
+def _delete_partitions(
+    instance: dg.DagsterInstance, settings: CatalogSettings, skus: Iterable[str]
+) -> list[str]:
+    known = sku_placement(instance, settings)
+    runs = learning_runs(instance, UNFINISHED)
     edges = {run.tags.get(tag) for run in runs for tag in (RANGE_START_TAG, RANGE_END_TAG)}
-    deleted = [sku for sku in skus if sku in known and sku not in edges]
+    deleted = [sku for sku in skus if sku in known.holders and sku not in edges]
     for sku in deleted:
-        instance.delete_dynamic_partition(axis, sku)
+        instance.delete_dynamic_partition(known.shard_of(sku).set_name, sku)
     return deleted
 
 

@@ -55,7 +55,7 @@ def _measure_dagster(dagster_home: Path, sizes: Sizes) -> Iterator[Measurement]:
     import dagster as dg
 
     from catalog_pipeline.definitions import defs
-    from catalog_pipeline.defs.partitions import sku_partitions
+    from catalog_pipeline.defs.sku_shards import SKU_SHARDS, add_partitions
 
     dagster_home.mkdir()
     settings = load_settings()
@@ -67,7 +67,7 @@ def _measure_dagster(dagster_home: Path, sizes: Sizes) -> Iterator[Measurement]:
             target_seconds=LIST_SECONDS,
         )
         names = [row.sku for row in index.read()]
-        instance.add_dynamic_partitions(str(sku_partitions.name), names)
+        add_partitions(instance, {SKU_SHARDS[0]: names})
         index.update(
             lambda rows: [
                 replace(row, status=SkuStatus.LEARNED, learned_hash=row.content_hash)
