@@ -118,5 +118,5 @@ def test_an_expired_bucket_lease_is_free(objects: ObjectStore) -> None:
 
 
 def test_a_damaged_lease_is_reported() -> None:
-    with pytest.raises(StoreError, match=r"LEASE.json is not a lease"):
+    with pytest.raises(StoreError, match=r"this is not a lease"):
         LeaseRecord.decode(b"{}")
