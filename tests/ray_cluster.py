@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,13 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-the-tests-alone-0123456789"
+_WORKER = b"ray::_Worker"
 
 
 @contextmanager
 def running_cluster(nodes: int, patch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of ``nodes`` nodes with a CPU each, on loopback, that asks for a token."""
-    patch.setenv("RAY_AUTH_MODE", "token")
-    patch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    patch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
-    # Nodes hand their environment to their workers, which import the tests' modules.
-    patch.setenv(
-        "PYTHONPATH", os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    )
+    ask_for_a_token(patch)
     from ray.cluster_utils import Cluster
 
     # Not 127.0.0.1, in place of which a driver takes this machine's address in its network.
@@ -36,3 +31,37 @@ def running_cluster(nodes: int, patch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def ask_for_a_token(patch: pytest.MonkeyPatch) -> None:
+    """Set what nodes and drivers read once a process, when Ray is imported: the same for all."""
+    patch.setenv("RAY_AUTH_MODE", "token")
+    patch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Nodes hand their environment to their workers, which import this checkout.
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH")]
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+
+
+def kill_a_worker(node: Any) -> None:
+    """SIGKILL to a worker of ``node``."""
+    os.kill(workers_of(node)[0], signal.SIGKILL)
+
+
+def workers_of(node: Any) -> list[int]:
+    """The processes of the actors on ``node``."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+    return [int(pid) for pid in children if _is_worker(pid)]
+
+
+def kill_a_node(cluster: Any) -> None:
+    """End a node other than the head at once, as a power cut would."""
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+
+def _is_worker(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(_WORKER)
+    except OSError:
+        return False

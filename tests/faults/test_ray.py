@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import date
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from catalog_pipeline.records import LearnOutcome
-from catalog_pipeline.settings import ExecutionSettings, Settings
+from catalog_pipeline.records import ArchiveRow
+from catalog_pipeline.settings import ExecutionSettings, Settings, WorkerSettings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
+from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.night.render_night import render_night
 from catalog_pipeline.workflows.progress import SilentProgress
-from tests.ray_cluster import running_cluster
-from tests.workflows.tiny_catalog import elsewhere, learn_all, tiny_settings, write_photos
+from tests.ray_cluster import ask_for_a_token, kill_a_node, kill_a_worker, running_cluster
+from tests.workflows.tiny_catalog import GENERATION, learn_all, tiny_sections, write_photos
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 
 SKUS = ("A", "B", "C", "D", "E", "F")
+DAY = date(2026, 3, 1)
+SCENES = [{"name": f"s{number}", "text": f"on shelf {number}"} for number in range(30)]
+NIGHT = {
+    **GENERATION,
+    "scenes": SCENES,
+    "mode": "learned",
+    "policies": {"singles_per_sku": 30, "pairs": 20},
+    "budget": {"max_images": 200},
+}
+
+
+@pytest.fixture(scope="module")
+def learned_here(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Settings:
+    """Six products, learned one after the other without a cluster."""
+    folder = tmp_path_factory.mktemp("here")
+    sections = tiny_sections(tiny_model_folder, steps=30, checkpoint_every=5)
+    where = {"home": folder / "home", "config_dir": folder}
+    settings = Settings.model_validate({**where, **sections, "generation": NIGHT})
+    for seed, sku in enumerate(SKUS, start=1):
+        write_photos(settings, sku, seed)
+    learn_all(settings)
+    return settings
 
 
 @pytest.fixture
@@ -31,60 +56,78 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield cluster
 
 
-@pytest.fixture
-def tiny(make_settings: Callable[..., Settings], tiny_model_folder) -> Settings:
-    settings = tiny_settings(make_settings, tiny_model_folder, steps=30, checkpoint_every=5)
-    for seed, sku in enumerate(SKUS, start=1):
-        write_photos(settings, sku, seed)
-    refresh_index(open_home(settings))
-    return settings
+def on(address: str | None, settings: Settings, home: Path, **changes: Any) -> Settings:
+    """``settings`` with another home and workers of the cluster at ``address``."""
+    catalog = settings.catalog.model_copy(update={"root": settings.catalog_root})
+    execution = ExecutionSettings(engine="ray", address=address, **changes)
+    return settings.model_copy(update={"home": home, "catalog": catalog, "execution": execution})
 
 
-def on(cluster: Any, settings: Settings) -> Settings:
-    execution = ExecutionSettings(engine="ray", address=cluster.address)
-    return settings.model_copy(update={"execution": execution})
+class Murder(SilentProgress):
+    """Does ``deeds`` one after the other, each when ``every`` more steps were told."""
 
-
-class Told(SilentProgress):
-    """Kills whoever learns the product at its twelfth step, and then a node."""
-
-    def __init__(self, kill: Callable[[str], None]) -> None:
-        self.kill = kill
-        self.steps: dict[str, int] = {}
+    def __init__(self, every: int, *deeds: Callable[[], None]) -> None:
+        self.every, self.left, self.told = every, list(deeds), 0
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
-        self.steps[task] = self.steps.get(task, 0) + count
-        if self.steps[task] >= 8:
-            self.kill(task.removeprefix("learn "))
+        self.told += count
+        if self.left and self.told >= self.every:
+            self.told = 0
+            self.left.pop(0)()
 
 
-def test_six_products_are_learned_side_by_side_through_kills(tiny, tmp_path, cluster):
-    other = elsewhere(tiny, tmp_path / "one-after-the-other")
-    learn_all(other)
-    want = open_home(other).adapters("default").current()
-    store = open_home(tiny).adapters("default")
-    killed: list[str] = []
-
-    def kill(sku: str) -> None:
-        holder = store.claim_object(sku).read()
-        if len(killed) == 0 and holder is not None:
-            os.kill(int(re.findall(r"\d+", holder.holder)[0]), signal.SIGKILL)
-            killed.append(sku)
-        elif len(killed) == 1 and sku not in killed:
-            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-            killed.append(sku)
-
-    found: dict[str, list[LearnOutcome]] = {}
-    for outcome in learn_concepts(open_home(on(cluster, tiny)), progress=Told(kill)):
-        found.setdefault(outcome.sku, []).append(outcome)
-    assert len(killed) == 2
-    assert {sku: [o.status for o in outcomes] for sku, outcomes in found.items()} == {
-        sku: ["learned"] for sku in SKUS
-    }
-    head = store.current()
+def test_six_products_are_learned_side_by_side_through_kills(learned_here, tmp_path, cluster):
+    settings = on(cluster.address, learned_here, tmp_path)
+    refresh_index(open_home(settings))
+    deeds = Murder(25, lambda: kill_a_worker(cluster.head_node), lambda: kill_a_node(cluster))
+    outcomes = list(learn_concepts(open_home(settings), progress=deeds))
+    assert not deeds.left
+    assert Counter((o.sku, o.status) for o in outcomes) == {(sku, "learned"): 1 for sku in SKUS}
+    store = open_home(settings).adapters("default")
+    head, want = store.current(), open_home(learned_here).adapters("default").current()
     assert head is not None
     assert want is not None
     assert head.parts == want.parts
     assert sorted(concept.task for concept in head.concepts) == [1, 2, 3, 4, 5, 6]
     assert len(store.version_names()) == len(SKUS)
     assert store.claimed() == store.staging_names() == []
+
+
+def test_two_hundred_pictures_are_rendered_through_kills(learned_here, tmp_path, cluster):
+    here = on(None, learned_here, tmp_path / "here")
+    settings = on(cluster.address, learned_here, tmp_path / "there", batches_per_share=2)
+    for made in (here, settings):
+        shutil.copytree(learned_here.home, made.home)
+    local = here.model_copy(update={"execution": ExecutionSettings()})
+    want = pictures(local)
+    deeds = Murder(40, lambda: kill_a_worker(cluster.head_node), lambda: kill_a_node(cluster))
+    report = render_night(open_home(settings), DAY, progress=deeds)
+    assert not deeds.left
+    assert (len(report.rows), report.failed) == (200, ())
+    archive = open_home(settings).archive
+    assert Counter(row.image_id for row in archive.staged(DAY)).most_common(1)[0][1] == 1
+    assert pictures(settings) == want
+    assert len(set(archive.image_keys())) == len(set(want.values()))
+
+
+def pictures(settings: Settings) -> dict[str, str]:
+    """The night published: image id -> SHA-256."""
+    home = open_home(settings)
+    render_night(home, DAY)
+    publish_manifest(home, DAY)
+    rows: list[ArchiveRow] = home.archive.read_day(DAY)
+    assert len(rows) == 200
+    return {row.image_id: row.sha256 for row in rows}
+
+
+def test_a_cluster_of_its_own_is_started_for_the_run_and_ended_with_it(
+    learned_here, tmp_path, monkeypatch
+):
+    ask_for_a_token(monkeypatch)
+    settings = on(None, learned_here, tmp_path, learning=WorkerSettings(at_once=1))
+    refresh_index(open_home(settings))
+    (outcome,) = learn_concepts(open_home(settings), ["A"])
+    assert outcome.status == "learned"
+    import ray
+
+    assert not ray.is_initialized()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -117,13 +117,35 @@ class _Opened:
 
 
 @dataclass
-class NightRun:
-    """One rendering run: the opened models, and what came of the jobs.
+class NightCounts:
+    """What came of jobs.
 
     ``attempts`` counts the pictures made, ``rendered`` those kept and ``busy_seconds`` their time,
     the latter two by the mode that was planned; ``failures`` maps a job of which none could be
     made to the reason.
     """
+
+    rendered: Counter[str] = field(default_factory=Counter)
+    attempts: int = 0
+    busy_seconds: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: NightCounts) -> None:
+        """Take in what came of other jobs."""
+        self.rendered += other.rendered
+        self.attempts += other.attempts
+        self.failures |= other.failures
+        for mode, seconds in other.busy_seconds.items():
+            self.took(mode, seconds)
+
+    def took(self, mode: str, seconds: float) -> None:
+        """Note the time of a batch."""
+        self.busy_seconds[mode] = self.busy_seconds.get(mode, 0.0) + seconds
+
+
+@dataclass
+class NightRun:
+    """One rendering run: the opened models, and what came of the jobs."""
 
     home: Home
     day: date
@@ -133,10 +155,7 @@ class NightRun:
     open_judge: OpenJudge | None
     advance: Callable[[int, str], None]
     encoder: FeatureEncoder | None = None
-    rendered: Counter[str] = field(default_factory=Counter)
-    attempts: int = 0
-    busy_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    failures: dict[str, str] = field(default_factory=dict)
+    counts: NightCounts = field(default_factory=NightCounts)
     _sources: dict[str, Source] = field(default_factory=dict)
     _together: Mapping[Source, tuple[Source, ...]] = field(default_factory=dict)
     _opened: _Opened | None = None
@@ -152,7 +171,7 @@ class NightRun:
         for task in tasks:
             self._sources |= sources_of(task.job)
         self._together = opened_together([task.job for task in tasks])
-        for group in _groups(tasks, self._together):
+        for group in group_tasks(tasks, self._together):
             waiting: dict[int, list[Task]] = {}
             for task in group:
                 waiting.setdefault(task.attempt, []).append(task)
@@ -206,9 +225,9 @@ class NightRun:
             made = Attempt(task.attempt, job, picture, judgement, real)
             task.seconds += share
             (settled if task.take(made) else left).append(task)
-        self.attempts += len(batch)
+        self.counts.attempts += len(batch)
         self._keep(settled, opened)
-        self.busy_seconds[batch[0].job.mode] += time.monotonic() - started
+        self.counts.took(batch[0].job.mode, time.monotonic() - started)
         self.advance(len(settled), f"{len(left)} to be tried again" if left else "")
         return left
 
@@ -216,7 +235,7 @@ class NightRun:
         """The model fails on this job alone: what was made of it before is kept."""
         _log.warning("job %s failed: %s", task.job.job_id, reason)
         if task.best is None:
-            self.failures[task.job.job_id] = reason
+            self.counts.failures[task.job.job_id] = reason
         else:
             self._keep([task], opened)
         self.advance(1, "failed")
@@ -241,7 +260,7 @@ class NightRun:
         names = "\n".join(task.job.job_id for task in tasks)
         shard = hashlib.sha256(names.encode()).hexdigest()[:32]
         self.home.archive.stage(self.day, shard, rows)
-        self.rendered.update(task.job.mode for task in tasks)
+        self.counts.rendered.update(task.job.mode for task in tasks)
 
     def _as_attempted(self, task: Task) -> RenderJob:
         """The job as the next attempt makes it; without photos where these are gone."""
@@ -337,7 +356,7 @@ def opened_together(jobs: Sequence[RenderJob]) -> dict[Source, tuple[Source, ...
     return together
 
 
-def _groups(
+def group_tasks(
     tasks: Sequence[Task], together: Mapping[Source, tuple[Source, ...]]
 ) -> list[list[Task]]:
     """Tasks that one call of a sampler can take, the plan's order kept within.

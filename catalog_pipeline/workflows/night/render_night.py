@@ -31,7 +31,14 @@ from catalog_pipeline.workflows.night.picture_gate import (
 )
 from catalog_pipeline.workflows.night.picture_scores import OpenJudge, shipped_judge
 from catalog_pipeline.workflows.night.plan_night import find_plan, plan_night, report_key
-from catalog_pipeline.workflows.night.render_batches import NightRun, OpenSampler, Sampler, Task
+from catalog_pipeline.workflows.night.render_batches import (
+    NightCounts,
+    NightRun,
+    OpenSampler,
+    Sampler,
+    Task,
+)
+from catalog_pipeline.workflows.night.render_workers import render_by_workers
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 
 if TYPE_CHECKING:
@@ -103,30 +110,35 @@ def render_night(
         advance=lambda count, note: sink.advance(name, count, note),
         encoder=encoder,
     )
+    shipped = open_sampler is None and encoder is None and open_judge is None
     try:
-        run.render(missing)
+        if home.settings.execution.engine == "ray" and shipped and missing:
+            render_by_workers(run, missing, sink, name)
+        else:
+            run.render(missing)
     finally:
         sink.finish(name)
+    counts = run.counts
     staged = home.archive.staged(day)
     known = newest_rows((*known.values(), *staged))
     rows = [known[job.job_id] for job in jobs if job.job_id in known]
     rates = pass_rates(rows)
-    shown = [row for row in rows if row.verdict != FAILED and row.image_id not in run.failures]
+    shown = [row for row in rows if row.verdict != FAILED and row.image_id not in counts.failures]
     report = RenderReport(
         day=day,
         rows=tuple(staged),
-        rendered=run.rendered.total(),
+        rendered=counts.rendered.total(),
         reused=reused,
-        failed=tuple(run.failures),
+        failed=tuple(counts.failures),
         seconds=time.monotonic() - started,
         contact_sheet_png=_draw_sheet(home.archive, shown[:SHEET_IMAGES]),
-        attempts=run.attempts,
+        attempts=counts.attempts,
         quarantined=tuple(row.image_id for row in rows if row.verdict == FAILED),
         pass_rates=rates,
         retake=skus_to_retake(rates, quality),
     )
     if missing:
-        _write_report(home, generation, report, run)
+        _write_report(home, generation, report, counts)
     return report
 
 
@@ -184,7 +196,7 @@ def _is_stored(archive: ImageArchive, row: ArchiveRow) -> bool:
 
 
 def _write_report(
-    home: Home, settings: GenerationSettings, report: RenderReport, run: NightRun
+    home: Home, settings: GenerationSettings, report: RenderReport, counts: NightCounts
 ) -> None:
     """Leave the measured speed for the next ``max_minutes`` budget, and what came of the jobs.
 
@@ -197,14 +209,14 @@ def _write_report(
         "quarantined": list(report.quarantined),
         "pass_rates": [asdict(rate) for rate in report.pass_rates],
         "retake": list(report.retake),
-        "failures": run.failures,
+        "failures": counts.failures,
         "steps": settings.steps,
         "width": settings.width,
         "height": settings.height,
     }
     if report.rendered:
         content["seconds_per_image"] = {
-            mode: run.busy_seconds[mode] / count for mode, count in run.rendered.items()
+            mode: counts.busy_seconds[mode] / count for mode, count in counts.rendered.items()
         }
     data = json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
     home.objects.put(report_key(report.day), data)
