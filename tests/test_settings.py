@@ -30,6 +30,7 @@ ROOM_FILES = (
     "learning",
     "generation",
     "evaluation",
+    "execution",
     "archive",
     "languages",
     "alerts",

@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from catalog_pipeline.evaluation.features import open_encoder
-from catalog_pipeline.generation.planner import plan_night
+from tests.generation.plans import plan_night
 from catalog_pipeline.records import AdapterVersion, Pixels, RenderJob, Source
 from catalog_pipeline.settings import PolicySettings, Settings, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index

@@ -20,6 +20,7 @@ from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, 
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_memory import check_memory
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
+from catalog_pipeline.workflows.workers import check_execution
 
 __all__ = ["CheckResult", "run_doctor"]
 
@@ -44,6 +45,7 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
         *guarded("catalog", _catalog_root, settings),
         *guarded("disk", _free_disk, settings),
         *guarded("dagster", _dagster_home, settings),
+        *guarded("workers", _workers, settings),
     ]
     try:
         _ = home.objects
@@ -117,6 +119,14 @@ def _catalog_root(settings: Settings) -> Iterator[CheckResult]:
 def _dagster_home(_: Settings) -> Iterator[CheckResult]:
     check_dagster_home()
     yield from ()
+
+
+def _workers(settings: Settings) -> Iterator[CheckResult]:
+    execution = settings.execution
+    check_execution(execution)
+    if execution.engine == "ray":
+        where = f"the cluster at {execution.address}" if execution.address else "a cluster a run"
+        yield CheckResult("ok", f"workers: Ray, {where}", "not connected to; a run is")
 
 
 def _free_disk(settings: Settings) -> Iterator[CheckResult]:

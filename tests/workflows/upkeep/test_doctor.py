@@ -289,7 +289,7 @@ def test_the_status_is_plain_json(settings: Settings, home: Home) -> None:
             "imported": {},
             "created_utc": "2026-03-01T02:30:00.123456+00:00",
             "versions": 2,
-            "learning": None,
+            "learning": {},
             "last_learned": {"sku": "00123", "fidelity": 0.5},
         }
     }
