@@ -23,7 +23,6 @@ import numpy as np
 import yaml
 
 from catalog_pipeline.evaluation.features import open_encoder
-from tests.generation.plans import plan_night
 from catalog_pipeline.records import AdapterVersion, Pixels, RenderJob, Source
 from catalog_pipeline.settings import PolicySettings, Settings, load_settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
@@ -31,6 +30,7 @@ from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.models import concepts_of, drawn_by, open_sampler, served_version
 from catalog_pipeline.workflows.night.picture_scores import Judgement, PictureScorer, shipped_judge
+from tests.generation.plans import plan_night
 
 COLLECTIONS = ("default", "second", "third")
 
