@@ -42,7 +42,7 @@ class AdapterSettings(Strict):
         8, description="4, 8 or 16, of a number of a slot of its own; a shared one keeps 32"
     )
     stored_rank_tolerance: float = Field(
-        0.0,
+        0.15,
         ge=0,
         lt=1,
         description="of low_rank: size of what may be left out of a slot, as a share of all of it "

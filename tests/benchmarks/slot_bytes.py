@@ -117,7 +117,8 @@ def learned(data: Path, root: Path) -> Home:
     write_real_products(data, root / "products", PRODUCTS)
     home = open_home(load_settings(root / "config", root))
     refresh_index(home)
-    learn_concepts(home)
+    for outcome in learn_concepts(home):
+        log.info("%s: %s %s", outcome.sku, outcome.status, outcome.reason)
     return home
 
 
