@@ -519,7 +519,7 @@ class RenderJob:
     backdrop_steps: int = 0
     output_scale: int = 1
     mode_reason: str = ""
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

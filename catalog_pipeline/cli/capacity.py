@@ -72,7 +72,7 @@ def plan_capacity(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Plan cards, hours a night, storage and money for a catalog that grows.
+    """Plan cards, hours, storage and money.
 
     At the settings of this home, from measured points: its own learning log, manifests and sizes,
     or those of a card that was measured. Every figure says how far off it was on points that were

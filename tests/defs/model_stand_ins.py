@@ -26,6 +26,7 @@ from catalog_pipeline.workflows import models
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn import learn_concepts as learning
+from catalog_pipeline.workflows.learn.learning_run import failed_outcome
 from catalog_pipeline.workflows.progress import ProgressSink
 from tests.builders import make_concept, next_version
 from tests.workflows.painted_night import Painter
@@ -81,7 +82,7 @@ def learn_concepts(
                     rows, row.sku, row.content_hash, reason
                 )
             )
-            yield learning.failed_outcome(row.sku, error)
+            yield failed_outcome(row.sku, error)
         else:
             home.index.update(
                 lambda rows, row=row, photos=photos: mark_learned(

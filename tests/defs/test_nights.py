@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -122,6 +123,9 @@ def test_a_night_of_which_nothing_could_be_rendered_fails(
     assert not result.success
     assert not instance.get_materialized_partitions(dg.AssetKey(["generation", "images"]))
     assert not (learned_line.settings.home / "manifest").exists()
+    # What the workflow itself logs is an event of the run.
+    events = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert any(re.fullmatch("job [0-9a-f]+ failed: .*", message) for message in events)
 
 
 def test_a_repeated_image_id_is_found(learned_line: Line, instance: dg.DagsterInstance) -> None:

@@ -16,7 +16,7 @@ def collect_status(home: Home) -> dict[str, Any]:
 
     Keys: ``home``, ``index`` (SKUs and photos, a count per status, reasons of the
     failed ones), ``collections`` (name -> head, concept count, SKUs with an imported
-    LoRA and the SHA-256 of its file, the SKU learned last with its figures, who is
+    LoRA and the SHA-256 of its file, the SKU learned last with its figures, SKU -> who is
     learning), ``nights`` (the last seven, newest first), ``staged`` (rendered, not yet
     published). Values are plain JSON types.
 

@@ -304,9 +304,9 @@ def test_the_status_is_plain_json(settings: Settings, home: Home) -> None:
         }
     ]
     assert status["staged"] == []
-    with home.adapters("mugs").lease(timeout_seconds=1):
+    with home.adapters("mugs").claim("00123", timeout_seconds=1):
         learning = collect_status(open_home(settings))["collections"]["mugs"]["learning"]
-    assert learning.startswith(f"process {os.getpid()} on ")
+    assert learning["00123"].startswith(f"process {os.getpid()} on ")
 
 
 def test_the_status_of_an_empty_home_is_empty(settings: Settings) -> None:
