@@ -32,6 +32,8 @@ _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 60
 _OBJECT_STORE_BYTES = 512 * 1024**2
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_ON_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""0 keeps Ray on 127.0.0.1, in place of which it takes this machine's address in its network."""
 
 _log = logging.getLogger(__name__)
 
@@ -290,9 +292,11 @@ def _cluster(settings: ExecutionSettings) -> Iterator[None]:
         "_node_ip_address": "127.0.0.1",
         "object_store_memory": _OBJECT_STORE_BYTES,
     }
-    if settings.address is None and _MODE not in os.environ:
-        os.environ[_MODE] = "token"
-        os.environ.setdefault(_TOKEN, secrets.token_hex(32))
+    if settings.address is None:
+        os.environ[_ON_OTHER_MACHINES] = "0"
+        if _MODE not in os.environ:
+            os.environ[_MODE] = "token"
+            os.environ.setdefault(_TOKEN, secrets.token_hex(32))
     import ray
 
     where = {"address": settings.address} if settings.address else own

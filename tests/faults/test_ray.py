@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.night.render_night import render_night
 from catalog_pipeline.workflows.progress import SilentProgress
-from tests.ray_cluster import ask_for_a_token, kill_a_node, kill_a_worker, running_cluster
+from tests.ray_cluster import (
+    ask_for_a_token,
+    descendants,
+    kill_a_node,
+    kill_a_worker,
+    listening_addresses,
+    running_cluster,
+)
 from tests.workflows.tiny_catalog import GENERATION, learn_all, tiny_sections, write_photos
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
@@ -126,8 +134,10 @@ def test_a_cluster_of_its_own_is_started_for_the_run_and_ended_with_it(
     ask_for_a_token(monkeypatch)
     settings = on(None, learned_here, tmp_path, learning=WorkerSettings(at_once=1))
     refresh_index(open_home(settings))
-    (outcome,) = learn_concepts(open_home(settings), ["A"])
-    assert outcome.status == "learned"
-    import ray
-
-    assert not ray.is_initialized()
+    outcomes = learn_concepts(open_home(settings), ["A", "B"])
+    assert next(outcomes).status == "learned"
+    addresses = listening_addresses(descendants())
+    assert addresses
+    assert all(ip_address(address).is_loopback for address in addresses)
+    assert [outcome.status for outcome in outcomes] == ["learned"]
+    assert not any(b"ray" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants())
