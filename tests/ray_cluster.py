@@ -53,15 +53,16 @@ def workers_of(node: Any) -> list[int]:
     """The processes of the actors on ``node``."""
     raylet = node.all_processes["raylet"][0].process.pid
     children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
-    return [int(pid) for pid in children if _is_worker(pid)]
+    return [int(pid) for pid in children if is_worker(pid)]
 
 
 def descendants(pid: int | str = "self") -> list[int]:
     """The living processes that a process, by default this one, has started, and theirs."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(child)]
+    with suppress(OSError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(child)]
     return found
 
 
@@ -95,8 +96,14 @@ def kill_a_node(cluster: Any) -> None:
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
 
-def _is_worker(pid: str) -> bool:
+def is_worker(pid: int | str) -> bool:
+    """Whether it is the process of an actor of ours."""
+    return command_of(pid).startswith(_WORKER)
+
+
+def command_of(pid: int | str) -> bytes:
+    """Its command line; nothing of one that has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(_WORKER)
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False
+        return b""

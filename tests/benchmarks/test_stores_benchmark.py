@@ -27,6 +27,7 @@ def test_the_sections_over_a_folder_run_and_are_reported(tmp_path: Path) -> None
     assert json.loads((tmp_path / "out" / "stores.json").read_text("utf-8"))["sections"] == sections
 
 
+@pytest.mark.slow
 def test_growth_is_fitted_and_reported(tmp_path: Path) -> None:
     work = ("index: read", "heads opened", "`gc --dry-run`")
     found = [each.to_record() for each in measure_growth(tmp_path / "homes", QUICK, only=work)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -23,7 +25,9 @@ from catalog_pipeline.workflows.night.render_night import render_night
 from catalog_pipeline.workflows.progress import SilentProgress
 from tests.ray_cluster import (
     ask_for_a_token,
+    command_of,
     descendants,
+    is_worker,
     kill_a_node,
     kill_a_worker,
     listening_addresses,
@@ -46,16 +50,22 @@ NIGHT = {
 
 
 @pytest.fixture(scope="module")
-def learned_here(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Settings:
-    """Six products, learned one after the other without a cluster."""
+def listed(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Settings:
+    """Six products that wait to be learned."""
     folder = tmp_path_factory.mktemp("here")
     sections = tiny_sections(tiny_model_folder, steps=30, checkpoint_every=5)
     where = {"home": folder / "home", "config_dir": folder}
     settings = Settings.model_validate({**where, **sections, "generation": NIGHT})
     for seed, sku in enumerate(SKUS, start=1):
         write_photos(settings, sku, seed)
-    learn_all(settings)
     return settings
+
+
+@pytest.fixture(scope="module")
+def learned_here(listed: Settings) -> Settings:
+    """All of them, learned one after the other without a cluster."""
+    learn_all(listed)
+    return listed
 
 
 @pytest.fixture
@@ -84,6 +94,7 @@ class Murder(SilentProgress):
             self.left.pop(0)()
 
 
+@pytest.mark.slow
 def test_six_products_are_learned_side_by_side_through_kills(learned_here, tmp_path, cluster):
     settings = on(cluster.address, learned_here, tmp_path)
     refresh_index(open_home(settings))
@@ -101,6 +112,7 @@ def test_six_products_are_learned_side_by_side_through_kills(learned_here, tmp_p
     assert store.claimed() == store.staging_names() == []
 
 
+@pytest.mark.slow
 def test_two_hundred_pictures_are_rendered_through_kills(learned_here, tmp_path, cluster):
     here = on(None, learned_here, tmp_path / "here")
     settings = on(cluster.address, learned_here, tmp_path / "there", batches_per_share=2)
@@ -128,16 +140,26 @@ def pictures(settings: Settings) -> dict[str, str]:
     return {row.image_id: row.sha256 for row in rows}
 
 
-def test_a_cluster_of_its_own_is_started_for_the_run_and_ended_with_it(
-    learned_here, tmp_path, monkeypatch
+def test_a_cluster_of_its_own_replaces_a_lost_worker_and_ends_with_the_run(
+    listed, tmp_path, monkeypatch
 ):
     ask_for_a_token(monkeypatch)
-    settings = on(None, learned_here, tmp_path, learning=WorkerSettings(at_once=1))
+    settings = on(None, listed, tmp_path, learning=WorkerSettings(at_once=1))
     refresh_index(open_home(settings))
-    outcomes = learn_concepts(open_home(settings), ["A", "B"])
+    deeds = Murder(12, kill_own_worker)
+    outcomes = learn_concepts(open_home(settings), ["A", "B"], progress=deeds)
     assert next(outcomes).status == "learned"
+    assert not deeds.left
     addresses = listening_addresses(descendants())
     assert addresses
     assert all(ip_address(address).is_loopback for address in addresses)
     assert [outcome.status for outcome in outcomes] == ["learned"]
-    assert not any(b"ray" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants())
+    assert not [pid for pid in descendants() if b"ray" in command_of(pid)]
+    store = open_home(settings).adapters("default")
+    assert len(store.version_names()) == 2
+    assert store.claimed() == store.staging_names() == []
+
+
+def kill_own_worker() -> None:
+    (worker,) = [pid for pid in descendants() if is_worker(pid)]
+    os.kill(worker, signal.SIGKILL)
