@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from ssl import SSLEOFError
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +52,7 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
     )
     # A session of its own: the default one keeps the credentials it saw first.
     session = Session()
+    session.register_component("data_loader", _loader())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     try:
         return boto3.Session(botocore_session=session).client(
@@ -58,6 +60,14 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
         )
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"{named_in}: s3 cannot be used: {error}") from error
+
+
+@cache
+def _loader() -> Any:
+    """Of the description of S3, which takes most of the time in which a client is made."""
+    from botocore.session import Session
+
+    return Session().get_component("data_loader")
 
 
 def _moment(value: Any) -> datetime:

@@ -5,7 +5,7 @@
     images/sha256=<digest>.png                        immutable
     manifest/dt=YYYY-MM-DD/part-0.parquet             compare-and-swap
     _versions/manifest/dt=YYYY-MM-DD/<hash>.parquet   immutable copy of every manifest
-    _staging/dt=YYYY-MM-DD/<shard>.parquet            immutable; rendered, not yet published
+    _staging/dt=YYYY-MM-DD/<shard>.arrow              immutable; rendered, not yet published
     quarantine/dt=YYYY-MM-DD/part-0.parquet           held back; see picture_quarantine
 
 The order image -> staging -> version copy -> manifest makes a crash harmless: a row
@@ -123,7 +123,7 @@ class ImageArchive:
         check_segment(shard, "shard")
         data = encode_shard(rows)
         name = f"{shard}-{sha256_hex(data)[:_SHARD_HASH_CHARS]}"
-        self._objects.put(f"{staging_folder(day)}/{name}.parquet", data)
+        self._objects.put(f"{staging_folder(day)}/{name}.arrow", data)
 
     def read_staging(self, day: date) -> Staging:
         """What is staged for ``day`` now, each shard read once."""

@@ -66,9 +66,11 @@ class LocalObjectStore(ObjectStore):
 
     def exists(self, key: str) -> bool:
         """See :class:`ObjectStore`."""
-        path = self._path(key)
+        path = f"{self.root}/{check_key(key)}"  # a night looks at ten thousand: no Path for each
         try:
-            return path.is_file()
+            return stat.S_ISREG(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except OSError as error:
             raise StoreError(f"cannot look at {path}: {error.strerror}") from error
 
