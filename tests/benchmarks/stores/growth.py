@@ -202,14 +202,13 @@ def _update(home: Home) -> Callable[[], object]:
 def _tick(home: Home) -> Callable[[], object]:
     import dagster as dg
 
-    from catalog_pipeline.defs.partitions import sku_partitions
+    from catalog_pipeline.defs.sku_shards import SKU_SHARDS, add_partitions
     from tests.benchmarks.stores.catalog import tick
 
     folder = home.settings.home.parent / "dagster_home"
     folder.mkdir()
     instance = dg.DagsterInstance.local_temp(str(folder))
-    names = [row.sku for row in home.index.read()]
-    instance.add_dynamic_partitions(str(sku_partitions.name), names)
+    add_partitions(instance, {SKU_SHARDS[0]: [row.sku for row in home.index.read()]})
     return lambda: tick(instance)
 
 
