@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from catalog_pipeline.settings.values import NotBlank, Strict
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(?:ray://)?(?:\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", text):
+        raise ValueError("expected a host and a port, such as 10.0.0.5:6379 or ray://head:10001")
+    return text
+
+
+ClusterAddress = Annotated[NotBlank, AfterValidator(_address)]
 
 
 class WorkerSettings(Strict):
@@ -27,7 +37,7 @@ class ExecutionSettings(Strict):
         "local",
         description="local: in the process of the run; ray: in workers of a Ray cluster",
     )
-    address: NotBlank | None = Field(
+    address: ClusterAddress | None = Field(
         None,
         description="of a running Ray cluster, such as 10.0.0.5:6379 or ray://head:10001; null "
         "starts one on this machine for the run, and ends it with it",

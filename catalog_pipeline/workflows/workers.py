@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 60
+_KNOCK_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 512 * 1024**2
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _ON_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -126,26 +128,22 @@ class _CrewRun(Generic[_Item, _Result]):
 
         size, execution = self._crew.size, self._crew.settings.execution
         wanted = min(size.at_once, len(self._waiting) + len(self._busy))
-        while len(self._starting) + len(self._idle) + len(self._busy) < wanted:
-            needs = {"CPU": size.num_cpus, "GPU": size.num_gpus}
-            cluster: Any = ray
-            has = cluster.cluster_resources() if execution.address is None else needs
-            short = [f"{need:g} {name}" for name, need in needs.items() if has.get(name, 0) < need]
-            if short:
-                raise ConfigurationError(
-                    f"a worker needs {' and '.join(short)}, more than this machine has; see "
-                    "execution.yaml: num_cpus, num_gpus, or name a cluster by its address"
-                )
-            options = {
-                "num_cpus": size.num_cpus,
-                "num_gpus": size.num_gpus,
-                "memory": int(size.memory_gb * 1024**3) or None,
-                "max_concurrency": 2,
-            }
-            local = execution.model_copy(update={"engine": "local"})
-            settings = self._crew.settings.model_copy(update={"execution": local})
-            actor: Any = ray.remote(_Worker)
-            worker = actor.options(**options).remote(settings.model_dump_json(), self._crew.factory)
+        missing = wanted - len(self._starting) - len(self._idle) - len(self._busy)
+        if missing <= 0:
+            return
+        if execution.address is None:
+            _check_room(size)
+        local = execution.model_copy(update={"engine": "local"})
+        settings = self._crew.settings.model_copy(update={"execution": local}).model_dump_json()
+        remote: Any = ray.remote(_Worker)
+        actor = remote.options(
+            num_cpus=size.num_cpus,
+            num_gpus=size.num_gpus,
+            memory=int(size.memory_gb * 1024**3) or None,
+            max_concurrency=2,
+        )
+        for _ in range(missing):
+            worker = actor.remote(settings, self._crew.factory)
             self._starting[worker.news.remote()] = worker
 
     def _welcome(self, reference: ObjectRef[Any]) -> None:
@@ -177,9 +175,8 @@ class _CrewRun(Generic[_Item, _Result]):
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except RayError as error:
-            ray.kill(
-                worker
-            )  # it may only have been out of reach, and must not go on beside another
+            # It may only have been out of reach, and must not go on beside another.
+            ray.kill(worker)
             yield from self._try_again(item, attempt, _one_line(error))
         else:
             self._idle.append(worker)
@@ -298,20 +295,28 @@ def _cluster(settings: ExecutionSettings) -> Iterator[None]:
             os.environ[_MODE] = "token"
             os.environ.setdefault(_TOKEN, secrets.token_hex(32))
     import ray
+    from ray.exceptions import RayError
 
     where = {"address": settings.address} if settings.address else own
     try:
+        if settings.address:
+            _knock(settings.address)
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         raise ConfigurationError(
-            f"no Ray cluster answers at {settings.address or 'this machine'}: "
-            f"{' '.join(str(error).split())}; expected one of Ray {ray.__version__}; see "
-            "execution.yaml: address"
+            f"no Ray cluster answers at {settings.address or 'this machine'}: {_one_line(error)}; "
+            f"expected one of Ray {ray.__version__} and the same token; see execution.yaml"
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError at once where nobody listens; Ray itself would ask for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def check_execution(settings: ExecutionSettings) -> None:
@@ -332,6 +337,21 @@ def check_execution(settings: ExecutionSettings) -> None:
             f"execution.yaml: address is {settings.address}, and no token is given; expected "
             f"{_MODE}=token with {_TOKEN} or {_TOKEN_PATH} (or {_MODE}=disabled for a cluster "
             "that lets everyone in)"
+        )
+
+
+def _check_room(size: WorkerSettings) -> None:
+    """Refuse a worker that this machine, which is the whole cluster, can never hold."""
+    import ray
+
+    cluster: Any = ray
+    has = cluster.cluster_resources()
+    needs = {"CPU": size.num_cpus, "GPU": size.num_gpus, "memory": size.memory_gb * 1024**3}
+    short = [f"{need:g} {name}" for name, need in needs.items() if has.get(name, 0) < need]
+    if short:
+        raise ConfigurationError(
+            f"a worker needs {' and '.join(short)}, more than this machine has; see "
+            "execution.yaml: num_cpus, num_gpus, memory_gb, or name a cluster by its address"
         )
 
 

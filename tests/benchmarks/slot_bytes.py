@@ -25,6 +25,7 @@ from torch import Tensor
 from catalog_pipeline.diffusion.compression import by_layer, compress_slot
 from catalog_pipeline.settings import AdapterSettings, load_settings
 from catalog_pipeline.workflows.home import Home, open_home
+from tests.benchmarks.gpu.sizes import SDXL_UNET
 from tests.benchmarks.harness.cells import digest, json_bytes, read_json
 from tests.benchmarks.harness.home import (
     BUILD,
@@ -72,15 +73,7 @@ FORMS = (
 )
 LARGER = {
     "SD-1.5": {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768},
-    "SDXL": {
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (5, 10, 20),
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-    },
+    "SDXL": SDXL_UNET,
 }
 """The published configurations, as far as a slot depends on them."""
 

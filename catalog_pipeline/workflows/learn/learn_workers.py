@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from catalog_pipeline.records import IndexRow, LearnOutcome, PhotoSet
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learning_run import LearningRun
-from catalog_pipeline.workflows.progress import ProgressSink
+from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
 from catalog_pipeline.workflows.workers import Crew
 
 
@@ -30,15 +30,14 @@ class LearnWork:
     """In a worker: a :class:`LearningRun`, whose models stay loaded between the SKUs."""
 
     def __init__(self, settings: Settings) -> None:
-        self._home = open_home(settings)
-        self._run: LearningRun | None = None
+        self._run = LearningRun(open_home(settings), SilentProgress(), None)
 
     def do(self, item: _Item, progress: ProgressSink) -> _Learned:
         """Learn one SKU; its photos travel back where somebody wants to see them."""
         seen: list[PhotoSet] = []
-        run = self._run or LearningRun(self._home, progress, None)
-        self._run = replace(run, on_photo_set=seen.append, force=item.force)
-        outcome = self._run.learn(item.row)
+        run = self._run
+        run.progress, run.on_photo_set, run.force = progress, seen.append, item.force
+        outcome = run.learn(item.row)
         return _Learned(outcome, seen[0] if seen and item.wants_photos else None)
 
 

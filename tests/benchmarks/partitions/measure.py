@@ -22,6 +22,7 @@ from catalog_pipeline.workflows.home import open_home
 from tests.benchmarks.harness.costs import measured
 from tests.benchmarks.harness.home import REPOSITORY
 from tests.benchmarks.partitions.web import WebServer, running_web_server
+from tests.benchmarks.stores.catalog import evaluate_tick
 from tests.builders import make_index_row
 from tests.workflows.tiny_catalog import write_photos
 
@@ -122,9 +123,6 @@ def _keys(instance: dg.DagsterInstance, names: Shards) -> Iterator[Cell]:
 
 
 def _ticks(instance: dg.DagsterInstance, names: Shards) -> Iterator[Cell]:
-    from catalog_pipeline.definitions import defs
-    from catalog_pipeline.defs.catalog.sensors import SENSOR_NAME
-
     def learned(sku: str) -> Any:
         return make_index_row(sku, status=SkuStatus.LEARNED, content_hash="a" * 64, photo_count=3)
 
@@ -134,16 +132,9 @@ def _ticks(instance: dg.DagsterInstance, names: Shards) -> Iterator[Cell]:
         for number in range(RANGE)
     ]
     open_home(load_settings()).index.update(lambda _: [*rows, *new])
-    repository = defs.get_repository_def()
 
     def tick() -> None:
-        with dg.build_sensor_context(
-            instance=instance,
-            repository_def=repository,
-            resources=repository.get_top_level_resources(),
-            sensor_name=SENSOR_NAME,
-        ) as context:
-            found = repository.get_sensor_def(SENSOR_NAME).evaluate_tick(context)
+        found = evaluate_tick(instance)
         (added,) = found.dynamic_partitions_requests or ()
         assert len(added.partition_keys) == RANGE
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline.catalog.local import RACY_SECONDS
 from catalog_pipeline.records import SkuStatus
@@ -97,7 +97,14 @@ def _measure_dagster(dagster_home: Path, sizes: Sizes) -> Iterator[Measurement]:
 
 
 def tick(instance: dg.DagsterInstance) -> str:
-    """What a turn of ``catalog_watch`` asks for."""
+    """What a turn of ``catalog_watch`` asks for, in words."""
+    asked = evaluate_tick(instance)
+    added = sum(len(r.partition_keys) for r in asked.dynamic_partitions_requests or ())
+    return f"{len(asked.run_requests or ())} runs asked for, {added:,} partitions added"
+
+
+def evaluate_tick(instance: dg.DagsterInstance) -> Any:
+    """A turn of ``catalog_watch``; nothing of it is carried out."""
     import dagster as dg
 
     from catalog_pipeline.definitions import defs
@@ -110,6 +117,4 @@ def tick(instance: dg.DagsterInstance) -> str:
         resources=repository.get_top_level_resources(),
         sensor_name=SENSOR_NAME,
     ) as context:
-        tick = repository.get_sensor_def(SENSOR_NAME).evaluate_tick(context)
-    added = sum(len(r.partition_keys) for r in tick.dynamic_partitions_requests or ())
-    return f"{len(tick.run_requests or ())} runs asked for, {added:,} partitions added"
+        return repository.get_sensor_def(SENSOR_NAME).evaluate_tick(context)
