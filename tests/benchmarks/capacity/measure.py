@@ -58,6 +58,9 @@ NIGHTS = [
 PUBLISHED = (10, 100, 1000, 5000, 15000)
 """SKUs that a collection knows when one more is published."""
 
+PUBLICATIONS = 130
+"""So many one after the other: each writes the last page anew, which holds 1 to about 128."""
+
 FIRST_NIGHT = date(2026, 3, 1)
 
 
@@ -135,14 +138,14 @@ def restart(root: Path, number: int) -> None:
 
 
 def publish(root: Path, known: int) -> None:
-    """Publish two more SKUs of a collection that knows ``known``: what is done under its lease."""
+    """Publish more SKUs of a collection that knows ``known``: what is done under its lease."""
     home = open_home(opened(root / f"publish-{known}", {}))
     store = home.adapters(COLLECTION)
     head = make_versions_stored(home, known)
     with store.lease(timeout_seconds=60) as lease:
         store.promote(head.version, expected=None, fence=lease.fence)
         rows = []
-        for number in (known, known + 1):
+        for number in range(known, known + 1 + PUBLICATIONS):
             before, started = stored_bytes(home), time.process_time()
             parent = store.current()
             assert parent is not None
@@ -152,7 +155,7 @@ def publish(root: Path, known: int) -> None:
             merged = dict(parent.parts) | parts
             publish_concept(home, store, parent, learned_concept(sku), merged, lease.fence)
             taken = time.process_time() - started
-            rows.append([known, taken, stored_bytes(home) - before])
+            rows.append([number, taken, stored_bytes(home) - before])
     (root / f"publish-{known}" / "points.json").write_text(json.dumps(rows), "utf-8")
 
 
