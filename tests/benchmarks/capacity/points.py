@@ -35,10 +35,12 @@ def read_measured(root: Path) -> PointSets:
             later = [p for p in points[kind] if p.group != FIRST_NIGHT.isoformat()]
             found[kind] += _averaged(later)
     for file in sorted(root.glob("publish-*/points.json"), key=lambda file: len(str(file))):
-        for known, seconds, size in json.loads(file.read_text("utf-8"))[1:]:
+        measured = json.loads(file.read_text("utf-8"))
+        for known, seconds in measured["seconds"]:
             at = {"existing": float(known)}
             found["publishing"].append(Point(seconds, at, file.parent.name))
-            found["version"].append(Point(size, at, file.parent.name))
+        at = {"existing": float(measured["seconds"][0][0])}
+        found["version"].append(Point(measured["bytes"], at, file.parent.name))
     return found
 
 
