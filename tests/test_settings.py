@@ -31,6 +31,7 @@ ROOM_FILES = (
     "generation",
     "evaluation",
     "execution",
+    "governance",
     "archive",
     "languages",
     "alerts",

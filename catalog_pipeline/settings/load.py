@@ -18,6 +18,7 @@ from catalog_pipeline.settings.catalogs import CatalogSettings
 from catalog_pipeline.settings.evaluation import EvaluationSettings
 from catalog_pipeline.settings.execution import ExecutionSettings
 from catalog_pipeline.settings.generation import GenerationSettings
+from catalog_pipeline.settings.governance import GovernanceSettings
 from catalog_pipeline.settings.languages import LanguageSettings
 from catalog_pipeline.settings.learning import LearningSettings
 from catalog_pipeline.settings.values import Strict
@@ -40,6 +41,7 @@ class Settings(Strict):
     languages: LanguageSettings = LanguageSettings()
     alerts: AlertSettings = AlertSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    governance: GovernanceSettings = GovernanceSettings()
 
     @property
     def catalog_root(self) -> Path:
@@ -58,6 +60,7 @@ FILES: dict[str, type[Strict]] = {
     "languages": LanguageSettings,
     "alerts": AlertSettings,
     "execution": ExecutionSettings,
+    "governance": GovernanceSettings,
 }
 
 
@@ -141,6 +144,7 @@ def load_settings(config_dir: Path | None = None, home: Path | None = None) -> S
         languages=parts["languages"],
         alerts=parts["alerts"],
         execution=parts["execution"],
+        governance=parts["governance"],
     )
 
 
