@@ -30,7 +30,7 @@ class LearningLog:
         Raises:
             StoreError: a value that does not fit its column.
         """
-        key = learning_key(row.ended_utc.astimezone(UTC).date())
+        key = _key_of(row)
 
         def attempt() -> None:
             rows, token = self._read(key)
@@ -38,6 +38,11 @@ class LearningLog:
                 self._objects.compare_and_swap(key, encode_learning([*rows, row]), token)
 
         until_won(attempt, key)
+
+    def holds(self, row: LearningRow) -> bool:
+        """Whether the attempt of ``row`` is there already."""
+        rows, _ = self._read(_key_of(row))
+        return any(known.attempt_id == row.attempt_id for known in rows)
 
     def days(self) -> list[date]:
         """Every day on which something was learned or refused, oldest first."""
@@ -57,3 +62,8 @@ class LearningLog:
         except ObjectNotFoundError:
             return [], None
         return decode_learning(stored.data, self._objects.uri(key)), stored.version
+
+
+def _key_of(row: LearningRow) -> str:
+    """The day on which it ended."""
+    return learning_key(row.ended_utc.astimezone(UTC).date())

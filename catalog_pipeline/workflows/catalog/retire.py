@@ -98,6 +98,21 @@ def _drop_moved(home: Home, lease_wait_seconds: float) -> Iterator[RetireOutcome
                 yield RetireOutcome(sku, tuple(done), serving=serving)
 
 
+def require_no_folders(home: Home, skus: Sequence[str]) -> None:
+    """CatalogError when one of ``skus`` still has its folder, or the catalog cannot be listed."""
+    if not skus:
+        return
+    source = home.photo_source
+    listed = source.list_skus(only=list(skus), read=False)
+    there = {found.sku for found in listed.listings}
+    there |= {file.key.partition("/")[0] for file in listed.refused}
+    if there:
+        raise CatalogError(
+            f"{', '.join(sorted(there))} still has its folder in {source.where}; a listing "
+            "would bring it back; move the folder away first"
+        )
+
+
 @dataclass(frozen=True)
 class _Retirement:
     home: Home
@@ -136,16 +151,7 @@ class _Retirement:
             )
         chosen = [by_sku[sku] for sku in dict.fromkeys(skus)]
         live = [row.sku for row in chosen if row.status is not SkuStatus.RETIRED]
-        if live:
-            source = self.home.photo_source
-            listed = source.list_skus(only=live, read=False)
-            there = {found.sku for found in listed.listings}
-            there |= {file.key.partition("/")[0] for file in listed.refused}
-            if there:
-                raise CatalogError(
-                    f"{', '.join(sorted(there))} still has its folder in {source.where}; a listing "
-                    "would bring it back; move the folder away first"
-                )
+        require_no_folders(self.home, live)
         return chosen
 
     def retire(self, row: IndexRow, today: date) -> RetireOutcome:
@@ -173,9 +179,11 @@ class _Retirement:
                     done.append(f"checkpoint {checkpoint}")
                 parent = store.current()
                 if self._is_retired(row.sku) and parent and parent.concept(row.sku):
-                    version = drop_concept(store, parent, row.sku, lease.fence)
+                    version = drop_concept(self.home, parent, row.sku, lease.fence)
                     done.append(f"version {version} of {name} without it")
         done += [text for key in self._plans(today) for text in self._replan(key, row.sku)]
+        if done:
+            self.home.audit.append("retire", row.sku, version=version)
         return RetireOutcome(row.sku, tuple(done), version)
 
     def _is_retired(self, sku: str) -> bool:

@@ -133,7 +133,7 @@ def rollback(home: Home, version: str, collection: str | None = None) -> Head:
     A SKU that ``version`` lacks, or knows by older photos than it was last learned
     from, becomes ``failed``: it is not learned again behind the operator's back, but
     by ``catalog-pipeline learn``. Rolling forward makes it ``learned`` again.
-    Idempotent: a rerun after a crash finishes the index.
+    Idempotent: a rerun after a crash finishes the index, and is noted once more.
 
     Raises:
         ObjectNotFoundError: no such version, or one of its parts is missing.
@@ -142,11 +142,14 @@ def rollback(home: Home, version: str, collection: str | None = None) -> Head:
     """
     name, full = _found(home, version, collection)
     store = home.adapters(name)
+    before = store.head()
     head = store.rollback(full)
     served = store.read(full)
     history, _ = store.readable_history()
     newest = {concept.sku: concept for old in history for concept in old.concepts}
     home.index.update(lambda rows: [_in_line(row, served, newest.get(row.sku)) for row in rows])
+    facts = {"from": before.version if before else ""}
+    home.audit.append("rollback", name, version=full, facts=facts)
     return head
 
 
