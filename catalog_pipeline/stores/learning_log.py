@@ -1,11 +1,13 @@
 """What was learned when, from which photos, under which settings; and what was refused.
 
 One object a day, ``learning/dt=YYYY-MM-DD/part-0.parquet``; grain: one row per attempt at
-learning a SKU. Rows are added, never changed. Nothing that learns or renders reads it.
+learning a SKU. Rows are added, and changed only when a product is removed for good. Nothing that
+learns or renders reads it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date
 
 from catalog_pipeline.errors import ObjectNotFoundError
@@ -43,6 +45,24 @@ class LearningLog:
         """Whether the attempt of ``row`` is there already."""
         rows, _ = self._read(_key_of(row))
         return any(known.attempt_id == row.attempt_id for known in rows)
+
+    def rewrite(
+        self, day: date, change: Callable[[list[LearningRow]], list[LearningRow]]
+    ) -> list[LearningRow]:
+        """Replace the attempts of ``day`` by ``change`` of them; the rows before.
+
+        For the removal of a product alone. Atomic; rows that stay the same are not written.
+        """
+        key = learning_key(day)
+
+        def attempt() -> list[LearningRow]:
+            rows, token = self._read(key)
+            after = change(list(rows))
+            if after != rows:
+                self._objects.compare_and_swap(key, encode_learning(after), token)
+            return rows
+
+        return until_won(attempt, key)
 
     def days(self) -> list[date]:
         """Every day on which something was learned or refused, oldest first."""

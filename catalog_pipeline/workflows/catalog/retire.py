@@ -7,14 +7,24 @@ repeated by a rerun until it is done, so a kill anywhere is mended by the next c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from typing import Any
 
-from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
+from catalog_pipeline.errors import (
+    CatalogError,
+    CatalogPipelineError,
+    GenerationError,
+    ObjectNotFoundError,
+)
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.keys import PLANS_PREFIX, anchors_key, days_of
+from catalog_pipeline.stores.objects import until_won
+from catalog_pipeline.workflows.catalog.first_seen import FIRST_SEEN_KEY
+from catalog_pipeline.workflows.catalog.refresh_index import DIGESTS_KEY
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import (
     decode_plan,
@@ -111,6 +121,46 @@ def require_no_folders(home: Home, skus: Sequence[str]) -> None:
             f"{', '.join(sorted(there))} still has its folder in {source.where}; a listing "
             "would bring it back; move the folder away first"
         )
+
+
+def forget_listing(home: Home, sku: str) -> int:
+    """Delete what listings have kept of a product besides its row; how many entries went.
+
+    The judged photos, the digests of its files and when its content was first seen. Idempotent.
+    """
+    objects, key = home.objects, anchors_key(sku)
+    gone = int(objects.exists(key))
+    objects.delete(key)
+
+    def without(content: dict[str, Any]) -> int:
+        own = [name for name in content if name.partition("/")[0] == sku]
+        for name in own:
+            del content[name]
+        return len(own)
+
+    gone += _edit_json(home, DIGESTS_KEY, lambda content: without(content["digests"]))
+    return gone + _edit_json(home, FIRST_SEEN_KEY, without)
+
+
+def _edit_json(home: Home, key: str, change: Callable[[dict[str, Any]], int]) -> int:
+    """Change a JSON object by compare-and-swap; a cache that cannot be read is deleted."""
+
+    def attempt() -> int:
+        try:
+            stored = home.objects.read(key)
+        except ObjectNotFoundError:
+            return 0
+        try:
+            content = json.loads(stored.data)
+            changed = change(content)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            home.objects.delete(key)
+            return 1
+        if changed:
+            home.objects.compare_and_swap(key, json.dumps(content).encode(), stored.version)
+        return changed
+
+    return until_won(attempt, key)
 
 
 @dataclass(frozen=True)

@@ -205,13 +205,12 @@ def _chosen(home: Home, collection: str | None) -> list[str]:
 
 def _found(home: Home, version: str, collection: str | None) -> tuple[str, str]:
     names = _chosen(home, collection)
-    matches = [
-        (name, full)
-        for name in names
-        for full in home.adapters(name).version_names()
-        if version and full.startswith(version)
-    ]
-    exact = [match for match in matches if match[1] == version]
+    known = [(name, full, full) for name in names for full in home.adapters(name).version_names()]
+    for name in names:
+        known += [(name, old, now) for old, now in home.adapters(name).renamed.read().items()]
+    found = [each for each in known if version and each[1].startswith(version)]
+    matches = list(dict.fromkeys((name, now) for name, _, now in found))
+    exact = list(dict.fromkeys((name, now) for name, full, now in found if full == version))
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     if matches:
