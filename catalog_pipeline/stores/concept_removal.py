@@ -120,7 +120,8 @@ class ConceptRemoval:
         naming, found = Naming(self._sku), []
         for name in self._store.staging_names():
             own = owner_of(name) == self._sku
-            if own or self._is_shared or (name.endswith(".json") and self._names(naming, name)):
+            note = name.endswith(".refused.json")
+            if own or self._trained_slot or (note and self._names(naming, name)):
                 found.append(prefix + name)
         return found
 
@@ -138,7 +139,7 @@ class ConceptRemoval:
 
     def _may_show(self, keys: Sequence[str]) -> bool:
         """Whether a candidate of another SKU was compared with this one, or trained on it."""
-        if any(key.endswith(f"/{_SHARED_CANDIDATE}") for key in keys):
+        if self._trained_slot and any(key.endswith(f"/{_SHARED_CANDIDATE}") for key in keys):
             return True
         naming = Naming(self._sku)
         reports = [key for key in keys if key.endswith("/report.json")]
@@ -151,10 +152,11 @@ class ConceptRemoval:
         return naming.stands_in(self._store.read_staging(name) or b"")
 
     @cached_property
-    def _is_shared(self) -> bool:
-        """Whether checkpoints of others may go on from weights that were trained on the SKU."""
-        current = self._store.current()
-        return current is not None and SHARED in current.parts
+    def _trained_slot(self) -> bool:
+        """Whether what others have left may go on from shared weights that saw the SKU."""
+        versions, _ = self._store.readable_history()
+        known = self._was_learned or any(v.concept(self._sku) is not None for v in versions)
+        return known and any(SHARED in version.parts for version in versions)
 
     def _move_head(self, found: HistoryWithout, fence: int) -> None:
         head = self._store.head()
