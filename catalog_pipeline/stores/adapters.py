@@ -126,6 +126,10 @@ class AdapterStore:
         found_version = decode_version(data, version, where, page)
         return _Opened(data, found_version, {digest: pages[digest] for digest in named})
 
+    def present_name(self, version: str) -> str:
+        """What ``version`` is called since a product was removed; empty where it was dropped."""
+        return self.renamed.read().get(version, version)
+
     def read_page(self, sha256: str) -> bytes:
         """The bytes of a page of concepts.
 

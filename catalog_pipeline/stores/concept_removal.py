@@ -105,8 +105,8 @@ class ConceptRemoval:
         """
         for version in found.written.values():
             self._store.publish(version)
-        if found.renamed:
-            self._store.renamed.add(found.renamed)
+        if found.going:
+            self._store.renamed.add(found.renamed | dict.fromkeys(found.dropped, ""))
         self._move_head(found, fence)
         gone = [self._store.version_key(name) for name in found.going]
         for key in gone:
@@ -193,7 +193,7 @@ class ConceptRemoval:
             self._store.current()
         except ObjectNotFoundError:
             now = self._store.renamed.read().get(head.version)
-            if now is None:
+            if not now:
                 raise
             self._store.rollback(now)
 

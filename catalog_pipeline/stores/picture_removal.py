@@ -44,12 +44,14 @@ class ShownPictures:
     Attributes:
         days: nights with a row, a state or a shard that shows it, oldest first.
         rows: how many rows of present manifests, quarantines and shards show it.
+        image_ids: of every row and state that shows it.
         pictures: keys of the PNG files that are to go: that only such rows name, or that none
             does, in which case nobody knows what they show.
     """
 
     days: tuple[date, ...]
     rows: int
+    image_ids: frozenset[str]
     pictures: tuple[str, ...]
 
 
@@ -70,11 +72,13 @@ class PictureRemoval:
         shown: set[str] = set()
         others: set[str] = set()
         days: set[date] = set()
+        ids: set[str] = set()
         count = 0
-        for day, present, pairs in self._paths():
-            for path, skus in pairs:
+        for day, present, rows in self._rows():
+            for image_id, path, skus in rows:
                 if self._sku in skus:
                     shown.add(path)
+                    ids.add(image_id)
                     days.add(day)
                     count += present
                 else:
@@ -85,7 +89,7 @@ class PictureRemoval:
             if info.modified_utc < before and info.key not in shown and info.key not in others
         }
         going = (shown - others) | unnamed
-        return ShownPictures(tuple(sorted(days)), count, tuple(sorted(going)))
+        return ShownPictures(tuple(sorted(days)), count, frozenset(ids), tuple(sorted(going)))
 
     def remove(self, found: ShownPictures) -> int:
         """Delete the pictures, then every row; how many rows of present manifests went.
@@ -103,12 +107,12 @@ class PictureRemoval:
         gone = self._clean_staging(day) + self._clean_quarantine(day)
         return gone + self._clean_manifest(day)
 
-    def _paths(self) -> Iterable[tuple[date, bool, list[tuple[str, list[str]]]]]:
+    def _rows(self) -> Iterable[tuple[date, bool, list[tuple[str, str, list[str]]]]]:
         """Of each manifest, state, quarantine and night of shards: day, whether present, rows."""
         objects, archive = self._objects, self._archive
         for day in archive.staged_days():
             rows = archive.staged(day)
-            yield day, True, [(row.path, list(row.skus)) for row in rows]
+            yield day, True, [(row.image_id, row.path, list(row.skus)) for row in rows]
         keys = [(day, True, quarantine_key(day)) for day in archive.quarantine.days()]
         keys += [(day, True, manifest_key(day)) for day in archive.days()]
         for key in objects.list(VERSIONS_PREFIX):
@@ -119,8 +123,8 @@ class PictureRemoval:
                 data = objects.read(key).data
             except ObjectNotFoundError:
                 continue  # replaced meanwhile
-            found = read_columns(data, objects.uri(key), "path", "skus")[0]
-            yield day, present, [(path, skus) for path, skus in found]
+            found = read_columns(data, objects.uri(key), "image_id", "path", "skus")[0]
+            yield day, present, [(image_id, path, skus) for image_id, path, skus in found]
 
     def _kept(self, rows: Sequence[ArchiveRow]) -> list[ArchiveRow]:
         return [row for row in rows if self._sku not in row.skus]

@@ -1,8 +1,8 @@
 """What versions are called since a product was taken out of them: ``renamed.json`` of a collection.
 
 A version is named by its content, so one that was written anew without a product has another
-name. Old names stand in rows, plans, the audit log and people's notes; here is what they mean.
-Hashes alone: nothing of a product.
+name. Old names stand in rows, plans, the audit log and people's notes; here is what they mean, or,
+by an empty text, that nothing has taken their place. Hashes alone: nothing of a product.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RenamedVersions:
         self._key = key
 
     def read(self) -> dict[str, str]:
-        """Every old name with what it means now.
+        """Every old name with what it means now, empty where it was dropped for good.
 
         Raises:
             IntegrityError: the object is not what :meth:`add` writes.
@@ -34,7 +34,8 @@ class RenamedVersions:
 
         def attempt() -> None:
             known, token = self._read()
-            after = {old: renamed.get(name, name) for old, name in known.items()} | dict(renamed)
+            followed = {old: renamed.get(name, name) for old, name in known.items()}
+            after = {**followed, **renamed}
             if after != known:
                 data = json.dumps(after, sort_keys=True, indent=0).encode() + b"\n"
                 self._objects.compare_and_swap(self._key, data, token)

@@ -26,6 +26,7 @@ class RemovalRecord:
     Attributes:
         removal: names it, in the audit log too.
         digests: SHA-256 of photos, pictures and parts of the product, which nothing may name.
+        image_ids: of the pictures that showed it, likewise.
         fallen: collection -> other SKUs that fell out of its head, to be learned anew.
         dropped: versions of a shared slot that are not served again.
         renamed: version -> what it is called without the product.
@@ -37,6 +38,7 @@ class RemovalRecord:
     removal: str
     started_utc: datetime
     digests: set[str] = field(default_factory=set)
+    image_ids: set[str] = field(default_factory=set)
     fallen: dict[str, list[str]] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class RemovalRecord:
                 str(content["removal"]),
                 datetime.fromisoformat(content["started_utc"]),
                 set(content["digests"]),
+                set(content["image_ids"]),
                 {name: list(skus) for name, skus in content["fallen"].items()},
                 set(content["dropped"]),
                 dict(content["renamed"]),
@@ -80,6 +83,7 @@ class RemovalRecord:
             "removal": self.removal,
             "started_utc": self.started_utc.isoformat(),
             "digests": sorted(self.digests),
+            "image_ids": sorted(self.image_ids),
             "fallen": self.fallen,
             "dropped": sorted(self.dropped),
             "renamed": self.renamed,

@@ -29,7 +29,7 @@ SEARCHED = (
 )
 """Everything but the audit log, which names the SKU for good, and the record of the removal."""
 
-_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_DIGEST = re.compile(rb"(?<![0-9a-f])(?:[0-9a-f]{32}){1,2}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Searched:
 def search_home(
     home: Home, sku: str, digests: Collection[str], *, pictures: bool = False
 ) -> Searched:
-    """Look for ``sku`` and ``digests`` in every object, its key among it.
+    """Look for ``sku`` and ``digests``, of 32 or 64 hex digits, in every object and its key.
 
     Parquet files and shards are searched as they are and, since they are compressed, value by
     value too. ``pictures`` reads the PNG files of nights as well; they are named by their bytes,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -156,74 +156,85 @@ def clean_words(home: Home, sku: str, noun: str) -> int:
     return sum(map(len, before.values())) - sum(map(len, after.values()))
 
 
-def clean_reports(home: Home, sku: str, days: Collection[date]) -> int:
+def clean_reports(home: Home, sku: str, days: Collection[date], image_ids: Collection[str]) -> int:
     """Delete every page that shows or names the product, and every loose picture; how many.
 
-    They can be made again. Of what a rendering run has measured the product's lines go alone.
+    They can be made again. Of what a rendering run has measured go the product's lines and pictures
+    alone.
     """
     stores: list[ObjectStore] = [home.objects]
     beside = LocalObjectStore(home.settings.home)
     if home.objects.path(_REPORTS + "x") != beside.path(_REPORTS + "x"):
         stores.append(beside)
-    return sum(_clean_reports(store, Naming(sku), sku, days) for store in stores)
+    gone = _Gone(sku, Naming(sku), frozenset(image_ids))
+    return sum(_clean_reports(store, gone, days) for store in stores)
 
 
-def _clean_reports(store: ObjectStore, naming: Naming, sku: str, days: Collection[date]) -> int:
+@dataclass(frozen=True)
+class _Gone:
+    sku: str
+    naming: Naming
+    image_ids: frozenset[str]
+
+    def named_by(self, data: bytes) -> bool:
+        """Whether ``data`` names the product, or a picture of it."""
+        return self.naming.stands_in(data) or any(i.encode() in data for i in self.image_ids)
+
+    def taken_from(self, content: Any) -> Any:
+        """JSON without what is of the product or its pictures, and without texts that name it."""
+        if isinstance(content, dict):
+            kept = {key: value for key, value in content.items() if not self._is(key)}
+            return {key: self.taken_from(value) for key, value in kept.items()}
+        if isinstance(content, list):
+            return [self.taken_from(each) for each in content if not self._is(each)]
+        return self.naming.struck_from(content) if isinstance(content, str) else content
+
+    def _is(self, content: Any) -> bool:
+        if isinstance(content, dict):
+            return content.get("sku") == self.sku
+        if not isinstance(content, str):
+            return False
+        return content == self.sku or any(i in content for i in self.image_ids)
+
+
+def _clean_reports(store: ObjectStore, gone: _Gone, days: Collection[date]) -> int:
     pages = {f"{_REPORTS}gallery-{day}.html" for day in days}
     pages |= {f"{_REPORTS}nights/dt={day}.html" for day in days}
-    gone = 0
+    count = 0
     for key in store.list(_REPORTS):
         if key.startswith(_RENDER_REPORTS):
-            gone += _clean_render_report(store, key, naming, sku)
-        elif key in pages or key.endswith(_PICTURES) or _is_named(store, key, naming):
+            count += _clean_render_report(store, key, gone)
+        elif key in pages or key.endswith(_PICTURES) or _is_named(store, key, gone):
             store.delete(key)
-            gone += 1
-    return gone
+            count += 1
+    return count
 
 
-def _is_named(store: ObjectStore, key: str, naming: Naming) -> bool:
+def _is_named(store: ObjectStore, key: str, gone: _Gone) -> bool:
     try:
-        return naming.stands_in(store.read(key).data)
+        return gone.named_by(store.read(key).data)
     except ObjectNotFoundError:
         return False
 
 
-def _clean_render_report(store: ObjectStore, key: str, naming: Naming, sku: str) -> int:
+def _clean_render_report(store: ObjectStore, key: str, gone: _Gone) -> int:
     def attempt() -> int:
         try:
             stored = store.read(key)
         except ObjectNotFoundError:
             return 0
-        if not naming.stands_in(stored.data):
+        if not gone.named_by(stored.data):
             return 0
         try:
-            text = json.dumps(
-                _without(json.loads(stored.data), naming, sku),
-                sort_keys=True,
-                ensure_ascii=False,
-                indent=1,
-            )
+            content = gone.taken_from(json.loads(stored.data))
         except ValueError:
             store.delete(key)
             return 1
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1)
         store.compare_and_swap(key, text.encode() + b"\n", stored.version)
         return 1
 
     return until_won(attempt, key)
-
-
-def _without(content: Any, naming: Naming, sku: str) -> Any:
-    """JSON without the objects that have the SKU, and without the texts that name it."""
-    if isinstance(content, dict):
-        return {key: _without(value, naming, sku) for key, value in content.items()}
-    if isinstance(content, list):
-        kept = [each for each in content if not _is_of(each, sku)]
-        return [_without(each, naming, sku) for each in kept]
-    return naming.struck_from(content) if isinstance(content, str) else content
-
-
-def _is_of(content: Any, sku: str) -> bool:
-    return content == sku or (isinstance(content, dict) and content.get("sku") == sku)
 
 
 def digests_of(home: Home, sku: str) -> Iterator[str]:

@@ -198,8 +198,10 @@ class _Removal:
             keyring.destroy(sku)
             record.count(objects, {"keys": 1})
         record.count(objects, {"jobs": traces.clean_plans(home, sku, record.renamed)})
-        days = self._clean_pictures(record)
-        record.count(objects, {"pages": traces.clean_reports(home, sku, days)})
+        self._clean_pictures(record)
+        days = {date.fromisoformat(day) for day in record.nights}
+        pages = traces.clean_reports(home, sku, days, record.image_ids)
+        record.count(objects, {"pages": pages})
         noun = row.class_noun if row else ""
         record.count(objects, {"words": traces.clean_words(home, sku, noun)})
         record.count(objects, {"listing_entries": forget_listing(home, sku)})
@@ -247,21 +249,22 @@ class _Removal:
             )
         traces.let_learn_anew(home, name, record.fallen.get(name, ()), record.dropped)
 
-    def _clean_pictures(self, record: RemovalRecord) -> set[date]:
+    def _clean_pictures(self, record: RemovalRecord) -> None:
         found = self._pictures.find()
         digests = (key.removeprefix(IMAGE_PREFIX).removesuffix(".png") for key in found.pictures)
         record.digests |= set(digests)
         record.nights |= {day.isoformat() for day in found.days}
+        record.image_ids |= found.image_ids
         record.save(self.home.objects)
         rows = self._pictures.remove(found)
         counts = {"pictures": len(found.pictures), "rows": rows, "nights": len(found.days)}
         record.count(self.home.objects, counts)
-        return set(found.days)
 
     def _tombstone(self, record: RemovalRecord) -> RemovalOutcome:
         """Search, note, forget the record: in this order, so that a kill notes it rather twice."""
         home, objects = self.home, self.home.objects
-        searched = search_home(home, self.sku, record.digests, pictures=self.search_pictures)
+        wanted = record.digests | record.image_ids
+        searched = search_home(home, self.sku, wanted, pictures=self.search_pictures)
         facts = {
             "removal": record.removal,
             "started_utc": record.started_utc.isoformat(),

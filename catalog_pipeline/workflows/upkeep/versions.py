@@ -207,7 +207,8 @@ def _found(home: Home, version: str, collection: str | None) -> tuple[str, str]:
     names = _chosen(home, collection)
     known = [(name, full, full) for name in names for full in home.adapters(name).version_names()]
     for name in names:
-        known += [(name, old, now) for old, now in home.adapters(name).renamed.read().items()]
+        renamed = home.adapters(name).renamed.read()
+        known += [(name, old, now) for old, now in renamed.items() if now]
     found = [each for each in known if version and each[1].startswith(version)]
     matches = list(dict.fromkeys((name, now) for name, _, now in found))
     exact = list(dict.fromkeys((name, now) for name, full, now in found if full == version))

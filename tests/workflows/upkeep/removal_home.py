@@ -54,13 +54,13 @@ class Filled:
         return self.studio.home
 
 
-def fill(settings: Settings, make_photo: Callable[..., Path]) -> Filled:
+def fill(settings: Settings) -> Filled:
     """Three products, one of them in the past only; a night published twice and one under way."""
     studio = Studio(settings).configured(policies=POLICIES, steps=2)
     home, root = studio.home, settings.catalog_root
     for number, sku in enumerate(SKUS):
         for photo in range(3):
-            make_photo(root / sku / f"{photo}.png", seed=10 * number + photo)
+            _photo(root / sku / f"{photo}.png", seed=10 * number + photo)
         (root / sku / "sku.yaml").write_text(f"class_noun: mug\nname: The {sku}\n")
     refresh_index(home)
     for number, sku in enumerate(SKUS):
@@ -82,6 +82,20 @@ def fill(settings: Settings, make_photo: Callable[..., Path]) -> Filled:
     home.objects.put(anchors_key(GONE), b'{"sku": "%s"}' % GONE.encode())
     home.objects.put("catalog/digests.json", _digests(root))
     return Filled(studio, dict(_secrets(home, root)))
+
+
+def _photo(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC).save(path)
+
+
+def copied(filled: Filled, home: Path) -> Filled:
+    """The same in another folder."""
+    settings = filled.studio.settings
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(settings.home, home)
+    return Filled(Studio(settings.model_copy(update={"home": home})), filled.secrets)
 
 
 def _learn(studio: Studio, sku: str, edition: str) -> None:

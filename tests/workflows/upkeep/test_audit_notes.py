@@ -38,9 +38,10 @@ run = CliRunner().invoke
 def studio(make_settings: Callable[..., Settings], make_photo: Callable[..., Path]) -> Studio:
     made = Studio(make_settings(catalog={"settle_seconds": 0, "retire_fraction_limit": 1}))
     made = made.configured(policies={"singles_per_sku": 1, "pairs": 1, "triples": 0})
-    for sku in ("mug", "vase"):
+    for number, sku in enumerate(("mug", "vase")):
         for photo in range(3):
-            make_photo(made.settings.catalog_root / sku / f"{photo}.png", seed=photo)
+            file = made.settings.catalog_root / sku / f"{photo}.png"
+            make_photo(file, seed=10 * number + photo)
     refresh_index(made.home)
     made.learn("mug")
     made.learn("vase")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from catalog_pipeline.cli import app
 from catalog_pipeline.errors import CatalogError, IntegrityError
-from catalog_pipeline.records import SkuStatus
+from catalog_pipeline.records import AdapterVersion, SkuStatus
 from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.audit_chain import verify_chain
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
@@ -33,6 +33,7 @@ from tests.workflows.painted_night import DAY, Studio
 from tests.workflows.upkeep.removal_home import (
     GONE,
     Filled,
+    copied,
     fill,
     kill_at,
     leftovers,
@@ -46,15 +47,35 @@ run = CliRunner().invoke
 TOMORROW = DAY.replace(day=DAY.day + 1)
 
 
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """A home of the module's own, which no test changes."""
+    folder = tmp_path_factory.mktemp("removal")
+    (folder / "assets_config").mkdir()
+    sections = {"catalog": {"settle_seconds": 0, "retire_fraction_limit": 1}}
+    paths = {"home": folder / "home", "config_dir": folder / "assets_config"}
+    return fill(Settings.model_validate(paths | sections))
+
+
 @pytest.fixture
-def filled(make_settings: Callable[..., Settings], make_photo: Callable[..., Path]) -> Filled:
-    settings = make_settings(catalog={"settle_seconds": 0, "retire_fraction_limit": 1})
-    return fill(settings, make_photo)
+def filled(filled_once: Filled, tmp_path: Path) -> Filled:
+    return copied(filled_once, tmp_path / "home")
 
 
 def remove(home: Home, sku: str = GONE) -> RemovalOutcome:
     (outcome,) = remove_concepts(home, [sku], lease_wait_seconds=5.0, search_pictures=True)
     return outcome
+
+
+def line(home: Home) -> list[AdapterVersion]:
+    """The versions that the head descends from, oldest first."""
+    store = home.adapters("default")
+    found: list[AdapterVersion] = []
+    version = store.current()
+    while version is not None:
+        found.append(version)
+        version = store.read(version.parent) if version.parent else None
+    return found[::-1]
 
 
 def test_nothing_of_it_is_left_in_any_byte_of_the_home(filled: Filled) -> None:
@@ -96,19 +117,16 @@ def test_its_neighbours_are_the_same_to_the_bit(filled: Filled) -> None:
 def test_rollbacks_and_time_travel_go_on_without_it(filled: Filled) -> None:
     home = filled.home
     archive, store = home.archive, home.adapters("default")
-    old = store.history()
+    old = line(home)
     states = archive.history(DAY)
     take_folder_away(filled.studio.settings)
     remove(home)
-    versions = [entry.version for entry in list_versions(home)]
+    versions = line(home)
+    assert {entry.version.version for entry in list_versions(home)} == {v.version for v in versions}
     assert [[c.sku for c in version.concepts] for version in versions] == [
         ["blue-mug"],
         ["blue-mug", "vase"],
         ["blue-mug", "vase"],
-    ]
-    assert [v.created_utc for v in versions] == [
-        old[0].created_utc,
-        *(v.created_utc for v in old[2:]),
     ]
     assert versions[0] == old[0]
     # The version that had learned the product is, without it, the one before.
@@ -208,10 +226,10 @@ def test_a_version_that_cannot_be_read_stops_the_removal_of_what_it_may_hold(
     filled: Filled,
 ) -> None:
     home = filled.home
-    first = home.adapters("default").history()[0]
+    first = line(home)[0]
     key = home.adapters("default").version_key(first.version)
     data = home.objects.read(key).data
-    home.objects.put(key, data.replace(b"blue-mug", b"blue-jug"))
+    home.objects.put(key, data.replace(b'"seed": 0', b'"seed": 1'))
     take_folder_away(filled.studio.settings)
     with pytest.raises(IntegrityError, match="nobody knows whether they hold"):
         plan_removals(home, [GONE])
@@ -233,7 +251,7 @@ def test_a_learner_that_holds_it_is_waited_for(filled: Filled) -> None:
 
 def test_a_rollback_beside_it_is_followed(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     home, store = filled.home, filled.home.adapters("default")
-    old = store.history()[1]
+    old = line(home)[1]
     take_folder_away(filled.studio.settings)
     delete = type(home.objects).delete
 
@@ -252,8 +270,8 @@ def test_a_rollback_beside_it_is_followed(filled: Filled, monkeypatch: pytest.Mo
 
 
 def test_a_kill_at_any_write_is_mended_by_the_next_call(filled: Filled, tmp_path: Path) -> None:
-    killed = kill_everywhere(filled, tmp_path, range(1, 400, 5))
-    assert killed > 10
+    killed = kill_everywhere(filled, tmp_path, range(1, 400, 11))
+    assert killed >= 5
 
 
 @pytest.mark.slow
@@ -282,19 +300,18 @@ def kill_everywhere(filled: Filled, tmp_path: Path, writes: range) -> int:
         assert leftovers(filled.studio.files(), filled.secrets) == [], write
         assert neighbours(filled.home) == before, write
         stones = matching_entries(filled.home, sku=GONE, action="remove")
-        assert len({stone.facts["removal"] for stone in stones}) == 1, write
+        assert len({s.facts["removal"] for s in stones if s.facts["gone"]}) == 1, write
     raise AssertionError("more writes than were tried")
 
 
 def test_in_a_bucket_too(
     make_settings: Callable[..., Settings],
-    make_photo: Callable[..., Path],
     s3_settings: S3Settings,
 ) -> None:
     settings = make_settings(
         catalog={"settle_seconds": 0, "retire_fraction_limit": 1}, archive={"s3": s3_settings}
     )
-    filled = fill(settings, make_photo)
+    filled = fill(settings)
     before = neighbours(filled.home)
     take_folder_away(settings)
     for write in (9, 20, 40):
