@@ -50,7 +50,7 @@ def test_learning_notes_what_is_served_and_what_was_learned(settings: Settings) 
     promote, learn = matching_entries(open_home(settings))
     assert promote.version == learn.version == outcome.version
     assert promote.facts == {"collection": "default", "from": ""}
-    assert learn_all(settings)["A"].status != "failed"
+    assert learn_all(settings, ["A"])["A"].status == "unchanged"
     assert noted(settings, "A") == ["promote", "learn"]
 
 
@@ -141,7 +141,7 @@ def removed(home: Home, sku: str) -> None:
 
 
 def test_a_removed_product_changes_no_bit_of_its_neighbours_pictures(settings: Settings) -> None:
-    for seed, sku in enumerate(("aster-1", "beta-77", "gamma-2")):
+    for seed, sku in enumerate(("aster-1", "beta-77")):
         write_photos(settings, sku, seed=seed)
     learn_all(settings)
     home = open_home(settings)
@@ -149,10 +149,9 @@ def test_a_removed_product_changes_no_bit_of_its_neighbours_pictures(settings: S
     head = store.current()
     assert head is not None
     weights = store.read_part(head.parts[concept_part("beta-77")])
-    before = {sku: drawn(settings, sku) for sku in ("aster-1", "gamma-2")}
+    before = drawn(settings, "aster-1")
     removed(home, "beta-77")
-    for sku, pictures in before.items():
-        assert all(map(np.array_equal, pictures, drawn(settings, sku)))
+    assert all(map(np.array_equal, before, drawn(settings, "aster-1")))
     files = [path for path in settings.home.rglob("*") if path.is_file()]
     assert all(weights[-64:] not in path.read_bytes() for path in files)
     assert learn_all(settings) == {}
@@ -193,6 +192,7 @@ def test_a_shared_slot_goes_back_to_where_it_had_not_seen_the_product(
     assert search_home(home, "beta-77", ()).named_in == ()
 
 
+@pytest.mark.slow
 def test_the_first_product_of_a_shared_slot_takes_all_with_it(settings: Settings) -> None:
     shared = settings.model_copy(
         update={"learning": type(settings.learning).model_validate(LEARNING | SHARED_SLOT)}
