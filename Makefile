@@ -242,6 +242,10 @@ bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benc
 bench-slot-bytes: $(STAMP)  ## What a learned product weighs: docs/benchmarks/slot-bytes.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.slot_bytes --data $(DATA)
 
+.PHONY: bench-removal
+bench-removal: $(STAMP)  ## What is left of a removed product: docs/benchmarks/removal.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.removal --data $(DATA)
+
 .PHONY: bench-partitions
 bench-partitions: $(STAMP)  ## One set of partitions at 10,000 to 300,000 SKUs: docs/benchmarks/partitions.md (QUICK=1: a minute)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.partitions $(if $(QUICK),--quick)

@@ -20,7 +20,8 @@
         ├── ConflictError         compare-and-swap lost against another writer
         ├── IntegrityError        bytes do not match their hash
         ├── LockTimeoutError      another process holds the collection
-        └── StorageFullError      the disk, the quota or the bucket is full
+        ├── StorageFullError      the disk, the quota or the bucket is full
+        └── AuditError            the audit log did not take an entry
 """
 
 from __future__ import annotations
@@ -116,3 +117,7 @@ class LockTimeoutError(StoreError):
 
 class StorageFullError(StoreError):
     """There is no room for an object: the disk, a quota or the bucket is full."""
+
+
+class AuditError(StoreError):
+    """The audit log did not take an entry; what it was to tell of is done, and stays."""

@@ -198,6 +198,13 @@ class ImageArchive:
         """
         return adapter_versions(self._objects, manifest_key(day))
 
+    def version(self, day: date) -> str:
+        """The content hash of the present manifest of ``day``; empty when there is none."""
+        try:
+            return sha256_hex(self._objects.read(manifest_key(day)).data)
+        except ObjectNotFoundError:
+            return ""
+
     def publish_day(
         self,
         day: date,

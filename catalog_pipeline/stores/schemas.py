@@ -150,6 +150,20 @@ def read_columns(
     return list(rows), _stamps(metadata)
 
 
+def values_as_text(data: bytes) -> str:
+    """Every value and all metadata of a Parquet file or a shard, for a search; no schema is asked.
+
+    Raises:
+        IntegrityError: it is neither.
+    """
+    try:
+        stamps, read = _open_table(data)
+        table = read(None)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{len(data)} bytes are no table: {error}") from error
+    return f"{stamps} {[_values(column) for column in table.columns]}"
+
+
 def encode_learning(rows: Sequence[LearningRow]) -> bytes:
     """Parquet bytes of one day of the learning log; sorts by attempt.
 
@@ -296,18 +310,8 @@ def _table(
     data: bytes, schema: pa.Schema, what: str, columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, dict[str, str]]:
     """The ``columns`` of ``schema``, by default all, and the file's metadata."""
-    read: Callable[[Sequence[str] | None], pa.Table]
     try:
-        # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
-        # aborts the process, after its work is done. Without these defaults it starts none.
-        if data.startswith(_PARQUET):
-            file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
-            stamps, read = file.metadata.metadata or {}, partial(file.read, use_threads=False)
-        else:  # a shard
-            options = pa.ipc.IpcReadOptions(use_threads=False)
-            stream = pa.ipc.open_stream(pa.BufferReader(data), options=options)
-            stamps, read = stream.schema.metadata or {}, lambda columns: stream.read_all()
-        metadata = {k.decode(): v.decode() for k, v in stamps.items() if k != _ARROW_SCHEMA}
+        metadata, read = _open_table(data)
         young = _young_columns(metadata, schema, what)
         table = read(columns)
         if columns is not None:
@@ -328,6 +332,23 @@ def _table(
             "immutable copy or a backup"
         ) from error
     return table, metadata
+
+
+def _open_table(
+    data: bytes,
+) -> tuple[dict[str, str], Callable[[Sequence[str] | None], pa.Table]]:
+    """A Parquet file's or a shard's own metadata, and what reads some or all of its columns."""
+    read: Callable[[Sequence[str] | None], pa.Table]
+    # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
+    # aborts the process, after its work is done. Without these defaults it starts none.
+    if data.startswith(_PARQUET):
+        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
+        stamps, read = file.metadata.metadata or {}, partial(file.read, use_threads=False)
+    else:  # a shard
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        stream = pa.ipc.open_stream(pa.BufferReader(data), options=options)
+        stamps, read = stream.schema.metadata or {}, lambda columns: stream.read_all()
+    return {k.decode(): v.decode() for k, v in stamps.items() if k != _ARROW_SCHEMA}, read
 
 
 def _young_columns(metadata: Mapping[str, str], schema: pa.Schema, what: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.audit_log import AuditLog, Signature, default_actor
 from catalog_pipeline.stores.columns import MANIFEST_SCHEMA
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.learning_log import LearningLog
@@ -32,7 +33,9 @@ class Home:
     where the folder's path is one that readers of Parquet misread.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, run: str = "") -> None:
+        """``run``: the scheduler's run that it is opened in, for the audit log."""
+        self.run = run
         self.written = with_own_size(settings)
         """The settings as they were typed; :attr:`settings` is what the base reads."""
         self._adapters: dict[str, AdapterStore] = {}
@@ -72,6 +75,11 @@ class Home:
         return LearningLog(self.objects)
 
     @cached_property
+    def audit(self) -> AuditLog:
+        """Who did what, when and with which version."""
+        return AuditLog(self.objects, Signature(default_actor(), self.run))
+
+    @cached_property
     def archive(self) -> ImageArchive:
         """Pictures and manifests."""
         return ImageArchive(self.objects)
@@ -108,9 +116,9 @@ def with_own_size(settings: Settings) -> Settings:
     return settings.model_copy(update={"generation": sized})
 
 
-def open_home(settings: Settings) -> Home:
+def open_home(settings: Settings, *, run: str = "") -> Home:
     """The home of ``settings``; opens, reads and writes nothing yet."""
-    return Home(settings)
+    return Home(settings, run=run)
 
 
 def check_home_path(home: Path) -> None:

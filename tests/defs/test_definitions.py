@@ -54,6 +54,7 @@ preview_learning:
 preview_night:
 purge_old_runs:
 refresh_catalog: catalog/index
+remove_concept:
 report_memory: learning/memory
 rollback:
 write_night_pages:

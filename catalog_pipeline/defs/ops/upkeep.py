@@ -94,7 +94,7 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         )
     rows = pipeline.opened.index.read()
     gone = [row.sku for row in rows if row.status is SkuStatus.RETIRED and row.sku not in kept]
-    deleted = _delete_partitions(context.instance, pipeline.opened.settings.catalog, gone)
+    deleted = delete_partitions(context.instance, pipeline.opened.settings.catalog, gone)
     context.add_output_metadata(
         {"retired": _table(heads), "partitions_deleted": len(deleted), "kept": _table(kept)}
     )
@@ -103,9 +103,10 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         raise dg.Failure(f"{len(kept)} products could not be retired: {reasons}")
 
 
-def _delete_partitions(
+def delete_partitions(
     instance: dg.DagsterInstance, settings: CatalogSettings, skus: Iterable[str]
 ) -> list[str]:
+    """Delete the partitions of ``skus``, but of those at the edge of a learning run under way."""
     known = sku_placement(instance, settings)
     runs = learning_runs(instance, UNFINISHED)
     edges = {run.tags.get(tag) for run in runs for tag in (RANGE_START_TAG, RANGE_END_TAG)}

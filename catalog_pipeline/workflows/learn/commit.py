@@ -108,7 +108,18 @@ def publish_concept(
     version = replace(draft, version=version_hash(draft))
     store.publish(version)
     store.promote(version.version, expected=draft.parent, fence=fence)
+    note_promotion(home, version, concept.sku)
     return version
+
+
+def note_promotion(home: Home, version: AdapterVersion, sku: str) -> None:
+    """Tell the audit log that ``version``, which brought ``sku``, is served.
+
+    Raises:
+        AuditError: the store did not take the entry.
+    """
+    facts = {"collection": version.collection, "from": version.parent or ""}
+    home.audit.append("promote", sku, version=version.version, facts=facts)
 
 
 def learned_outcome(learned: LearnedPart, version: AdapterVersion, reason: str) -> LearnOutcome:

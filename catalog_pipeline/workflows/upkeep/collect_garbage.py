@@ -97,6 +97,9 @@ class _CleanUp:
         if keep is not None:
             try:
                 named = frozenset(_versions_in_use(self.home))
+                for name in self.home.collections():
+                    renamed = self.home.adapters(name).renamed.read()
+                    named |= {now for old, now in renamed.items() if old in named}
             except StoreError as error:
                 self.skipped.append(f"versions: all kept, because {error}")
                 keep = None

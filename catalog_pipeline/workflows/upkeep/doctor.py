@@ -20,6 +20,7 @@ from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, 
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_memory import check_memory
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
+from catalog_pipeline.workflows.upkeep.removal_record import unfinished
 from catalog_pipeline.workflows.workers import check_execution
 
 __all__ = ["CheckResult", "run_doctor"]
@@ -52,7 +53,16 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
     except CatalogPipelineError as error:
         return [*results, CheckResult("error", f"home: {error}", _OTHER_HOME)]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
-    return repairs + results + check_home(home)
+    return repairs + results + guarded("removals", _removals, home) + check_home(home)
+
+
+def _removals(home: Home) -> Iterator[CheckResult]:
+    for sku in unfinished(home.objects):
+        yield CheckResult(
+            "error",
+            f"removals: that of {sku} was begun, and has not ended",
+            f"run `catalog-pipeline remove {sku}`, which goes on with it",
+        )
 
 
 def _config_dir(settings: Settings) -> Iterator[CheckResult]:

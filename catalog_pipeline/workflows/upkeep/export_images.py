@@ -91,6 +91,9 @@ def export_images(
         _WRITERS[form](staging, _pictures(home, examples, sink))
         sink.finish("pictures")
         (staging / "README.md").write_text(dataset_card(examples, form), encoding="utf-8")
+        shown = sorted({sku for example in examples for sku in example.row.skus})
+        facts = {"skus": shown, "form": form, "pictures": len(examples)}
+        home.audit.append("export", str(out), facts=facts)
     folder = out.expanduser().resolve()
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return ImageExport(folder, form, len(examples), len(sizes), sum(sizes))
