@@ -8,6 +8,7 @@ decides exit codes. Nothing heavy (torch, pandas, pyarrow) is imported before a 
 from catalog_pipeline.cli import (
     capacity,
     data,
+    encryption,
     feeds,
     first_try,
     reports,
@@ -15,4 +16,4 @@ from catalog_pipeline.cli import (
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "capacity", "data", "feeds", "first_try", "reports", "upkeep"]
+__all__ = ["app", "capacity", "data", "encryption", "feeds", "first_try", "reports", "upkeep"]

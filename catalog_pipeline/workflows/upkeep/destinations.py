@@ -21,7 +21,7 @@ from catalog_pipeline.stores.local import write_error
 
 _KEPT = (
     *("_staging", "_versions", "base", "catalog", "collections"),
-    *("images", "manifest", "plans", "quarantine", "reports"),
+    *("images", "keys", "learning", "manifest", "plans", "quarantine", "reports"),
 )
 """Folders of a home that hold the program's own objects."""
 _UNFINISHED = ".catalog-pipeline-export-"
