@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,8 @@ class WrappingKeys:
         """Open what this process has not opened yet.
 
         Raises:
-            KeyringError: another master key has made it, or the key service refuses.
+            KeyringError: another master key has made it, it was made anew since this process
+                opened it, or the key service refuses.
             IntegrityError: a wrapped key is corrupted.
         """
         where = self.objects.uri(KEYRING_KEY)
@@ -126,11 +127,16 @@ class WrappingKeys:
                             f"{master.name}; set governance.yaml: encryption.master_key right"
                         )
                     self._opened[name] = master.unwrap(wraps[master.name], _purpose(name))
-            if self._naming is None:
-                wrapping_key = self._opened[state.naming["wrapping_key"]]
-                self._naming = decrypt_key(wrapping_key, state.naming["wrapped"], _NAMING)
+            wrapping_key = self._opened[state.naming["wrapping_key"]]
+            naming = decrypt_key(wrapping_key, state.naming["wrapped"], _NAMING)
         except (KeyError, TypeError) as error:
             raise _corrupted(where, error) from error
+        if self._naming not in (None, naming):
+            raise KeyringError(
+                f"{where} was made anew since this process opened it, so its keys are others; run "
+                "the command again"
+            )
+        self._naming = naming
 
     def create(self) -> None:
         """Make the keyring, or open the one that another writer has just made.
@@ -146,29 +152,28 @@ class WrappingKeys:
                 f"{self.objects.uri(KEYRING_KEY)} is not there, but {left[0]} and "
                 f"{len(left) - 1} more that need it are; restore {KEYS_PREFIX} from a backup"
             )
-        self._naming = secrets.token_bytes(KEY_BYTES)
-        name = self.add()
-        state = KeyringState(name, {name: self.wraps(name, self.master)}, self.wrapped_naming(name))
-        if not self.objects.put_if_absent(KEYRING_KEY, state.encode()):
-            self._opened, self._naming = {}, None
+        name, key, naming = secrets.token_hex(8), _new_key(), _new_key()
+        wraps = {name: _wraps(name, key, [self.master])}
+        state = KeyringState(name, wraps, _wrapped_naming(name, key, naming))
+        if self.objects.put_if_absent(KEYRING_KEY, state.encode()):
+            self._opened[name], self._naming = key, naming
+        else:
             self.unlock(self.require()[0])
 
     def add(self) -> str:
         """A new wrapping key in memory alone; returns its id."""
         name = secrets.token_hex(8)
-        self._opened[name] = secrets.token_bytes(KEY_BYTES)
+        self._opened[name] = _new_key()
         return name
 
     def wraps(self, name: str, *masters: MasterKey) -> dict[str, Wrapped]:
         """The wrapping key ``name`` as each of ``masters`` wraps it, by their names."""
-        key = self._opened[name]
-        return {master.name: master.wrap(key, _purpose(name)) for master in masters}
+        return _wraps(name, self._opened[name], masters)
 
     def wrapped_naming(self, name: str) -> Wrapped:
         """The naming key, wrapped by ``name``."""
         assert self._naming is not None
-        wrapped = encrypt_key(self._opened[name], self._naming, _NAMING)
-        return {"wrapping_key": name, "wrapped": wrapped}
+        return _wrapped_naming(name, self._opened[name], self._naming)
 
     def encode(self, key: DataKey, name: str) -> bytes:
         """The object of a data key, wrapped by ``name``."""
@@ -247,6 +252,18 @@ def _corrupted(where: str, error: Exception) -> IntegrityError:
         f"{where} is corrupted ({type(error).__name__}: {error}); restore {KEYS_PREFIX} from a "
         "backup"
     )
+
+
+def _new_key() -> bytes:
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def _wraps(name: str, key: bytes, masters: Iterable[MasterKey]) -> dict[str, Wrapped]:
+    return {master.name: master.wrap(key, _purpose(name)) for master in masters}
+
+
+def _wrapped_naming(name: str, key: bytes, naming: bytes) -> Wrapped:
+    return {"wrapping_key": name, "wrapped": encrypt_key(key, naming, _NAMING)}
 
 
 def _purpose(name: str) -> str:

@@ -79,6 +79,12 @@ def test_of_racing_writers_one_makes_the_key_and_all_use_it(objects: ObjectStore
         keys = list(pool.map(lambda _: Keyring(objects, OLD).data_key("mug"), range(8)))
     assert len(set(keys)) == 1
     assert len(objects.list(KEYS_PREFIX)) == 2
+    objects.delete_many(objects.list(KEYS_PREFIX))
+    one = Keyring(objects, OLD)  # and the threads of one process
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: one.data_key("mug"), range(8)))
+    assert set(keys) == {Keyring(objects, OLD).data_key("mug")}
+    assert len(objects.list(KEYS_PREFIX)) == 2
 
 
 def test_a_destroyed_key_is_gone_and_a_new_one_is_another(objects: ObjectStore) -> None:
@@ -136,6 +142,17 @@ def test_a_keyring_that_is_not_there_is_never_made_anew_over_what_needs_it(
         Keyring(objects, OLD).home_key()
     objects.put(KEYRING_KEY, saved)
     assert Keyring(objects, OLD).home_key()
+
+
+def test_a_keyring_that_was_made_anew_is_not_mistaken_for_the_old_one(local: Location) -> None:
+    objects = local.open()
+    keyring = Keyring(objects, OLD)
+    keyring.data_key("mug")
+    objects.delete_many(objects.list(KEYS_PREFIX))
+    Keyring(objects, OLD).data_key("cup")
+    for use in (lambda: keyring.data_key("mug"), lambda: keyring.destroy("cup")):
+        with pytest.raises(KeyringError, match="made anew since this process opened it"):
+            use()
 
 
 @pytest.mark.parametrize(
