@@ -112,9 +112,12 @@ class SealedObjectStore(ObjectStore):
         if expected is not None and expected.startswith(_token(form, "")):
             held = expected.removeprefix(_token(form, ""))
         elif self._token_of(other) != expected:
-            raise ConflictError(f"{key!r} changed under this writer; read it again and retry")
-        # Of several writers that turn the other form into this one, one creates it.
-        version = self.backend.compare_and_swap(form, self._closed(key, data), held)
+            raise _conflict(key)
+        try:
+            # Of several writers that turn the other form into this one, one creates it.
+            version = self.backend.compare_and_swap(form, self._closed(key, data), held)
+        except ConflictError as error:
+            raise _conflict(key) from error
         self._drop_other(key)
         return _token(form, version)
 
@@ -310,6 +313,10 @@ class SealedObjectStore(ObjectStore):
 
     def _absent(self, key: str) -> ObjectNotFoundError:
         return ObjectNotFoundError(f"no object {key!r}: nothing is at {self.backend.uri(key)}")
+
+
+def _conflict(key: str) -> ConflictError:
+    return ConflictError(f"{key!r} changed under this writer; read it again and retry")
 
 
 def _since() -> datetime:

@@ -36,6 +36,9 @@ OF_ANOTHER_KIND = {
     "test_a_picture_of_a_recent_state_stays": "dates a file of the folder by its key",
     "test_backdrops_of_a_used_base_keep_their_newest": "dates files of the folder by their keys",
     "test_a_clearing_killed_anywhere_is_finished_by_a_rerun": "counts what a folder unlinks",
+    "test_a_broken_index_is_never_taken_for_an_empty_one": "names a file that is never sealed",
+    "test_a_night_is_published_whole": "names a file that is never sealed",
+    "test_a_head_that_moves_to_a_version_under_removal_keeps_it": "moves the head in the folder",
 }
 """Tests that look past the store, into a folder."""
 
