@@ -30,8 +30,8 @@ from catalog_pipeline.stores.resealing import (
 from catalog_pipeline.stores.sealed import KINDS, SealedObjectStore
 from catalog_pipeline.stores.sealing import MAGIC
 from tests.builders import NIGHT, make_archive_row
+from tests.stores.conftest import plain_location
 from tests.stores.sealed_location import SealedLocation, new_master_key
-from tests.stores.store_processes import Location
 
 STAGING = "collections/default/staging/mug-0.safetensors"
 SEALED = (
@@ -57,10 +57,11 @@ PLAIN = (
 )
 
 
-@pytest.fixture
-def location(location: Location, tmp_path: Path) -> SealedLocation:
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> SealedLocation:
     """As a home has it: what shows products is sealed, pictures too."""
-    return SealedLocation(**asdict(location), master=new_master_key(tmp_path), kinds=KINDS.pattern)
+    where = asdict(plain_location(request, tmp_path))
+    return SealedLocation(**where, master=new_master_key(tmp_path), kinds=KINDS.pattern)
 
 
 @pytest.fixture
