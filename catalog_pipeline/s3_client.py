@@ -77,11 +77,10 @@ def _open(service: str, named_in: str, place: Mapping[str, Any], **config: Any) 
     session = Session()
     session.register_component("data_loader", _loader())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-    timeouts = {"connect_timeout": 5, "read_timeout": 60}
+    settings = Config(connect_timeout=5, read_timeout=60, **config)
     try:
-        return boto3.Session(botocore_session=session).client(
-            service, config=Config(**timeouts, **config), **place
-        )
+        client: Any = boto3.Session(botocore_session=session).client  # has a type a service
+        return client(service, config=settings, **place)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"{named_in} cannot be used: {error}") from error
 

@@ -155,7 +155,8 @@ class SealedObjectStore(ObjectStore):
         """Who can still open ``stored``: nobody where it does not hold ``data``."""
         if form == key:
             return [self._recipient()] if stored == data else []
-        where, found = self.backend.uri(form), []
+        where = self.backend.uri(form)
+        found: list[Recipient] = []
         try:
             if unseal(stored, self.keyring.find, key, where) != data:
                 return []
