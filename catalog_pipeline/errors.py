@@ -16,7 +16,9 @@
     ├── GenerationError           a plan or a render job is wrong
     ├── AlertError                a channel did not take a message
     └── StoreError                an object, version or manifest cannot be read or written
+        ├── KeyringError          the master key cannot be had, or does not open the keyring
         ├── ObjectNotFoundError   no such key
+        │   └── KeyDestroyedError encrypted under a data key that is no more
         ├── ConflictError         compare-and-swap lost against another writer
         ├── IntegrityError        bytes do not match their hash
         ├── LockTimeoutError      another process holds the collection
@@ -99,8 +101,16 @@ class StoreError(CatalogPipelineError):
     """An object, a version or a manifest cannot be read or written."""
 
 
+class KeyringError(StoreError):
+    """The master key cannot be had, or does not open the keyring."""
+
+
 class ObjectNotFoundError(StoreError):
     """No object is stored under the key."""
+
+
+class KeyDestroyedError(ObjectNotFoundError):
+    """An object is encrypted under a data key that is no more: what it held is gone."""
 
 
 class ConflictError(StoreError):

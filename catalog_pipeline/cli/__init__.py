@@ -9,6 +9,7 @@ from catalog_pipeline.cli import (
     audit,
     capacity,
     data,
+    encryption,
     feeds,
     first_try,
     reports,
@@ -16,4 +17,4 @@ from catalog_pipeline.cli import (
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "audit", "capacity", "data", "feeds", "first_try", "reports", "upkeep"]
+__all__ = ["app", "audit", "capacity", "data", "encryption", "feeds", "first_try", "reports", "upkeep"]

@@ -161,13 +161,14 @@ class AdapterStore:
         keys = self._objects.list(f"{self.folder}versions/")
         return [key.rpartition("/")[2].removesuffix(".json") for key in keys]
 
-    def write_part(self, data: bytes) -> str:
-        """Store a blob under its SHA-256, which is returned. Idempotent.
+    def write_part(self, data: bytes, *skus: str) -> str:
+        """Store a blob of ``skus`` under its SHA-256, which is returned. Idempotent.
 
-        A stored part that has rotted is replaced by the good bytes.
+        A stored part that has rotted is replaced by the good bytes. One of no SKU is the whole
+        collection's.
         """
         digest = sha256_hex(data)
-        self._objects.put_content(self._part_key(digest), data)
+        self._objects.for_skus(*skus).put_content(self._part_key(digest), data)
         return digest
 
     def read_part(self, sha256: str) -> bytes:
@@ -355,9 +356,9 @@ class AdapterStore:
         except ObjectNotFoundError:
             return None
 
-    def write_staging(self, name: str, data: bytes) -> None:
-        """Keep a checkpoint; replaces an earlier one of the same name."""
-        self._objects.put(self._staging_key(name), data)
+    def write_staging(self, name: str, data: bytes, *skus: str) -> None:
+        """Keep a checkpoint of ``skus``; replaces an earlier one of the same name."""
+        self._objects.for_skus(*skus).put(self._staging_key(name), data)
 
     def delete_staging(self, name: str) -> None:
         """Drop a checkpoint; absent is fine."""

@@ -23,7 +23,12 @@ from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
 
-from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.errors import (
+    IntegrityError,
+    KeyDestroyedError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from catalog_pipeline.records import ArchiveRow, ManifestReport
 from catalog_pipeline.stores.keys import (
     IMAGE_PREFIX,
@@ -88,14 +93,14 @@ class ImageArchive:
         self._objects = objects
         self.quarantine = PictureQuarantine(objects)
 
-    def put_image(self, png: bytes) -> tuple[str, str]:
-        """Store a PNG file; returns its key and SHA-256. Idempotent.
+    def put_image(self, png: bytes, skus: Sequence[str] = ()) -> tuple[str, str]:
+        """Store a PNG file that shows ``skus``; returns its key and SHA-256. Idempotent.
 
         A stored picture that has rotted is replaced by the good bytes.
         """
         digest = sha256_hex(png)
         key = image_key(digest)
-        self._objects.put_content(key, png)
+        self._objects.for_skus(*skus).put_content(key, png)
         return key, digest
 
     def read_image(self, key: str) -> bytes:
@@ -438,6 +443,8 @@ class ImageArchive:
             return [f"row {row.image_id} names {row.path!r}, expected {image_key(row.sha256)!r}"]
         try:
             self.read_image(row.path)
+        except KeyDestroyedError as error:
+            return [f"row {row.image_id}: {error}"]
         except ObjectNotFoundError:
             return [f"row {row.image_id} names {row.path!r}, which is not stored"]
         except StoreError as error:

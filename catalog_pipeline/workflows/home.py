@@ -16,10 +16,14 @@ from catalog_pipeline.stores.archive import ImageArchive
 from catalog_pipeline.stores.audit_log import AuditLog, Signature, default_actor
 from catalog_pipeline.stores.columns import MANIFEST_SCHEMA
 from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.keyring import Keyring
 from catalog_pipeline.stores.learning_log import LearningLog
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.master_key import open_master_key
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.stores.sealed import SealedObjectStore
+from catalog_pipeline.stores.wrapping_keys import require_no_keyring
 from catalog_pipeline.workflows.scene_words import in_english
 from catalog_pipeline.workflows.words import Words
 
@@ -51,13 +55,34 @@ class Home:
         return Words(self.written, lambda: self.objects)
 
     @cached_property
-    def objects(self) -> ObjectStore:
-        """Where all state is kept: a bucket where one is set, else the folder of the home."""
+    def backend(self) -> ObjectStore:
+        """What keeps the bytes: a bucket where one is set, else the folder of the home."""
         bucket = self.written.archive.s3
         if bucket is not None:
             return S3ObjectStore(bucket)
         check_home_path(self.written.home)
         return LocalObjectStore(self.written.home)
+
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        """The data keys of products; ``None`` where nothing is encrypted."""
+        master_key = self.written.governance.encryption.master_key
+        return None if master_key is None else Keyring(self.backend, open_master_key(master_key))
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Where all state is kept.
+
+        Raises:
+            KeyringError: the master key is not there or is another one, or the home is encrypted
+                and the settings name none.
+        """
+        if self.keyring is None:
+            require_no_keyring(self.backend)
+            return self.backend
+        self.keyring.open()
+        pictures = self.written.governance.encryption.pictures
+        return SealedObjectStore(self.backend, self.keyring, pictures=pictures)
 
     @property
     def where(self) -> str:

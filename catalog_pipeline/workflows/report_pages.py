@@ -1,7 +1,8 @@
-"""What the pages for people share: product photos to show, and where a page is put."""
+"""What people are shown: product photos, where a page is put, where to look at what is stored."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import Pixels, SkuListing
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.home import Home
 
 
@@ -22,6 +24,15 @@ def write_page(home: Home, name: str, data: bytes) -> Path:
     if home.objects.path(key) != local.path(key):
         home.objects.put(key, data)
     return home.settings.home / key
+
+
+def where_to_look(objects: ObjectStore, key: str) -> str:
+    """Where a person finds what is stored under ``key``, and how to open what is encrypted."""
+    place = objects.uri(key)
+    if not objects.is_sealed(key):
+        return place
+    command = f"catalog-pipeline export-objects {shlex.quote(key)} --out DIR"
+    return f"{place} (encrypted: `{command}` writes a copy that opens)"
 
 
 def each_with_photos(

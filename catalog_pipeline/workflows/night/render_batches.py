@@ -254,7 +254,9 @@ class NightRun:
             if task.held is not None and _is_better(task.held, task.best):
                 rows.append(replace(task.held, attempts=task.attempt - 1, created_utc=made))
                 continue
-            path, sha256 = self.home.archive.put_image(encode_png(task.best.picture))
+            path, sha256 = self.home.archive.put_image(
+                encode_png(task.best.picture), task.best.job.skus
+            )
             row = _make_row(task, opened.drawers, path, sha256, made)
             rows.append(replace(row, plan_hash=self.plan_hash))
         names = "\n".join(task.job.job_id for task in tasks)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from catalog_pipeline.catalog.file_kinds import is_passed_over
-from catalog_pipeline.errors import CatalogPipelineError
+from catalog_pipeline.errors import CatalogPipelineError, IntegrityError, KeyringError
 from catalog_pipeline.settings import Settings, check_dagster_home, passed_over
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.prompt_lengths import check_scenes
@@ -29,6 +29,7 @@ LEAST_FREE_BYTES = 200_000_000
 COMFORTABLE_FREE_BYTES = 2_000_000_000
 
 _OTHER_HOME = "pass another --home DIR, or correct archive.yaml"
+_KEYS = "docs/governance/encryption.md says how keys are kept and brought back"
 
 
 def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
@@ -51,7 +52,8 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
     try:
         _ = home.objects
     except CatalogPipelineError as error:
-        return [*results, CheckResult("error", f"home: {error}", _OTHER_HOME)]
+        hint = _KEYS if isinstance(error, KeyringError | IntegrityError) else _OTHER_HOME
+        return [*results, CheckResult("error", f"home: {error}", hint)]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
     return repairs + results + guarded("removals", _removals, home) + check_home(home)
 
