@@ -79,9 +79,9 @@ def test_no_record_moves_a_step_by_more_than_its_bound(slot: SharedSlot, records
 
 
 def test_training_moves_the_slot_that_all_records_read(slot: SharedSlot, records: Records) -> None:
-    before = slot.losses(records, 2, seed=1)
+    before = slot.losses(records, [0, 1, 2], 2, seed=1)
     slot.train(records, [0, 1, 2], Recipe("plain", None, 12, 3, 1e-2))
-    after = slot.losses(records, 2, seed=1)
+    after = slot.losses(records, [0, 1, 2], 2, seed=1)
     assert after.mean() < before.mean()
     for own in slot._slots:
         for one, two in zip(own, slot._parameters, strict=True):
@@ -89,7 +89,7 @@ def test_training_moves_the_slot_that_all_records_read(slot: SharedSlot, records
     noisy = Recipe("private", 1.0, 2, 2, 1e-2)
     assert noisy.noise_multiplier(3) > 3
     slot.train(records, [0, 1, 2], noisy)
-    assert not torch.equal(slot.losses(records, 2, seed=1), after)
+    assert not torch.equal(slot.losses(records, [0, 1, 2], 2, seed=1), after)
 
 
 def test_scores_are_counted() -> None:

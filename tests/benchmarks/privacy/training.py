@@ -157,22 +157,22 @@ class SharedSlot:
         return loss.detach().tolist()
 
     @torch.no_grad()
-    def losses(self, records: Records, draws: int, seed: int) -> Tensor:
-        """The mean loss of every record ``(records,)``: all views, ``draws`` noise levels each.
+    def losses(self, records: Records, chosen: Sequence[int], draws: int, seed: int) -> Tensor:
+        """The mean loss of each of ``chosen``: all of its views, ``draws`` noise levels each.
 
         Noise and timesteps are the same for every slot that is asked.
         """
         generator = torch.Generator().manual_seed(seed)
-        total = torch.zeros(len(records))
+        total = torch.zeros(len(chosen))
         shares = (torch.arange(draws) + 0.5) / draws
-        for record in range(len(records)):
+        for place, record in enumerate(chosen):
             rows = torch.tensor([row for row in records.rows(record) for _ in range(draws)])
             latents = records.views.latents[rows]
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             levels = self._engine.base.timesteps_at(shares).to(latents.device)
             timesteps = levels.repeat(records.per_record)
             loss = self._step.loss_of_views(self._subject, records.views, rows, noise, timesteps)
-            total[record] = loss.mean().cpu()
+            total[place] = loss.mean().cpu()
         return total
 
     def _add_record_slots(self, count: int) -> Iterator[list[nn.Parameter]]:
