@@ -15,7 +15,7 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.evaluation.features import PooledEncoder, open_encoder
 from catalog_pipeline.evaluation.palettes import (
     OPAQUE,
-    palette_distance,
+    palette_likeness,
     palette_of,
     palette_of_photos,
 )
@@ -182,7 +182,8 @@ class Bench:
             for (s, _), row in zip(asked, features, strict=True)
         ]
         by_palette = [
-            _argmax({sku: -_distance(palette, photo) for sku, palette in palettes.items()}) == s.sku
+            _argmax({sku: _palettes_alike(palette, photo) for sku, palette in palettes.items()})
+            == s.sku
             for s, photo in asked
             if photo.mask is not None
         ]
@@ -212,8 +213,8 @@ def _argmax(scores: dict[str, float]) -> str:
     return max(scores, key=lambda name: scores[name])
 
 
-def _distance(palette: Palette | None, photo: Photo) -> float:
+def _palettes_alike(palette: Palette | None, photo: Photo) -> float:
     assert photo.mask is not None
     if palette is None:
-        return np.inf
-    return palette_distance(palette, palette_of(photo.pixels, photo.mask >= OPAQUE))
+        return 0.0
+    return palette_likeness(palette, palette_of(photo.pixels, photo.mask >= OPAQUE))

@@ -27,9 +27,11 @@ from tests.benchmarks.leakage.likeness import SIDE_PX
 
 _SIDES = (4, 8, 16, 32, 64, 128)
 _RATE = 0.05
-_SMOOTHNESS = 0.3
+_SMOOTHNESS = 4.0
 """Weight of the total variation of pixels."""
-_PRIOR = 0.01
+_GREYNESS = 0.03
+"""Weight of the mean square of pixels before they are squeezed into [0, 1]: 0 is grey."""
+_PRIOR = 0.4
 """Weight of the mean square of latents, which have unit variance."""
 _JITTER_PX = 6
 
@@ -64,11 +66,12 @@ class Inverter:
             grown = [functional.interpolate(layer, sizes, mode="bilinear") for layer in layers]
             return torch.sigmoid(torch.stack(grown).sum(0))
 
-        def roughness(images: Tensor) -> Tensor:
+        def unlikeliness(images: Tensor) -> Tensor:
             across, down = images.diff(dim=3).abs().mean(), images.diff(dim=2).abs().mean()
-            return _SMOOTHNESS * (across + down)
+            strong = torch.logit(images, eps=1e-4).square().mean()
+            return _SMOOTHNESS * (across + down) + _GREYNESS * strong
 
-        return self._descend(wanted, layers, draw, roughness, steps, generator)
+        return self._descend(wanted, layers, draw, unlikeliness, steps, generator)
 
     def from_latents(
         self, wanted: Features, steps: int, seed: int, start: Tensor | None = None

@@ -111,7 +111,7 @@ def test_a_learned_product_leaves_no_photo(tiny, pools):
     assert pictures(objects) == []
     assert holding(objects, tiny, pools) == []
     (latents,) = {views.latents for views in pools[0].sizes[:1]}
-    objects.put("collections/default/staging/latents", save({"x": latents}))
+    objects.put("collections/default/staging/latents", save({"x": latents.contiguous()}))
     objects.put("catalog/photo", next(tiny.catalog_root.glob("A/*.png")).read_bytes())
     assert holding(objects, tiny, pools) == ["catalog/photo", "collections/default/staging/latents"]
     assert pictures(objects) == ["catalog/photo"]
