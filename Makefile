@@ -258,6 +258,16 @@ bench-capacity: $(STAMP)  ## A simulated year of 100,000 SKUs beside its plan: d
 bench-workers: $(STAMP)  ## A night by workers of a Ray cluster against one without: docs/benchmarks/workers.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.workers
 
+.PHONY: bench-leakage
+bench-leakage: $(STAMP)  ## How well photos come back from what is stored: docs/benchmarks/leakage.md (QUICK=1: minutes)
+	$(BIN)/python -m tests.benchmarks.leakage $(if $(wildcard $(DATA)),--data $(DATA)) \
+	  $(if $(QUICK),--quick --out build/leakage-quick)
+
+.PHONY: bench-privacy
+bench-privacy: $(STAMP)  ## What DP-SGD costs and hides: docs/benchmarks/privacy.md (QUICK=1: minutes)
+	$(BIN)/python -m tests.benchmarks.privacy --data $(DATA) \
+	  $(if $(QUICK),--quick --out build/privacy-quick)
+
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -132,10 +132,11 @@ def gc(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Remove what nothing refers to any more.
+    """Remove what nothing refers to any more, and what is kept for a time only.
 
     Left-over checkpoints, parts, pictures and caches, and adapter versions beyond
-    `keep_versions` of archive.yaml. Safe beside other runs as long as none of them takes
+    `keep_versions` of archive.yaml; refused candidates, held back pictures and reports older
+    than `retention` of governance.yaml. Safe beside other runs as long as none of them takes
     longer than the grace, and safe to interrupt.
     """
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage

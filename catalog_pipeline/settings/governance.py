@@ -56,7 +56,24 @@ class RetentionSettings(Strict):
     quarantine_days: int = Field(
         90, ge=1, le=36500, description="refused candidates and held back pictures"
     )
-    report_days: int = Field(365, ge=1, le=36500, description="pages, which show photos")
+    report_days: int = Field(
+        365,
+        ge=1,
+        le=36500,
+        description="galleries, night reports, evaluations, previews: pages that show photos",
+    )
+
+
+class PrivacySettings(Strict):
+    """Differential privacy that is asked of learning; docs/governance/privacy.md."""
+
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        description="learning is refused with one, and told what noise it would need; null = no "
+        "such promise",
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance that the promise does not hold")
 
 
 class CostSettings(Strict):
@@ -91,4 +108,7 @@ class GovernanceSettings(Strict):
         ProvenanceSettings(), description="of pictures that leave"
     )
     retention: RetentionSettings = Field(RetentionSettings(), description="of what shows photos")
+    privacy: PrivacySettings = Field(
+        PrivacySettings(), description="differential privacy of learning"
+    )
     cost: CostSettings = Field(CostSettings(), description="what `cost-report` counts with")

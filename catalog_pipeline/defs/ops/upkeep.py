@@ -37,7 +37,7 @@ class GarbageConfig(dg.Config):
 def remove_garbage(
     context: dg.OpExecutionContext, config: GarbageConfig, pipeline: PipelineResource
 ) -> None:
-    """Remove what nothing refers to and nobody wrote for `grace_hours`."""
+    """Remove what nothing refers to and nobody wrote for `grace_hours`, or is past its time."""
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage as collect
 
     report = collect(pipeline.opened, grace_hours=config.grace_hours, dry_run=config.dry_run)
@@ -57,13 +57,27 @@ def remove_garbage(
 
 
 @dg.job(
-    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches. "
-    "With `dry_run` it only lists them.",
+    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches, "
+    "and what was kept for as long as governance.yaml says. With `dry_run` it only lists them.",
     **job_labels("upkeep"),
 )
 def collect_garbage() -> None:
     """Keeps the home small; see docs/operations.md."""
     remove_garbage()
+
+
+@dg.schedule(
+    job=collect_garbage,
+    cron_schedule="0 4 * * 0",
+    execution_timezone=schedule_timezone(),
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every Sunday at 04:00: removes what nothing refers to any more, and what "
+    "was kept for as long as governance.yaml says.",
+    **automation_labels("upkeep"),
+)
+def weekly_collect_garbage(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """A day that is set in governance.yaml is kept to within a week."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
 
 
 @dg.op

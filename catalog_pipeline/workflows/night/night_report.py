@@ -14,6 +14,7 @@ from catalog_pipeline.errors import (
     ObjectNotFoundError,
 )
 from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, Pixels, sources_of
+from catalog_pipeline.stores.keys import PAGES_PREFIX
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.gallery import shown_days
@@ -76,7 +77,9 @@ def write_night_report(home: Home, day: date, *, language: str | None = None) ->
     page = render_night_report(report, texts.language)
     path = write_page(home, f"{FOLDER}/{night_page(day)}", page.encode())
     nights = keep_figures(home, night_figures(report))
-    index = render_nights(nights, texts.language)
+    kept = set(home.objects.list(f"{PAGES_PREFIX}{FOLDER}/"))
+    gone = [n.day for n in nights if f"{PAGES_PREFIX}{FOLDER}/{night_page(n.day)}" not in kept]
+    index = render_nights(nights, texts.language, gone)
     write_page(home, f"{FOLDER}/index.html", index.encode())
     return path
 
