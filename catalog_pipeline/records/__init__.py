@@ -29,6 +29,7 @@ from catalog_pipeline.records.catalog import (
     SkuStatus,
     names_photo,
 )
+from catalog_pipeline.records.costs import NightCost, SkuCost
 from catalog_pipeline.records.generation import (
     Anchor,
     AttentionControl,
@@ -66,6 +67,7 @@ __all__ = [
     "LearnOutcome",
     "LearningRow",
     "ManifestReport",
+    "NightCost",
     "NightPlan",
     "Palette",
     "Photo",
@@ -79,6 +81,7 @@ __all__ = [
     "RenderJob",
     "RenderReport",
     "Sku",
+    "SkuCost",
     "SkuListing",
     "SkuPassRate",
     "SkuStatus",
