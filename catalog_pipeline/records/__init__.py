@@ -50,6 +50,7 @@ from catalog_pipeline.records.learning import (
     memory_part,
     part_owner,
 )
+from catalog_pipeline.records.studies import StudyCell, StudyRow
 
 __all__ = [
     "COLOR_SPREAD",
@@ -86,6 +87,8 @@ __all__ = [
     "SkuPassRate",
     "SkuStatus",
     "Source",
+    "StudyCell",
+    "StudyRow",
     "collections_of",
     "concept_part",
     "curve_part",

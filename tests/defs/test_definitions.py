@@ -56,6 +56,7 @@ purge_old_runs:
 refresh_catalog: catalog/index
 report_memory: learning/memory
 rollback:
+write_cost_report:
 write_night_pages:
 """
 
