@@ -222,7 +222,7 @@ def test_growth_is_a_line_through_what_was_learned_alike(make_settings: MakeSett
     growth = {each.name: each for each in collect_costs(home).growth}
     learning = growth["learning"]
     # T was learned before the sixth, which therefore had six products before it.
-    assert learning.points == tuple((n, 10 + 0.5 * n) for n in range(5)) + ((6, 12.5),)
+    assert learning.points == (*((n, 10 + 0.5 * n) for n in range(5)), (6, 12.5))
     assert learning.slope == pytest.approx(0.5, rel=0.2)
     assert learning.source == "this home"
     sizes = [size for _, size in growth["record of a version"].points]
