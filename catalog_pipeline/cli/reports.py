@@ -90,7 +90,7 @@ def cost_report(
 
 def cost_lines(written: WrittenCosts) -> list[str]:
     """The totals, what others would ask, what is missing, and where the files are."""
-    from catalog_pipeline.evaluation.cost_page import money, size, took
+    from catalog_pipeline.evaluation.cost_page import money, price, size, took
 
     found = written.report
     currency = found.prices.currency
@@ -111,9 +111,16 @@ def cost_lines(written: WrittenCosts) -> list[str]:
         hours = "" if other.hours is None else f", {other.hours:,.1f} h of work"
         lines.append(f"instead    {other.name}: {shown(other.asked)}{hours} for {other.counted}")
     prices = found.prices
+    hour, kwh, storage = (
+        price(each, currency)
+        for each in (
+            prices.machine_price_per_hour,
+            prices.price_per_kwh,
+            prices.storage_price_per_gb_month,
+        )
+    )
     lines.append(
-        f"prices     {shown(prices.machine_price_per_hour)} an hour and {prices.watts:g} W at "
-        f"{shown(prices.price_per_kwh)} a kWh, {shown(prices.storage_price_per_gb_month)} a GB and "
+        f"prices     {hour} an hour and {prices.watts:g} W at {kwh} a kWh, {storage} a GB and "
         "month (governance.yaml)"
     )
     lines += [f"missing    {line}" for line in found.missing]

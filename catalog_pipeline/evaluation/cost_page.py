@@ -37,6 +37,7 @@ def render_cost_report(report: CostReport) -> str:
         nights=list(report.nights)[::-1][:NIGHTS_SHOWN],
         growth=[_growth(each) for each in report.growth],
         money=lambda value: money(value, prices.currency),
+        price=lambda value: price(value, prices.currency),
         month=lambda stored: money(storage_cost_month(stored, prices), prices.currency),
         took=took,
         size=size,
@@ -44,10 +45,16 @@ def render_cost_report(report: CostReport) -> str:
 
 
 def money(value: float | None, currency: str) -> str:
-    """``12.30 EUR``; of less than a hundredth two figures; a dash for none."""
+    """``12.30 EUR``; of less than 1 three figures; a dash for none."""
     if value is None:
         return _NONE
-    amount = f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:,.2f}"
+    amount = f"{value:.3g}" if 0 < abs(value) < 1 else f"{value:,.2f}"
+    return f"{amount} {currency}"
+
+
+def price(value: float, currency: str) -> str:
+    """As it was set, never rounded: ``0.10 EUR``, ``0.025 EUR``."""
+    amount = f"{value:.2f}" if round(value, 2) == value else f"{value:.10g}"
     return f"{amount} {currency}"
 
 

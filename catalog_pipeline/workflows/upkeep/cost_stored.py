@@ -8,7 +8,7 @@ that are served.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -172,11 +172,11 @@ def _collection(home: Home, name: str, stored: Stored) -> tuple[list[ObjectInfo]
 
 def _owner(folder: str, rest: str, owners: Mapping[str, str]) -> str:
     """The product that an object of a collection belongs to; empty for the collection's own."""
-    read: dict[str, Callable[[], str]] = {
-        "parts": lambda: owners.get(rest.partition(".")[0], ""),
-        "quarantine": lambda: rest.partition("/")[0][: -_FINGERPRINT_CHARS - 1],
-    }
-    return read[folder]() if folder in read else ""
+    if folder == "parts":
+        return owners.get(rest.partition(".")[0], "")
+    if folder == "quarantine":  # <sku>-<fingerprint>/
+        return rest.partition("/")[0][: -_FINGERPRINT_CHARS - 1]
+    return ""
 
 
 def _by_night(infos: Iterable[ObjectInfo]) -> dict[date, int]:
