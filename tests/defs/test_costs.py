@@ -29,5 +29,5 @@ def test_an_empty_home_fails_in_one_line(line: Line, instance: dg.DagsterInstanc
         instance=instance, raise_on_error=False
     )
     assert not result.success
-    said = "\n".join(entry.user_message for entry in instance.all_logs(result.run_id))
-    assert "run `catalog-pipeline learn` first" in said
+    (failure,) = [event for event in result.all_node_events if event.is_step_failure]
+    assert "run `catalog-pipeline learn` first" in str(failure.step_failure_data.error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import Photo, Sku
 from catalog_pipeline.settings import Settings
-from catalog_pipeline.studio.sample_catalog import write_sample_catalog
+from catalog_pipeline.studio import sample_catalog
 from catalog_pipeline.workflows.evaluate.study import StudyOptions, plan_cells, run_study
 from catalog_pipeline.workflows.evaluate.study_deliveries import (
     Delivery,
@@ -77,7 +78,7 @@ def product(
         ("Mug XL", "kitchen/mug"),
         ("Alpine Mug", "kitchen/alpine mug"),
         ("Sofa 2 seats", "kitchen/sofa"),
-        ("Rot-Weiß", "kitchen/rot weiß"),
+        ("Rot-Weiß", "kitchen/rot weiss"),
         ("Blue", "kitchen/mug"),
     ],
 )
@@ -173,17 +174,26 @@ def tiny(home: Path, model: Path) -> Settings:
     return Settings(home=home, config_dir=home.parent, **sections)
 
 
-@pytest.fixture
-def catalog(tmp_path: Path, few_photos: None) -> Path:
-    """Three sample products; the two mugs are variants of one thing, by their cards."""
-    folder = tmp_path / "catalog"
-    write_sample_catalog(folder, SKUS)
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sample products of three photos; the mugs are variants of one thing, by their cards."""
+    folder = tmp_path_factory.mktemp("sample")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sample_catalog, "PHOTOS_PER_SKU", 3)
+        patched.setattr(sample_catalog, "_AZIMUTHS", sample_catalog._AZIMUTHS[:3])
+        sample_catalog.write_sample_catalog(folder, SKUS)
     for sku in SKUS[:2]:
         (path,) = (folder / sku).glob("sku.*")
         content = yaml.safe_load(path.read_text("utf-8"))
         content["tags"] = [*content["tags"], "family:mug"]
         path.write_text(json.dumps(content), "utf-8")
     return folder
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, sample: Path) -> Path:
+    """A copy of the sample, to do with as one likes."""
+    return Path(shutil.copytree(sample, tmp_path / "catalog"))
 
 
 OPTIONS = StudyOptions(skus=3, categories=3, images=1, waves=2, days=3, later_share=0.0)
@@ -233,9 +243,10 @@ def test_a_granularity_study_learns_each_way_and_goes_on_where_it_was_killed(
     assert again.report.to_record() == report.to_record()
 
 
+@pytest.mark.slow
 def test_steps_times_products_are_another_way(tmp_path, tiny_model_folder, catalog):
     settings = tiny(tmp_path / "home", tiny_model_folder)
-    options = replace(OPTIONS, skus=2, waves=1, equal_steps=True)
+    options = replace(OPTIONS, skus=2, categories=1, waves=1, equal_steps=True)
     written = run_study(settings, "granularity", catalog, tmp_path / "out", options)
     assert [cell.choice for cell in written.report.cells] == [
         "sku",
@@ -256,6 +267,7 @@ def test_steps_times_products_are_another_way(tmp_path, tiny_model_folder, catal
     }
 
 
+@pytest.mark.slow
 def test_a_frequency_study_runs_both_kinds_of_slots(tmp_path, tiny_model_folder, catalog):
     settings = tiny(tmp_path / "home", tiny_model_folder)
     settings = settings.model_copy(
