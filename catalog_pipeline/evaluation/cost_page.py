@@ -20,6 +20,8 @@ SKUS_SHOWN = 60
 
 NIGHTS_SHOWN = 60
 _POINTS_DRAWN = 500
+_LEAST = 0.0001
+"""Of money: less is told as less."""
 _NONE = "–"
 
 
@@ -45,9 +47,11 @@ def render_cost_report(report: CostReport) -> str:
 
 
 def money(value: float | None, currency: str) -> str:
-    """``12.30 EUR``; of less than 1 three figures; a dash for none."""
+    """``12.30 EUR``; of less than 1 three figures; ``< 0.0001 EUR``; a dash for none."""
     if value is None:
         return _NONE
+    if 0 < value < _LEAST:
+        return f"< {_LEAST:g} {currency}"
     amount = f"{value:.3g}" if 0 < abs(value) < 1 else f"{value:,.2f}"
     return f"{amount} {currency}"
 
@@ -63,7 +67,7 @@ def took(seconds: float | None) -> str:
     if seconds is None:
         return _NONE
     if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
@@ -84,7 +88,7 @@ def _growth(growth: Growth) -> dict[str, Any]:
     words = "too few points for a line" if growth.points else "no point yet"
     fixed, slope = growth.at(0), growth.slope
     if fixed is not None and slope is not None:
-        words = f"{show(fixed)} for the first product, and {show(1000 * slope)} for each 1,000 more"
+        words = f"{show(fixed)} with none before, {show(1000 * slope)} more with each 1,000 before"
         if growth.error is not None:
             words += f"; mean error {growth.error:.0%} on points that were held out"
     return {

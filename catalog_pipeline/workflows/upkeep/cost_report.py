@@ -185,9 +185,9 @@ def _missing(
     """What nobody has measured, in words; what always is so comes last."""
     for words, number in _counted(days, figures, stored):
         if number:
-            yield f"{number:,} {words}"
+            yield f"{words}: {number:,}"
     if homeless:
-        yield f"{homeless:,.0f} bytes are stored and no product is served: they are in no row"
+        yield f"Bytes in no row, since no product is served: {homeless:,.0f}"
     yield (
         "Energy is an estimate (seconds x watts of governance.yaml), no meter was read; prices are "
         "those of governance.yaml"
@@ -205,20 +205,20 @@ def _counted(
     nights = [day for day, spent in days.items() if spent.picture_attempts]
     return (
         (
-            "attempts at learning have no seconds (a crash lost them): their cost is missing",
+            "Attempts at learning without seconds (a crash lost them), whose cost is missing",
             sum(spent.untimed_attempts for spent in days.values()),
         ),
         (
-            "pictures have no seconds (an earlier release made them): their cost is missing",
+            "Pictures without seconds (an earlier release made them), whose cost is missing",
             sum(spent.untimed_pictures for spent in days.values()),
         ),
-        ("pictures have a row and no file: their bytes are missing", stored.without_file),
+        ("Pictures with a row and no file, whose bytes are missing", stored.without_file),
         (
-            "nights have no report: pictures that failed, and what people had to do, are not known",
+            "Nights without a report, so without pictures that failed and what people had to do",
             len([day for day in nights if day not in figures]),
         ),
         (
-            "pictures could not be made: the seconds that they took are not known",
+            "Pictures that could not be made, whose seconds are not known",
             sum(night.failed for day, night in figures.items() if day in days),
         ),
     )

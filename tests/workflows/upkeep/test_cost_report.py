@@ -182,15 +182,24 @@ def test_what_nobody_measured_is_said_and_not_made_up(home: Home) -> None:
     home.archive.publish_day(THIRD, [old], ["old", "mug-third"])
     (home.settings.home / old.path).unlink()
     missing = " | ".join(collect_costs(home).missing)
-    assert "1 attempts at learning have no seconds" in missing
-    assert "1 pictures have no seconds" in missing
-    assert "1 pictures have a row and no file" in missing
-    assert "3 nights have no report" in missing
+    without_report = (
+        "Nights without a report, so without pictures that failed and what people had to do"
+    )
+    assert (
+        "Attempts at learning without seconds (a crash lost them), whose cost is missing: 1"
+        in missing
+    )
+    assert (
+        "Pictures without seconds (an earlier release made them), whose cost is missing: 1"
+        in missing
+    )
+    assert "Pictures with a row and no file, whose bytes are missing: 1" in missing
+    assert f"{without_report}: 3" in missing
     assert "no meter was read" in missing
     assert by_sku(collect_costs(home))["MUG"].untimed_attempts == 1
     write_night_report(home, THIRD)
     report = collect_costs(home)
-    assert "2 nights have no report" in " | ".join(report.missing)
+    assert f"{without_report}: 2" in report.missing
     assert report.nights[-1].failed == 0
     assert report.nights[-1].to_do is not None
 
@@ -202,7 +211,7 @@ def test_bytes_without_a_product_are_said(make_settings: MakeSettings) -> None:
     given = sum(row.concept_bytes + row.picture_bytes + row.shared_bytes for row in report.skus)
     left = report.stored_bytes - given
     assert left > 0
-    assert f"{left:,.0f} bytes are stored and no product is served" in " | ".join(report.missing)
+    assert f"Bytes in no row, since no product is served: {left:,.0f}" in report.missing
 
 
 def test_growth_is_a_line_through_what_was_learned_alike(make_settings: MakeSettings) -> None:
