@@ -268,6 +268,10 @@ bench-privacy: $(STAMP)  ## What DP-SGD costs and hides: docs/benchmarks/privacy
 	$(BIN)/python -m tests.benchmarks.privacy --data $(DATA) \
 	  $(if $(QUICK),--quick --out build/privacy-quick)
 
+.PHONY: bench-study
+bench-study: $(STAMP)  ## Granularity and update frequency on real products: docs/benchmarks/study.md (QUICK=1: minutes)
+	$(BIN)/python -m tests.benchmarks.study --data $(DATA) $(if $(QUICK),--quick --home build/study-quick --out build/study-quick/report)
+
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -13,8 +13,9 @@ from catalog_pipeline.cli import (
     feeds,
     first_try,
     reports,
+    studies,
     upkeep,
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "audit", "capacity", "data", "encryption", "feeds", "first_try", "reports", "upkeep"]
+__all__ = ["app", "audit", "capacity", "data", "encryption", "feeds", "first_try", "reports", "studies", "upkeep"]

@@ -40,7 +40,8 @@ _NULL = "; null"
 Column = tuple[str, pa.DataType, str]
 
 
-def _schema(name: str, version: int, grain: str, columns: Sequence[Column]) -> pa.Schema:
+def table_schema(name: str, version: int, grain: str, columns: Sequence[Column]) -> pa.Schema:
+    """A schema of ``columns``: name, type, and in words what it holds and if it may be null."""
     return pa.schema(
         [
             pa.field(column, kind, nullable=_NULL in words, metadata={"description": words.strip()})
@@ -50,7 +51,7 @@ def _schema(name: str, version: int, grain: str, columns: Sequence[Column]) -> p
     )
 
 
-INDEX_SCHEMA = _schema(
+INDEX_SCHEMA = table_schema(
     "catalog_index",
     INDEX_SCHEMA_VERSION,
     "one row per SKU ever seen, sorted by sku",
@@ -76,7 +77,7 @@ INDEX_SCHEMA = _schema(
 )
 """``catalog/index.parquet``."""
 
-MANIFEST_SCHEMA = _schema(
+MANIFEST_SCHEMA = table_schema(
     "image_manifest",
     MANIFEST_SCHEMA_VERSION,
     "one row per image_id, sorted by it",
@@ -151,7 +152,7 @@ _PHOTO = pa.struct(
     ]
 )
 
-LEARNING_SCHEMA = _schema(
+LEARNING_SCHEMA = table_schema(
     "learning_log",
     LEARNING_SCHEMA_VERSION,
     "one row per attempt at learning a SKU that learned it or failed, sorted by attempt_id",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,8 +41,6 @@ _ARROW_SCHEMA = b"ARROW:schema"
 _PARQUET = b"PAR1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
-
 
 @dataclass(frozen=True)
 class ManifestStamps:
@@ -63,7 +61,7 @@ def encode_index(rows: Sequence[IndexRow]) -> bytes:
         StoreError: a SKU twice, a time without a zone, or a value that does not
             fit its column.
     """
-    return _encode(sorted(rows, key=lambda row: row.sku), "sku", INDEX_SCHEMA, {})
+    return encode_table(sorted(rows, key=lambda row: row.sku), "sku", INDEX_SCHEMA, {})
 
 
 def decode_index(data: bytes, what: str) -> list[IndexRow]:
@@ -95,7 +93,7 @@ def encode_manifest(rows: Sequence[ArchiveRow], stamps: ManifestStamps = Manifes
     metadata = {"previous_version": stamps.previous}
     if published is not None:
         metadata["published_utc"] = published.astimezone(UTC).isoformat()
-    return _encode(ordered, "image_id", MANIFEST_SCHEMA, metadata)
+    return encode_table(ordered, "image_id", MANIFEST_SCHEMA, metadata)
 
 
 def encode_shard(rows: Sequence[ArchiveRow]) -> bytes:
@@ -171,7 +169,7 @@ def encode_learning(rows: Sequence[LearningRow]) -> bytes:
         StoreError: an attempt twice, a time without a zone, or a value that does not fit.
     """
     ordered = sorted(rows, key=lambda row: row.attempt_id)
-    return _encode(ordered, "attempt_id", LEARNING_SCHEMA, {})
+    return encode_table(ordered, "attempt_id", LEARNING_SCHEMA, {})
 
 
 def decode_learning(data: bytes, what: str) -> list[LearningRow]:
@@ -227,16 +225,21 @@ def _archive_rows(table: pa.Table) -> list[ArchiveRow]:
     return [ArchiveRow(*values) for values in zip(*in_order, strict=True)]
 
 
-def _encode(
-    rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
+def encode_table(
+    rows: Sequence[object], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
 ) -> bytes:
+    """Parquet bytes of ``rows``, in their order; ``grain`` is the attribute that tells them apart.
+
+    Raises:
+        StoreError: one ``grain`` twice in a row, or a value that does not fit its column.
+    """
     sink = io.BytesIO()
     pq.write_table(_make_table(rows, grain, schema, metadata), sink, compression="zstd")
     return sink.getvalue()
 
 
 def _make_table(
-    rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
+    rows: Sequence[object], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
 ) -> pa.Table:
     name = schema.metadata[b"schema_name"].decode()
     keys = [getattr(row, grain) for row in rows]
@@ -256,7 +259,7 @@ def _make_table(
     return table
 
 
-def _array(name: str, column: pa.Field, rows: Sequence[_Record]) -> pa.Array:
+def _array(name: str, column: pa.Field, rows: Sequence[object]) -> pa.Array:
     values = list(map(attrgetter(column.name), rows))
     if pa.types.is_timestamp(column.type):
         naive = next((v for v in values if v is not None and v.tzinfo is None), None)

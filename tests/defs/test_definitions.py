@@ -57,6 +57,7 @@ refresh_catalog: catalog/index
 remove_concept:
 report_memory: learning/memory
 rollback:
+write_cost_report:
 write_night_pages:
 """
 

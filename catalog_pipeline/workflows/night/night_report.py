@@ -24,7 +24,7 @@ from catalog_pipeline.workflows.night.night_actions import (
     refused_action,
     waiting_action,
 )
-from catalog_pipeline.workflows.night.night_figures import keep_figures
+from catalog_pipeline.workflows.night.night_figures import keep_figures, read_figures
 from catalog_pipeline.workflows.night.night_window import night_moments, read_attempts
 from catalog_pipeline.workflows.night.picture_gate import pass_rates, skus_to_retake
 from catalog_pipeline.workflows.night.plan_night import find_plan, report_key
@@ -52,6 +52,15 @@ def reported_days(home: Home) -> list[date]:
     something was learned or refused.
     """
     return shown_days(home) or home.learning_log.days()
+
+
+def kept_figures(home: Home) -> list[NightFigures]:
+    """The figures of every night that has a report, oldest first; writes nothing.
+
+    Raises:
+        IntegrityError: they are damaged.
+    """
+    return read_figures(home)
 
 
 def write_night_report(home: Home, day: date, *, language: str | None = None) -> Path:
