@@ -10,9 +10,10 @@ from catalog_pipeline.cli import (
     data,
     feeds,
     first_try,
+    provenance,
     reports,
     upkeep,
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "capacity", "data", "feeds", "first_try", "reports", "upkeep"]
+__all__ = ["app", "capacity", "data", "feeds", "first_try", "provenance", "reports", "upkeep"]
