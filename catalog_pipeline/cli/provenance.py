@@ -152,6 +152,8 @@ def _verdict(report: ImageReport, asked: bool) -> str:
         return _NOT_AN_ORIGINAL
     if report.problem:
         return "is no picture that can be verified"
+    if signed is not None and signed.expired:
+        return "signed, but the certificate has ended, and nothing says when that was"
     if signed is not None:
         return "signed, but by nobody who is trusted here; --trust FILE names a root"
     if report.says is not None:
@@ -161,7 +163,8 @@ def _verdict(report: ImageReport, asked: bool) -> str:
 
 def _archived(found: Found) -> Iterator[str]:
     row = found.row
-    state = found.shelf if found.shelf != "published" or not row.superseded else "superseded"
+    published = "superseded" if row.superseded else "current"
+    state = published if found.shelf == "published" else found.shelf
     yield f"  archive    {_HOW[found.by]}"
     yield f"  job        {row.job_id}, night of {row.day}, {state}, mode {row.mode}"
     for sku, source in sources_of(row).items():
@@ -183,6 +186,8 @@ def _signature(report: ImageReport) -> Iterator[str]:
             yield "  signature  none"
     elif signed.intact:
         trusted = "trusted" if signed.trusted else "not trusted here"
+        if signed.expired:
+            trusted = "whose certificate has ended"
         yield f"  signature  valid, by {signed.signer}, {trusted}"
     else:
         by = f", by {signed.signer}" if signed.signer else ""

@@ -26,6 +26,11 @@ _JOB = "catalog-pipeline.job"
 """Label of our own assertion: which job, base and versions."""
 _CREATED = "c2pa.created"
 _ACTIONS = ("c2pa.actions", "c2pa.actions.v2")
+_PROOFS = {"claimSignature.validated", "assertion.dataHash.match"}
+"""Without these a file is not what was signed."""
+_EXPIRED = "signingCredential.expired"
+_OF_TRUST = {_EXPIRED, "signingCredential.untrusted"}
+"""Failures that say something of the signer, and nothing of the file."""
 _INSTALL = "install the extra `provenance` (pip install 'catalog-pipeline[provenance]')"
 
 
@@ -35,7 +40,8 @@ class ContentCredentials:
 
     Attributes:
         intact: the signature is right and the file is what was signed, bit for bit.
-        trusted: and the signer's root is one of those that were given.
+        trusted: and the certificate is in force, and its root one of those that were given.
+        expired: the certificate has ended; without a time stamp nobody knows when it signed.
         signer: whom the signing certificate names; empty where it cannot be read.
         failures: codes of C2PA, such as ``assertion.dataHash.mismatch`` for altered bytes.
         origin: what was signed of the picture; ``None`` where another program signed.
@@ -43,6 +49,7 @@ class ContentCredentials:
 
     intact: bool
     trusted: bool
+    expired: bool
     signer: str
     failures: tuple[str, ...]
     origin: Origin | None
@@ -114,16 +121,17 @@ def read_credentials(
     except c2pa.C2paError.ManifestNotFound:
         return None
     except c2pa.C2paError as error:
-        return ContentCredentials(False, False, "", (str(error),), None)
+        return ContentCredentials(False, False, False, "", (str(error),), None)
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})
-    state = store.get("validation_state")
     signature = active.get("signature_info") or {}
     names = (signature.get("common_name"), signature.get("issuer"))
+    failures = tuple(_codes(store, "failure"))
     return ContentCredentials(
-        intact=state in ("Valid", "Trusted"),
-        trusted=state == "Trusted",
+        intact=_codes(store, "success").keys() >= _PROOFS and set(failures) <= _OF_TRUST,
+        trusted=store.get("validation_state") == "Trusted",
+        expired=_EXPIRED in failures,
         signer=", ".join(dict.fromkeys(str(name) for name in names if name)),
-        failures=_failures(store),
+        failures=failures,
         origin=_origin(active),
     )
 
@@ -140,6 +148,7 @@ def _library() -> Any:
 
 def _context(anchors: Sequence[str]) -> Context:
     """How everything is signed and read: no network, no thumbnails, and these roots."""
+    roots = {"user_anchors": "\n".join(anchors)} if anchors else {}
     return _library().Context.from_dict(
         {
             "version": 1,
@@ -148,10 +157,7 @@ def _context(anchors: Sequence[str]) -> Context:
                 "ocsp_fetch": False,
                 "verify_trust": True,
             },
-            "trust": {
-                "user_anchors": "\n".join(anchors),
-                "trust_config": "\n".join(SIGNING_USES),
-            },
+            "trust": {"trust_config": "\n".join(SIGNING_USES)} | roots,
             "builder": {"thumbnail": {"enabled": False}},
         }
     )
@@ -179,11 +185,10 @@ def _manifest(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _failures(store: Mapping[str, Any]) -> tuple[str, ...]:
-    results = store.get("validation_results") or {}
-    failed = (results.get("activeManifest") or {}).get("failure") or []
-    failed = failed or store.get("validation_status") or []
-    return tuple(dict.fromkeys(str(entry.get("code")) for entry in failed))
+def _codes(store: Mapping[str, Any], kind: str) -> dict[str, None]:
+    """What was found of the newest manifest: codes of ``success`` or ``failure``, in order."""
+    results = (store.get("validation_results") or {}).get("activeManifest") or {}
+    return dict.fromkeys(str(entry.get("code")) for entry in results.get(kind) or ())
 
 
 def _origin(manifest: Mapping[str, Any]) -> Origin | None:

@@ -212,6 +212,8 @@ def _subject(organisation: str, what: str) -> x509.Name:
     from cryptography.x509.oid import NameOID
 
     try:
+        if not organisation.strip():
+            raise ValueError("it is blank")
         return x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),

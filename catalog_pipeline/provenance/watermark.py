@@ -6,8 +6,8 @@ blocks of 8 x 8 pixels, the grid of JPEG, and transformed (DCT-II, orthonormal).
 ``_PLACES`` carries one bit: its coefficient moves to the next point of the lattice
 ``_STEP * (n + dither + bit / 2)``, by at most half a step. Which bit a coefficient carries and
 its dither follow from a secret key, so that nobody without it can read the mark. A bit is read
-from all of its coefficients together, four hundred in a picture of 512 x 512, so that many of
-them may be lost.
+from all of its coefficients together, some 250 in a picture of 512 x 512, so that many of them
+may be lost.
 
 Blocks that are all but white or black are left as they are: a cut-out background of pure white
 stays pure, and a mark that pushes values past 255 would be cut off anyway.
@@ -32,13 +32,13 @@ Of a million pictures, one that has no mark is taken for another with a probabil
 """
 
 _BLOCK = 8
-_PLACES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
-"""(row, column) of the coefficients of a block; JPEG keeps these best."""
-_STEP = 12.0
+_PLACES = ((0, 1), (1, 0), (1, 1))
+"""(row, column) of the coefficients of a block; JPEG and scaling keep these best."""
+_STEP = 16.0
 """Distance of the lattice's points, in grey levels of the orthonormal transform.
 
-JPEG at quality 75 rounds these coefficients to multiples of 5 to 7, so that an error is at most
-half of that, and a point is mistaken for its neighbour from a quarter of a step on.
+A coefficient is read right as long as it moved by less than a quarter of it. JPEG at quality 75
+rounds these coefficients to multiples of 5 to 7, which moves them by 3.5 at most.
 """
 _DARKEST, _LIGHTEST = 4.0, 251.0
 """Mean luminance of the blocks that carry bits, 0..255."""
@@ -62,8 +62,8 @@ def wrong_bits(one: int, other: int) -> int:
 def embed(pixels: Pixels, payload: int, key: bytes) -> Pixels:
     """A copy of an RGB picture that carries ``payload``; the same for the same three.
 
-    A border that fills no block stays as it is. A picture of fewer than about 96 x 96 pixels has
-    too few blocks for the mark to be read again.
+    A border that fills no block stays as it is. A picture of fewer than about 128 x 128 pixels
+    has too few blocks for the mark to be read again.
     """
     blocks = _blocks(pixels)
     rows, columns = blocks.shape[:2]
@@ -120,15 +120,20 @@ def _at_places(coefficients: Floats) -> Floats:
 def _layout(rows: int, columns: int, key: bytes) -> tuple[npt.NDArray[np.intp], Floats]:
     """Bit and dither of each coefficient: ``(block rows, block columns, places)``, twice.
 
-    Made of SHAKE-256 a row of blocks, so that it is the same with every release of numpy, and
+    Of 48 coefficients that follow one another each carries another bit, so that none is left
+    with few of them. Made of SHAKE-256 a row of blocks: the same with every release of numpy, and
     for a picture that was cut at its right or lower side.
     """
     size = columns * len(_PLACES)
-    drawn = np.stack(
-        [
-            np.frombuffer(hashlib.shake_256(b"layout %d " % row + key).digest(3 * size), np.uint8)
-            for row in range(rows)
-        ]
-    ).reshape(rows, columns, len(_PLACES), 3)
-    words = drawn[..., 0].astype(np.intp) << 8 | drawn[..., 1]
-    return words % BITS, drawn[..., 2] / 256.0
+    rounds = -(-size // BITS)
+
+    def drawn(what: bytes, row: int, count: int) -> npt.NDArray[np.uint8]:
+        seed = b"%b of row %d " % (what, row) + key
+        return np.frombuffer(hashlib.shake_256(seed).digest(count), np.uint8)
+
+    words = np.stack([drawn(b"bits", row, 2 * rounds * BITS) for row in range(rows)])
+    ranks = (words[:, ::2].astype(np.intp) << 8 | words[:, 1::2]).reshape(rows, rounds, BITS)
+    bit = ranks.argsort(axis=-1, kind="stable").reshape(rows, -1)[:, :size]
+    dither = np.stack([drawn(b"dither", row, size) for row in range(rows)]) / 256.0
+    shape = (rows, columns, len(_PLACES))
+    return bit.reshape(shape), dither.reshape(shape)

@@ -135,11 +135,13 @@ def adapter_versions(objects: ObjectStore, key: str) -> set[str]:
 
 
 class PictureDigests(NamedTuple):
-    """What a row knows its picture by."""
+    """What a row knows its picture by; width and height in pixels."""
 
     image_id: str
     sha256: str
     pixels_sha256: str
+    width: int
+    height: int
 
 
 def picture_digests(objects: ObjectStore, key: str) -> list[PictureDigests]:

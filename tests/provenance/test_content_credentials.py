@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,6 +115,22 @@ def test_a_file_without_or_with_rotten_credentials(
     assert found is not None
     assert not found.intact
     assert found.failures
+
+
+def test_a_signature_whose_certificate_has_ended_is_told_from_a_broken_one(
+    tmp_path: Path,
+) -> None:
+    """The archive outlives certificates: what it has byte for byte is not altered."""
+    almost = datetime.now(UTC) - timedelta(days=1) + timedelta(seconds=2)
+    made = make_certificate(tmp_path / "short", "Acme", days=1, now=almost)
+    short = load_certificate(made.chain, made.private_key)
+    signed = PictureSigner(short).sign(UNSIGNED, PNG, ORIGIN)
+    while datetime.now(UTC) < short.ends_utc + timedelta(seconds=1):
+        time.sleep(0.1)
+    found = read_credentials(signed, PNG, [short.anchor])
+    assert found is not None
+    assert (found.intact, found.trusted, found.expired) == (True, False, True)
+    assert found.origin == ORIGIN
 
 
 def test_a_certificate_that_has_ended_signs_nothing_more(certificate: SigningCertificate) -> None:

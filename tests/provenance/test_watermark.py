@@ -57,7 +57,7 @@ def test_pure_white_stays_pure_white() -> None:
     background = (pixels == 255).all(axis=-1)
     assert background.mean() > 0.5
     changed = (marked != pixels).any(axis=-1)
-    assert (changed & background).sum() < 0.02 * background.sum()  # of blocks with a border
+    assert (changed & background).sum() < 0.04 * background.sum()  # of blocks with a border
     assert (marked[:64, :64] == 255).all()
 
 
@@ -78,6 +78,19 @@ def test_without_the_key_or_without_a_mark_nothing_is_found(
     assert wrong_bits(extract(marked, OTHER_KEY), payload) > 2 * TOLERATED
     assert payload_of(JOBS[0], OTHER_KEY) != payload
     assert wrong_bits(payload_of(JOBS[1], KEY), payload) > 2 * TOLERATED
+
+
+@DRAWN
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.5])
+def test_a_scaled_picture_keeps_its_mark_at_its_own_size(
+    draw: Callable[[int, int], Pixels], factor: float
+) -> None:
+    payload = payload_of(JOBS[0], KEY)
+    marked = Image.fromarray(embed(draw(512, 0), payload, KEY))
+    scaled = marked.resize((round(512 * factor),) * 2, Image.Resampling.LANCZOS)
+    again = decoded(encoded(np.asarray(scaled), "JPEG", quality=80))
+    back = Image.fromarray(again).resize((512, 512), Image.Resampling.LANCZOS)
+    assert wrong_bits(extract(np.asarray(back), KEY), payload) <= TOLERATED
 
 
 def test_a_picture_cut_at_its_lower_right_keeps_its_mark() -> None:
@@ -101,4 +114,4 @@ def test_the_layout_is_that_of_every_release() -> None:
         assert np.asarray(image)[::9, 5, 0].tolist() == FIRST_COLUMN
 
 
-FIRST_COLUMN: list[int] = []
+FIRST_COLUMN = [119, 122, 120, 119, 120, 121, 120, 121]

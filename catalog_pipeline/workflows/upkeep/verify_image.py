@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from catalog_pipeline.errors import CertificateError, IntegrityError
 from catalog_pipeline.provenance.certificates import read_anchors
@@ -31,6 +34,9 @@ FoundBy = Literal["bytes", "pixels", "credentials", "xmp", "watermark"]
 _BEST_FIRST: tuple[FoundBy, ...] = ("bytes", "pixels", "credentials", "xmp", "watermark")
 
 Shelf = Literal["published", "held back", "staged"]
+
+_SHAPES_DIFFER = 0.01
+"""Share by which width over height changes when a picture is scaled to whole pixels."""
 
 
 class PhotoOfPicture(NamedTuple):
@@ -88,14 +94,15 @@ class ImageReport:
 
 @dataclass(frozen=True)
 class _Read:
-    """A file as it was read, and what it may be found by."""
+    """A file as it was read, and what it may be found by; ``size`` is width and height."""
 
     report: ImageReport
     sha256: str = ""
     pixels_sha256: str = ""
     signed_job: str = ""
     told_job: str = ""
-    mark: int | None = None
+    marks: tuple[int, ...] = ()
+    size: tuple[int, int] = (0, 0)
 
     def fits(self, row: PictureDigests, mark: int | None) -> FoundBy | None:
         """How the file is found to be the picture of ``row``, which would bear ``mark``."""
@@ -107,7 +114,7 @@ class _Read:
             return "credentials"
         if self.told_job == row.image_id:
             return "xmp"
-        if self.mark is not None and mark is not None and wrong_bits(self.mark, mark) <= TOLERATED:
+        if mark is not None and any(wrong_bits(own, mark) <= TOLERATED for own in self.marks):
             return "watermark"
         return None
 
@@ -147,7 +154,14 @@ def verify_images(
     read = [_read(file, anchors, key) for file in files]
     if home is None:
         return [each.report for each in read]
-    best = _look_up(home, read, key)
+    best, sizes = _look_up(home, dict(enumerate(read)), key)
+    scaled = {
+        place: replace(each, marks=_marks_at(each, sizes, key))
+        for place, each in enumerate(read)
+        if key is not None and each.marks and place not in best
+    }
+    if any(each.marks for each in scaled.values()):
+        best |= _look_up(home, scaled, key)[0]
     return [
         replace(each.report, found=_found(home, best[place])) if place in best else each.report
         for place, each in enumerate(read)
@@ -176,22 +190,50 @@ def _read(file: Path, anchors: Sequence[str], key: bytes | None) -> _Read:
         pixels_sha256="" if pixels is None else pixel_digest(pixels),
         signed_job=signed.job_id if signed is not None else "",
         told_job=says.job_id if says is not None else "",
-        mark=None if pixels is None or key is None else extract(pixels, key),
+        marks=() if pixels is None or key is None else (extract(pixels, key),),
+        size=(0, 0) if pixels is None else (pixels.shape[1], pixels.shape[0]),
     )
 
 
-def _look_up(home: Home, files: Sequence[_Read], key: bytes | None) -> dict[int, _Place]:
-    """File -> the row that fits it best; of rows that fit alike the first of :func:`_shelves`."""
+def _look_up(
+    home: Home, files: Mapping[int, _Read], key: bytes | None
+) -> tuple[dict[int, _Place], set[tuple[int, int]]]:
+    """File -> the row that fits it best, and the sizes of all pictures.
+
+    Of rows that fit alike it is the first of :func:`_shelves`.
+    """
     best: dict[int, _Place] = {}
+    sizes = set()
     for shelf, day, rows in _shelves(home):
         for row in rows:
+            sizes.add((row.width, row.height))
             mark = None if key is None else payload_of(row.image_id, key)
-            for place, file in enumerate(files):
+            for place, file in files.items():
                 by, known = file.fits(row, mark), best.get(place)
                 if by is None or (known and _BEST_FIRST.index(known.by) <= _BEST_FIRST.index(by)):
                     continue
                 best[place] = _Place(by, shelf, day, row.image_id)
-    return best
+    return best, sizes
+
+
+def _marks_at(file: _Read, sizes: Iterable[tuple[int, int]], key: bytes) -> tuple[int, ...]:
+    """The marks of a picture that was scaled, at the sizes of its shape that the archive has."""
+    width, height = file.size
+    alike = [
+        size
+        for size in sorted(sizes)
+        if size != file.size
+        and abs(size[0] * height - size[1] * width) <= _SHAPES_DIFFER * size[0] * height
+    ]
+    if not alike:
+        return ()
+    pixels = read_picture(file.report.file.read_bytes()).pixels
+    if pixels is None:
+        return ()
+    image = Image.fromarray(pixels)
+    return tuple(
+        extract(np.asarray(image.resize(size, Image.Resampling.LANCZOS)), key) for size in alike
+    )
 
 
 def _shelves(home: Home) -> Iterator[tuple[Shelf, date, Iterable[PictureDigests]]]:
@@ -206,7 +248,8 @@ def _shelves(home: Home) -> Iterator[tuple[Shelf, date, Iterable[PictureDigests]
 
 
 def _digests(row: ArchiveRow) -> PictureDigests:
-    return PictureDigests(row.image_id, row.sha256, row.pixels_sha256)
+    digests = (row.image_id, row.sha256, row.pixels_sha256)
+    return PictureDigests(*digests, row.width, row.height)
 
 
 def _found(home: Home, place: _Place) -> Found | None:

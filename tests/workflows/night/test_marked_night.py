@@ -33,8 +33,9 @@ from catalog_pipeline.settings.governance import ProvenanceSettings
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.picture_marks import PictureMarks
+from catalog_pipeline.workflows.upkeep.check_results import guarded
 from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
-from catalog_pipeline.workflows.upkeep.doctor import run_doctor
+from catalog_pipeline.workflows.upkeep.doctor_provenance import check_provenance
 from tests.builders import make_archive_row
 from tests.workflows.painted_night import DAY, Studio
 
@@ -206,7 +207,7 @@ def test_a_night_that_cannot_be_signed_is_refused_before_its_first_picture(
     assert broken.painters == []
     assert broken.home.archive.staged(DAY) == []
     assert broken.home.archive.image_keys() == []
-    said = [result for result in run_doctor(broken.home) if result.what.startswith("provenance")]
+    said = guarded("provenance", check_provenance, broken.home)
     assert [result.level for result in said] == ["error"]
     assert str(caught.value) in said[0].what
 
@@ -225,8 +226,7 @@ def test_doctor_says_what_pictures_carry_and_warns_before_the_end(
     studio: Studio, keys: Path, tmp_path: Path
 ) -> None:
     def said(each: Studio) -> list[tuple[str, str]]:
-        found = run_doctor(each.home)
-        return [(r.level, r.what) for r in found if r.what.startswith("provenance")]
+        return [(r.level, r.what) for r in guarded("provenance", check_provenance, each.home)]
 
     assert said(studio) == [("ok", "provenance: new pictures carry XMP")]
     assert said(governed(studio, metadata=False)) == [
