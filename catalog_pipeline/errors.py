@@ -4,7 +4,8 @@
 
     CatalogPipelineError
     ├── ConfigurationError        a settings file, a flag or a card is wrong
-    │   └── BaseModelError        the base model cannot be opened or does not fit
+    │   ├── BaseModelError        the base model cannot be opened or does not fit
+    │   └── CertificateError      what pictures are signed with cannot be used
     ├── CatalogError              the product folders cannot be trusted
     │   ├── InvalidSkuError       a folder name that cannot be a SKU key
     │   ├── EmptyListingError     a listing that would retire the whole catalog
@@ -41,6 +42,10 @@ class ConfigurationError(CatalogPipelineError):
 
 class BaseModelError(ConfigurationError):
     """The base model cannot be opened, or is not a Stable-Diffusion-family folder."""
+
+
+class CertificateError(ConfigurationError):
+    """The certificate that pictures are signed with, or its key, cannot be used."""
 
 
 class CatalogError(CatalogPipelineError):

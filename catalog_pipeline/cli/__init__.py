@@ -12,10 +12,11 @@ from catalog_pipeline.cli import (
     encryption,
     feeds,
     first_try,
+    provenance,
     reports,
     studies,
     upkeep,
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "audit", "capacity", "data", "encryption", "feeds", "first_try", "reports", "studies", "upkeep"]
+__all__ = ["app", "audit", "capacity", "data", "encryption", "feeds", "first_try", "provenance", "reports", "studies", "upkeep"]

@@ -44,6 +44,7 @@ from catalog_pipeline.stores.keys import (
 )
 from catalog_pipeline.stores.manifest import (
     ManifestState,
+    PictureDigests,
     adapter_versions,
     check_days,
     check_pictures,
@@ -51,6 +52,7 @@ from catalog_pipeline.stores.manifest import (
     merged_rows,
     moment_of_publication,
     newest_rows,
+    picture_digests,
     rows_by_image_id,
     state_as_of,
 )
@@ -66,7 +68,7 @@ from catalog_pipeline.stores.schemas import (
     read_columns,
 )
 
-__all__ = ["ImageArchive", "ManifestState", "Staging", "image_key"]
+__all__ = ["ImageArchive", "ManifestState", "PictureDigests", "Staging", "image_key"]
 
 _SHARD_HASH_CHARS = 16
 _SHARDS_AT_ONCE = 256
@@ -209,6 +211,14 @@ class ImageArchive:
             return sha256_hex(self._objects.read(manifest_key(day)).data)
         except ObjectNotFoundError:
             return ""
+
+    def digests(self, day: date) -> list[PictureDigests]:
+        """What the rows published of ``day`` know their pictures by; decodes nothing else.
+
+        Raises:
+            IntegrityError: the manifest is not a Parquet file of this schema.
+        """
+        return picture_digests(self._objects, manifest_key(day))
 
     def publish_day(
         self,

@@ -17,9 +17,10 @@ INDEX_SCHEMA_VERSION = 2
 """Raised whenever a column of the index is added, removed or changes its meaning. Version 2 added
 ``learned_version`` and what is after it."""
 
-MANIFEST_SCHEMA_VERSION = 5
+MANIFEST_SCHEMA_VERSION = 6
 """Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``, version 3 ``mode`` and
-what belongs to it, version 4 ``plan_hash`` and what is after it, version 5 ``sources``."""
+what belongs to it, version 4 ``plan_hash`` and what is after it, version 5 ``sources``, version 6
+``pixels_sha256``."""
 
 LEARNING_SCHEMA_VERSION = 1
 """Likewise of the learning log."""
@@ -84,7 +85,7 @@ MANIFEST_SCHEMA = table_schema(
     [
         ("image_id", pa.string(), "id of the picture: the job_id that it was made for"),
         ("path", pa.string(), "of the PNG, relative to the home"),
-        ("sha256", pa.string(), "of the PNG file"),
+        ("sha256", pa.string(), "of the PNG file, metadata and signature included"),
         ("day", pa.date32(), "the night"),
         ("job_id", pa.string(), "hash of every field of the plan that changes the picture"),
         ("prompt", pa.string(), "the scene in words, with the products' names"),
@@ -131,6 +132,12 @@ MANIFEST_SCHEMA = table_schema(
             "sources",
             pa.map_(pa.string(), _SOURCE),
             "sku -> collection and version that drew it; empty when those are the row's own",
+        ),
+        (
+            "pixels_sha256",
+            pa.string(),
+            "over `RGB <width> <height>`, a line feed and the pixels, 3 bytes each, row by row; "
+            "empty in rows of schema 5 and earlier",
         ),
     ],
 )
@@ -209,6 +216,7 @@ ADDED: Mapping[str, Mapping[str, tuple[int, Any]]] = {
         "reason": (4, ""),
         "concepts": (4, ()),
         "sources": (5, ()),
+        "pixels_sha256": (6, ""),
     },
 }
 """Schema -> column -> the version that brought it, and its value in older files."""

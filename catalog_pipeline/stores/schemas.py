@@ -114,7 +114,7 @@ def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestS
 
     Rows of a version 1 file have one attempt and the verdict ``unscored``; those of version 1
     and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts; those
-    of 1 to 4 are of one collection each.
+    of 1 to 4 are of one collection each, and those of 1 to 5 have no digest of their pixels.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.

@@ -24,6 +24,7 @@ from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
 from catalog_pipeline.stores.sealed import SealedObjectStore
 from catalog_pipeline.stores.wrapping_keys import require_no_keyring
+from catalog_pipeline.workflows.picture_marks import PictureMarks
 from catalog_pipeline.workflows.scene_words import in_english
 from catalog_pipeline.workflows.words import Words
 
@@ -108,6 +109,11 @@ class Home:
     def archive(self) -> ImageArchive:
         """Pictures and manifests."""
         return ImageArchive(self.objects)
+
+    @cached_property
+    def marks(self) -> PictureMarks:
+        """What pictures are to say of how they were made."""
+        return PictureMarks(self.written)
 
     @cached_property
     def photo_source(self) -> PhotoSource:

@@ -122,6 +122,7 @@ def collect_night(home: Home, day: date, texts: PageTexts) -> NightReport:
         *photo_actions(learned),
     ]
     shown = rows_to_show(good, held, [attempt.sku for attempt in learned], products)
+    pictures = _pictures(home, shown)
     gallery = f"gallery-{day.isoformat()}.html"
     evaluation = home.settings.evaluation
     return NightReport(
@@ -133,7 +134,8 @@ def collect_night(home: Home, day: date, texts: PageTexts) -> NightReport:
         refused=[product for product, _ in refused],
         actions=actions,
         products=products,
-        pictures=_pictures(home, shown),
+        pictures={image_id: pixels for image_id, (pixels, _) in pictures.items()},
+        xmp={image_id: xmp for image_id, (_, xmp) in pictures.items()},
         rates=rates,
         failures=failures,
         served=_served(home, [*good, *held]),
@@ -241,14 +243,15 @@ def _served(home: Home, rows: Sequence[ArchiveRow]) -> list[ServedVersion]:
     ]
 
 
-def _pictures(home: Home, rows: Mapping[str, ArchiveRow]) -> dict[str, Pixels]:
-    """Image id -> pixels; the page says of those that are missing or damaged that they are."""
+def _pictures(home: Home, rows: Mapping[str, ArchiveRow]) -> dict[str, tuple[Pixels, bytes]]:
+    """Image id -> pixels and XMP; the page says of those that are missing or damaged that so."""
     from catalog_pipeline.evaluation.contact_sheet import decode_png
 
     found = {}
     for image_id, row in rows.items():
         try:
-            found[image_id] = decode_png(home.archive.read_image(row.path))
+            png = home.archive.read_image(row.path)
+            found[image_id] = decode_png(png), home.marks.packet(png, row)
         except (ObjectNotFoundError, IntegrityError):
             continue
     return found

@@ -19,6 +19,7 @@ from catalog_pipeline.workflows.night.plan_night import check_texts
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_memory import check_memory
+from catalog_pipeline.workflows.upkeep.doctor_provenance import check_provenance
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
 from catalog_pipeline.workflows.upkeep.removal_record import unfinished
 from catalog_pipeline.workflows.workers import check_execution
@@ -48,6 +49,7 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
         *guarded("disk", _free_disk, settings),
         *guarded("dagster", _dagster_home, settings),
         *guarded("workers", _workers, settings),
+        *guarded("provenance", check_provenance, home),
     ]
     try:
         _ = home.objects
