@@ -1,8 +1,8 @@
-"""Does one thing as another user: ``UID GROUPS HOME WHAT ARGUMENTS...``, begun as root.
+"""Does one thing as another user: ``UID GROUPS HOME WHAT ARGUMENTS...``; begun as root.
 
-WHAT is ``fill`` (publish three nights as the service does), ``cli`` (a command) or ``file`` with
-``read``, ``write`` or ``list`` and a path. It is done in a scratch home first, as root: what it
-imports only then may lie where the other user may not look, such as root's own Python.
+WHAT is ``fill`` (publish three nights as the service does) or ``cli`` (a command). It is done in a
+scratch home first, as root: what it imports only then may lie where the other user may not look,
+such as root's own Python.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def main(uid: int, groups: Sequence[int], home: Path, what: str, arguments: Sequ
     config = home.parent / "assets_config"
     with TemporaryDirectory() as name:
         fill_home(LocalObjectStore(Path(name)))
-        if what != "file":
-            _do(Path(name), config, what, arguments)
+        _do(Path(name), config, what, arguments)
     os.setgroups(groups)
     os.setresgid(groups[0], groups[0], groups[0])
     os.setresuid(uid, uid, uid)
@@ -39,29 +38,12 @@ def main(uid: int, groups: Sequence[int], home: Path, what: str, arguments: Sequ
 def _do(home: Path, config: Path, what: str, arguments: Sequence[str]) -> int:
     if what == "fill":
         fill_home(LocalObjectStore(home))
-    elif what == "cli":
-        options = ["--config", str(config), "--home", str(home)]
-        done = CliRunner().invoke(app, [*arguments, *options])
-        print(done.stdout, end="")
-        print(done.stderr, end="", file=sys.stderr)
-        return done.exit_code
-    else:
-        return _touch(arguments[0], Path(arguments[1]))
-    return 0
-
-
-def _touch(how: str, path: Path) -> int:
-    try:
-        if how == "read":
-            path.read_bytes()
-        elif how == "list":
-            list(path.iterdir())
-        else:
-            path.write_bytes(b"other")
-    except PermissionError as error:
-        print(error.strerror, file=sys.stderr)
-        return 13
-    return 0
+        return 0
+    options = ["--config", str(config), "--home", str(home)]
+    done = CliRunner().invoke(app, [*arguments, *options])
+    print(done.stdout, end="")
+    print(done.stderr, end="", file=sys.stderr)
+    return done.exit_code
 
 
 if __name__ == "__main__":
