@@ -154,6 +154,11 @@ docs: $(STAMP)  ## Write docs/reference and build the site into build/site; it n
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f docs/site/mkdocs.yml
 	@echo "build/site/index.html"
 
+# EXTRAS=all packs what the tests need, too.
+.PHONY: bundle
+bundle: $(STAMP)  ## Pack an installation for a machine without a network into build/bundle-VERSION.tar (SIZE)
+	$(BIN)/python bundle/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
+
 .PHONY: base-model
 base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)
 	$(BIN)/python -m catalog_pipeline.base_model.training --out base_model_run $(ARGS)

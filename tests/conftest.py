@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from catalog_pipeline.settings import S3Settings, Settings
+from tests.network_guard import guard
 from tests.s3_server import S3Server, running_s3_server
 
 # Examples are judged, not timed: machines are noisy.
@@ -44,6 +45,9 @@ TEST_DATA_ENV = "CATALOG_PIPELINE_TEST_DATA"
 # nights of many dates on new homes.
 FIRST_DAY_ENV = "CATALOG_PIPELINE_FIRST_DAY"
 os.environ[FIRST_DAY_ENV] = "2026-01-01"
+
+_REFUSED: list[str] = []
+guard(_REFUSED.append)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,6 +89,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CATALOG_PIPELINE_") and name not in (TEST_DATA_ENV, FIRST_DAY_ENV):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def refused_connections() -> Iterator[list[str]]:
+    """What this process tried to reach beyond this machine; where any is left, the test fails."""
+    yield _REFUSED
+    found = _REFUSED.copy()
+    _REFUSED.clear()
+    if found:
+        pytest.fail("no test reaches beyond this machine; this one tried: " + "; ".join(found))
 
 
 @pytest.fixture(scope="session", name="test_data")

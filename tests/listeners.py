@@ -20,10 +20,11 @@ from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 
 @dataclass
 class Webhook:
-    """What was posted; ``status`` is what it answers."""
+    """What was posted; ``status`` is what it answers, with ``reason`` beside it."""
 
     url: str = ""
     status: int = 200
+    reason: str | None = None
     payloads: list[dict[str, Any]] = field(default_factory=list)
     refused: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -46,7 +47,7 @@ def running_webhook() -> Iterator[Webhook]:
                 webhook.payloads.append(json.loads(body))
             else:
                 webhook.refused += 1
-            self.send_response(webhook.status)
+            self.send_response(webhook.status, webhook.reason)
             if webhook.status == 302:
                 self.send_header("Location", webhook.url + "/elsewhere")
             self.end_headers()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,16 @@ A polite end takes the server 16 s, and a test bucket has nothing to save.
 
 
 class S3Server:
-    """A SeaweedFS that keeps its files in ``folder``, accepts one key pair, holds one bucket."""
+    """A SeaweedFS that keeps its files in ``folder``, accepts one key pair, holds one bucket.
+
+    ``access``: further identities, and the policies that they name, as its ``-s3.config`` has them.
+    """
 
     bucket = "arch"
     region = "us-east-1"
     access_key = "testaccess"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, access: Mapping[str, Any] | None = None) -> None:
         self.secret_key = uuid.uuid4().hex
         self._log = folder / "log.txt"
         identity = {
@@ -42,7 +45,9 @@ class S3Server:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         config = folder / "s3.json"
-        config.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+        others = dict(access or {})
+        others["identities"] = [identity, *others.get("identities", ())]
+        config.write_text(json.dumps(others), encoding="utf-8")
         ports = _free_ports(10)
         self.endpoint_url = f"http://127.0.0.1:{ports[-1]}"
         self._command = _command(folder, config, self.bucket, ports)
@@ -113,9 +118,9 @@ class S3Server:
 
 
 @contextmanager
-def running_s3_server(folder: Path) -> Iterator[S3Server]:
+def running_s3_server(folder: Path, access: Mapping[str, Any] | None = None) -> Iterator[S3Server]:
     """A server in ``folder``; both are gone at the end."""
-    server = S3Server(folder)
+    server = S3Server(folder, access)
     try:
         yield server
     finally:

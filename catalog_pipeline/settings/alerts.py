@@ -9,19 +9,21 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from catalog_pipeline.settings.values import NotBlank, Strict
+from catalog_pipeline.settings.values import NotBlank, SecretValueError, Strict, without_login
 
 NEVER = "never"
 
 
 def _address(text: str) -> str:
-    parts = urlsplit(text)
+    """Some addresses are secrets themselves, so a wrong one is not shown."""
+    try:
+        parts = urlsplit(without_login(text))
+    except ValueError as error:
+        raise SecretValueError(str(error)) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected an address such as https://chat.example.com/hooks/catalog")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("holds a user name or a password; secrets belong in the environment")
+        raise SecretValueError("expected an address such as https://chat.example.com/hooks/catalog")
     if not text.isprintable() or " " in text:
-        raise ValueError("holds a space or a control character; expected one address")
+        raise SecretValueError("holds a space or a control character; expected one address")
     return text
 
 

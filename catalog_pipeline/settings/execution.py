@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from catalog_pipeline.settings.values import NotBlank, Strict
+from catalog_pipeline.settings.values import NotBlank, SecretValueError, Strict
 
 
 def _address(text: str) -> str:
     if not re.fullmatch(r"(?:ray://)?(?:\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", text):
-        raise ValueError("expected a host and a port, such as 10.0.0.5:6379 or ray://head:10001")
+        words = "expected a host and a port, such as 10.0.0.5:6379 or ray://head:10001"
+        raise (SecretValueError if "@" in text else ValueError)(words)
     return text
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from catalog_pipeline.settings.values import NotBlank, Strict
+from catalog_pipeline.settings.values import NotBlank, SecretValueError, Strict
 
 
 def _master_key(text: str) -> str:
     if not re.fullmatch(r"(?:file|kms):\S.*", text):
-        raise ValueError("expected file:/path/of/key or kms:alias/name, never the key itself")
+        raise SecretValueError("expected file:/path/of/key or kms:alias/name, never the key itself")
     return text
 
 

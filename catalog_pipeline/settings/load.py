@@ -21,7 +21,7 @@ from catalog_pipeline.settings.generation import GenerationSettings
 from catalog_pipeline.settings.governance import GovernanceSettings
 from catalog_pipeline.settings.languages import LanguageSettings
 from catalog_pipeline.settings.learning import LearningSettings
-from catalog_pipeline.settings.values import Strict
+from catalog_pipeline.settings.values import SecretValueError, Strict
 
 CONFIG_ENV = "CATALOG_PIPELINE_CONFIG"
 HOME_ENV = "CATALOG_PIPELINE_HOME"
@@ -214,4 +214,6 @@ def _explain(problem: Any, model: type[Strict]) -> str:
     if problem["input"] is None and problem["type"] != "invalid_key":
         return f"{where} has no value; write one, or leave it out"
     reason = str(problem["msg"]).removeprefix("Value error, ")
+    if isinstance(problem.get("ctx", {}).get("error"), SecretValueError):
+        return f"{where}: {reason}"
     return f"{where} = {shown(str(problem['input']))}: {reason}"

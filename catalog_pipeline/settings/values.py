@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -24,6 +25,22 @@ def not_blank(value: Any) -> Any:
     except RuntimeError as error:
         raise ValueError("begins with ~, but there is no such user; write the path out") from error
     return value
+
+
+class SecretValueError(ValueError):
+    """A wrong value that holds a secret, or may hold one: no message shows it."""
+
+
+def without_login(address: str) -> str:
+    """``address`` when it has no user name and no password in it."""
+    try:
+        parts = urlsplit(address)
+        login = parts.username is not None or parts.password is not None
+    except ValueError:
+        login = "@" in address
+    if login:
+        raise SecretValueError("holds a user name or a password; secrets belong in the environment")
+    return address
 
 
 Weight = Annotated[float, Field(ge=0, le=LARGEST)]
@@ -60,7 +77,9 @@ PromptText = Annotated[str, AfterValidator(_plain_prompt)]
 class Strict(BaseModel):
     """Unknown keys are errors, values do not change, and numbers are bounded."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     @field_validator("*")
     @classmethod
@@ -77,7 +96,7 @@ class S3Settings(Strict):
 
     bucket: NotBlank = Field(description="name of the bucket")
     prefix: str = Field("", description="what stands in front of every key, such as prod/")
-    endpoint_url: NotBlank | None = Field(
+    endpoint_url: Annotated[NotBlank, AfterValidator(without_login)] | None = Field(
         None, description="of an S3-compatible server; null = Amazon's"
     )
     region: NotBlank | None = Field(None, description="null = that of the boto3 chain")

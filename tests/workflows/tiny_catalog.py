@@ -73,7 +73,16 @@ def write_photos(
     colour: tuple[int, int, int] | None = None,
 ) -> None:
     """Photos of a box, all of one ``colour`` or each of its own."""
-    folder = settings.catalog_root / sku
+    write_photos_in(settings.catalog_root / sku, seed, count, colour)
+
+
+def write_photos_in(
+    folder: Path,
+    seed: int = 0,
+    count: int = 3,
+    colour: tuple[int, int, int] | None = None,
+) -> None:
+    """As :func:`write_photos`, in the folder of a product."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for index in range(count):

@@ -12,14 +12,15 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from catalog_pipeline import __version__
 from catalog_pipeline.errors import AlertError
@@ -29,6 +30,9 @@ from catalog_pipeline.workflows.upkeep.alert_message import Alert, as_payload, a
 WEBHOOK_URL_ENV = "CATALOG_PIPELINE_ALERT_WEBHOOK_URL"
 WEBHOOK_TOKEN_ENV = "CATALOG_PIPELINE_ALERT_WEBHOOK_TOKEN"
 SMTP_PASSWORD_ENV = "CATALOG_PIPELINE_SMTP_PASSWORD"
+
+_TELLING_DIGITS = 6
+"""Of base64; fewer stand in any text."""
 
 Channel = Callable[[Alert], None]
 """Sends one message.
@@ -183,6 +187,19 @@ def _submit(smtp: SmtpSettings, message: EmailMessage, password: str, seconds: f
 def _without_secrets(text: str) -> str:
     for name in (SMTP_PASSWORD_ENV, WEBHOOK_TOKEN_ENV, WEBHOOK_URL_ENV):
         secret = (environment(name) or "").strip()
-        if secret:
-            text = text.replace(secret, "***")
+        for spelling in _spellings(secret) if secret else ():
+            text = text.replace(spelling, "***")
     return one_line(text)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """``secret`` and how a server may repeat it: as in an address, or within a login in base64."""
+    yield secret
+    yield quote(secret, safe="")
+    data = secret.encode()
+    for before in range(3):
+        coded = b64encode(bytes(before) + data).decode()
+        # Only the digits that hold nothing but the secret, whatever stands before and after it.
+        own = coded[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
+        if len(own) >= _TELLING_DIGITS:
+            yield own

@@ -147,10 +147,11 @@ def running_web_server(scratch: Path, dagster_home: Path) -> Iterator[WebServer]
         port = listener.getsockname()[1]
     program = str(Path(sys.executable).with_name("dagster-webserver"))
     command = [program, "-h", "127.0.0.1", "-p", str(port), "-w", "dagster_home/workspace.yaml"]
+    paths = [os.environ.get("PYTHONPATH"), str(REPOSITORY)]
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home),
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     with (scratch / "web.log").open("wb") as log:
