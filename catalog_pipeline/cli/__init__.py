@@ -19,4 +19,16 @@ from catalog_pipeline.cli import (
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "audit", "capacity", "data", "encryption", "feeds", "first_try", "provenance", "reports", "studies", "upkeep"]
+__all__ = [
+    "app",
+    "audit",
+    "capacity",
+    "data",
+    "encryption",
+    "feeds",
+    "first_try",
+    "provenance",
+    "reports",
+    "studies",
+    "upkeep",
+]
