@@ -59,8 +59,8 @@ def verify_chain(objects: ObjectStore, expected: AuditEnd | None = None) -> Audi
     told += [(expected, "expected was")] if expected else []
     wanted = {one.number for one, _ in told}
     seen: dict[int, str] = {}
-    for number, digest, found in _walk(objects, numbers, end):
-        problems += found
+    for number, digest, wrong in _walk(objects, numbers, end):
+        problems += wrong
         end = AuditEnd(number, digest)
         if number in wanted:
             seen[number] = digest
