@@ -61,7 +61,8 @@ def encode_index(rows: Sequence[IndexRow]) -> bytes:
         StoreError: a SKU twice, a time without a zone, or a value that does not
             fit its column.
     """
-    return encode_table(sorted(rows, key=lambda row: row.sku), "sku", INDEX_SCHEMA, {})
+    ordered = sorted(rows, key=lambda row: row.sku)
+    return encode_table(ordered, "sku", INDEX_SCHEMA, {})
 
 
 def decode_index(data: bytes, what: str) -> list[IndexRow]:
