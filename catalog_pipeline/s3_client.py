@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,8 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
             "catalog-pipeline[s3]"
         ) from error
     _check_endpoint(s3, named_in)
+    # At the finest level it logs the headers of requests, session tokens among them.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     config = Config(
         connect_timeout=5,
         read_timeout=60,
