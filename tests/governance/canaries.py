@@ -54,7 +54,8 @@ def plant() -> Canaries:
 def spellings(secret: str) -> set[bytes]:
     """The bytes that give ``secret`` away, whatever stands before and after them."""
     data = secret.encode()
-    found = {data, quote(secret, safe="").encode(), quote_plus(secret).encode()}
+    found = {data, quote(secret).encode(), quote_plus(secret).encode()}
+    found.add(quote(secret, safe="").encode())
     found.add(json.dumps(secret)[1:-1].encode())
     found.add(data.hex().encode())
     for before in range(3):

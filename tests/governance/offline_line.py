@@ -1,7 +1,7 @@
-"""The whole line in one process, with the ops UI beside it: ``FOLDER`` for its files, ``MODEL``.
+"""The line in one process: ``FOLDER MODEL [ui]``; with ``ui`` two products, and the ops UI beside.
 
-Every command must end well. What it prints last is JSON: the exit status of each command, what the
-UI answered, and the addresses that anything listened at meanwhile.
+What it prints last is JSON: the exit status of each command, and with ``ui`` what that answered and
+the addresses that anything listened at meanwhile.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests.workflows.tiny_catalog import tiny_sections, write_photos
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NIGHT = "2026-03-01"
+SKUS = ("MUG-01", "VASE-07")
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("index",),
     ("learn",),
@@ -38,11 +39,11 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 """`generate` plans, renders and publishes the night."""
 
 
-def main(folder: Path, model: Path) -> dict[str, Any]:
+def main(folder: Path, model: Path, *, ui: bool) -> dict[str, Any]:
     """See the module."""
     _write_settings(folder, model)
     settings = load_settings()
-    for seed, sku in enumerate(("MUG-01", "VASE-07"), start=1):
+    for seed, sku in enumerate(SKUS if ui else SKUS[:1], start=1):
         write_photos(settings, sku, seed)
     exits = {}
     for command in COMMANDS:
@@ -51,6 +52,10 @@ def main(folder: Path, model: Path) -> dict[str, Any]:
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         exits[command[0]] = done.exit_code
+    return {"exits": exits, **(_ask_ui(folder) if ui else {})}
+
+
+def _ask_ui(folder: Path) -> dict[str, Any]:
     dagster_home = folder / "dagster_home"
     dagster_home.mkdir()
     shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", dagster_home)
@@ -59,7 +64,6 @@ def main(folder: Path, model: Path) -> dict[str, Any]:
         assets = server.data("{ assetNodes { assetKey { path } } }")["assetNodes"]
         listeners = listening()
     return {
-        "exits": exits,
         "page": page[:200],
         "assets": ["/".join(asset["assetKey"]["path"]) for asset in assets],
         "listeners": sorted(set(listeners)),
@@ -80,4 +84,5 @@ def _write_settings(folder: Path, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]))))
+    folder, model, *rest = sys.argv[1:]
+    print(json.dumps(main(Path(folder), Path(model), ui=rest == ["ui"])))

@@ -46,8 +46,9 @@ def noted(log: Path) -> list[str]:
     return log.read_text("utf-8").splitlines() if log.exists() else []
 
 
-def command_of(folder: Path, model: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.governance.offline_line", str(folder), str(model)]
+def command_of(folder: Path, model: Path, *rest: str) -> list[str]:
+    line = [sys.executable, "-m", "tests.governance.offline_line"]
+    return [*line, str(folder), str(model), *rest]
 
 
 def told_by(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -56,37 +57,52 @@ def told_by(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.timeout(TIMEOUT_SECONDS)
-def test_the_line_and_the_ui_run_in_a_network_that_leads_nowhere(
-    tmp_path: Path, tiny_model_folder: Path
-) -> None:
-    log = tmp_path / "refused.txt"
+def run_alone(folder: Path, model: Path, *rest: str) -> dict[str, Any]:
+    """What the line told that ran in a network that leads nowhere, and tried to reach nothing."""
+    log = folder / "refused.txt"
     done, report = run_without_network(
-        command_of(tmp_path / "line", tiny_model_folder),
-        tmp_path,
+        command_of(folder / "line", model, *rest),
+        folder,
         cwd=REPOSITORY,
         env=guarded(log),
         timeout=TIMEOUT_SECONDS,
     )
     told = told_by(done)
     assert told["exits"] == {command[0]: 0 for command in COMMANDS}
+    # A program of whatever language that had tried to leave would have been refused, and counted.
+    assert report["interfaces"] == ["lo"]
+    assert (report["unroutable"], report["names"]) == (0, 0)
+    assert noted(log) == []
+    return told
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_a_product_is_learned_and_a_night_made_in_a_network_that_leads_nowhere(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    assert run_alone(tmp_path, tiny_model_folder)["exits"]["generate"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_the_line_and_the_ui_run_in_a_network_that_leads_nowhere(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    told = run_alone(tmp_path, tiny_model_folder, "ui")
     assert "<html" in told["page"].lower()
     assert "learning/concept" in told["assets"]
     # Nobody can come in either.
     assert set(told["listeners"]) <= LOOPBACK
-    # No program of whatever language tried to leave: it would have been refused, and counted.
-    assert report["interfaces"] == ["lo"]
-    assert (report["unroutable"], report["names"]) == (0, 0)
-    assert noted(log) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_the_line_opens_no_socket_but_on_this_machine_and_asks_for_no_name(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     log = tmp_path / "refused.txt"
     done = subprocess.run(
-        command_of(tmp_path / "line", tiny_model_folder),
+        command_of(tmp_path / "line", tiny_model_folder, "ui"),
         cwd=REPOSITORY,
         env=guarded(log),
         timeout=TIMEOUT_SECONDS,

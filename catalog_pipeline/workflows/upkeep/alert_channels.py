@@ -195,6 +195,7 @@ def _without_secrets(text: str) -> str:
 def _spellings(secret: str) -> Iterator[str]:
     """``secret`` and how a server may repeat it: as in an address, or within a login in base64."""
     yield secret
+    yield quote(secret)
     yield quote(secret, safe="")
     data = secret.encode()
     for before in range(3):
