@@ -135,7 +135,7 @@ MANIFEST_SCHEMA = _schema(
         (
             "pixels_sha256",
             pa.string(),
-            "over `RGB <width> <height>`, a line feed and the pixels, 3 bytes each, row by row; "
+            "SHA-256 over RGB <width> <height>, a line feed and the pixels, 3 bytes each; "
             "empty in rows of schema 5 and earlier",
         ),
     ],
