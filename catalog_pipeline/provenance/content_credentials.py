@@ -197,7 +197,8 @@ def _origin(manifest: Mapping[str, Any]) -> Origin | None:
     if not job:
         return None
     actions = [a for name in _ACTIONS for a in said.get(name, {}).get("actions") or []]
-    made = next((a for a in actions if a.get("action") == _CREATED), {})
+    created = [action for action in actions if action.get("action") == _CREATED]
+    made: Mapping[str, Any] = created[0] if created else {}
     maker = made.get("softwareAgent")
     return Origin(
         job_id=str(job.get("job_id", "")),

@@ -62,9 +62,11 @@ def make_certificate(
         ) from error
     begins = (now or datetime.now(UTC)) - _CLOCKS_DIFFER
     ends = begins + _CLOCKS_DIFFER + timedelta(days=days)
-    paths = [folder / name for name in ("chain.pem", "signing.key", "root.pem", "root.key")]
-    made = MadeCertificate(*paths, ends_utc=ends)
-    taken = [path.name for path in paths if path.exists()]
+    chain, signing, anchor, secret = (
+        folder / name for name in ("chain.pem", "signing.key", "root.pem", "root.key")
+    )
+    made = MadeCertificate(chain, signing, anchor, secret, ends)
+    taken = [path.name for path in (chain, signing, anchor, secret) if path.exists()]
     if taken:
         raise CertificateError(
             f"{folder} holds {', '.join(taken)} already; expected a folder without: what was "

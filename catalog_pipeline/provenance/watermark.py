@@ -103,13 +103,14 @@ def _blocks(pixels: Pixels) -> Floats:
     """Luminance in blocks: ``(block rows, block columns, 8, 8)``."""
     rows, columns = pixels.shape[0] // _BLOCK, pixels.shape[1] // _BLOCK
     luminance = pixels[: rows * _BLOCK, : columns * _BLOCK] @ _LUMINANCE
-    return luminance.reshape(rows, _BLOCK, columns, _BLOCK).transpose(0, 2, 1, 3)
+    blocks = luminance.reshape(rows, _BLOCK, columns, _BLOCK).transpose(0, 2, 1, 3)
+    return np.asarray(blocks, np.float64)
 
 
 def _carry(blocks: Floats) -> npt.NDArray[np.bool_]:
     """Which blocks carry bits: ``(block rows, block columns)``."""
     mean = blocks.mean(axis=(2, 3))
-    return (mean >= _DARKEST) & (mean <= _LIGHTEST)
+    return np.asarray((mean >= _DARKEST) & (mean <= _LIGHTEST), np.bool_)
 
 
 def _at_places(coefficients: Floats) -> Floats:

@@ -136,7 +136,7 @@ MANIFEST_SCHEMA = table_schema(
         (
             "pixels_sha256",
             pa.string(),
-            "over `RGB <width> <height>`, a line feed and the pixels, 3 bytes each, row by row; "
+            "SHA-256 over RGB <width> <height>, a line feed and the pixels, 3 bytes each; "
             "empty in rows of schema 5 and earlier",
         ),
     ],
