@@ -56,7 +56,7 @@ $(STAMP): | own-venv $(if $(PYTHON),asked-python)
 	    "Name one with PYTHON=..." >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
 	@echo "Installing the tested versions into $(VENV) (3.1 GB, 7 GB with accelerator libraries; minutes)."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,excel,languages,postgres,provenance,ray,s3,text]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,encryption,excel,languages,postgres,provenance,ray,s3,text]'
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
 	@echo '$(SUMS)' > $@
 

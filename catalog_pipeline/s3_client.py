@@ -32,18 +32,10 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
     """
     _require_boto3(f"{named_in} names an S3 bucket, but boto3 is not installed")
     _check_endpoint(s3, named_in)
-<<<<<<< HEAD
     return _open(
         "s3",
         f"{named_in}: s3",
         {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
-=======
-    # At the finest level it logs the headers of requests, session tokens among them.
-    logging.getLogger("botocore").setLevel(logging.INFO)
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
->>>>>>> j-offline
         max_pool_connections=16,
         retries=retries,
         s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
@@ -82,6 +74,8 @@ def _open(service: str, named_in: str, place: Mapping[str, Any], **config: Any) 
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 
+    # At the finest level it logs the headers of requests, session tokens among them.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     # A session of its own: the default one keeps the credentials it saw first.
     session = Session()
     session.register_component("data_loader", _loader())

@@ -199,8 +199,8 @@ def _links(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> It
     if not isinstance(logs, LocalComputeLogManager):
         return
     for record in _records(instance, key, partition):
-        event = record.event_log_entry.asset_materialization
-        event = event or record.event_log_entry.asset_observation
+        entry = record.event_log_entry
+        event = entry.asset_materialization or entry.asset_observation
         for value in event.metadata.values() if event else ():
             if isinstance(value, dg.MarkdownMetadataValue):
                 for run_id, name in _PICTURE_LINK.findall(value.md_str or ""):
