@@ -38,7 +38,7 @@ def encrypt(config: ConfigOption = None, home: HomeOption = None) -> None:
 
 @app.command()
 def decrypt(config: ConfigOption = None, home: HomeOption = None) -> None:
-    """Store everything plain again, and destroy every data key.
+    """Store everything plain, and destroy all data keys.
 
     End every run first, and take `encryption.master_key` out of governance.yaml afterwards.
     What cannot be opened any more is named and stays, and with it the keys.
@@ -59,7 +59,7 @@ def rotate_key(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Put another master key in the place of the present one.
+    """Put another master key in place of the present one.
 
     Every data key is wrapped anew; no encrypted object is touched. Both master keys are needed
     until it has ended. The same command goes on where it was interrupted. Then set

@@ -52,7 +52,7 @@ def verify_image(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Say which job, products, versions and photos made a picture.
+    """Say what made a picture, and if it was altered.
 
     And whether it is still that picture, and who signed it. Looked up in the archive by bytes,
     pixels, signature, metadata and watermark; where there is no home, only what the file says
@@ -80,7 +80,7 @@ def make_certificate(
         int, typer.Option("--days", min=1, max=3650, help="How long pictures can be signed.")
     ] = 1095,
 ) -> None:
-    """Make a root certificate and a certificate to sign pictures with.
+    """Make a certificate to sign pictures with.
 
     For a deployment that has no certificate authority to ask. Verifiers elsewhere do not know
     the root: give it to them, or replace both files by those that your company's authority
@@ -102,7 +102,7 @@ def make_certificate(
 def make_watermark_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", parser=_folder, help="A new file.")],
 ) -> None:
-    """Make the secret that invisible watermarks are made and read with.
+    """Make the secret of invisible watermarks.
 
     Whoever has it can read them and make pictures without one. Without it a watermark says
     nothing any more, so keep a copy.

@@ -68,7 +68,7 @@ def cost_report(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Write what learning and pictures have cost, and print it.
+    """Write what learning and pictures cost, and print it.
 
     From what this home has measured: the learning log, manifests, quarantine and the sizes of what
     is stored, at the prices of governance.yaml. One HTML page, and Parquet tables of products and

@@ -73,7 +73,7 @@ def study(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Learn a catalog in several ways and say which to choose.
+    """Learn a catalog in several ways; say which to choose.
 
     Each way is learned by the line itself in a scratch home under --out, and every product is
     measured against its photos. Minutes to hours; safe to interrupt. Writes study.html,

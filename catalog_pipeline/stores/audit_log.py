@@ -219,7 +219,7 @@ class AuditLog:
         try:
             content = json.loads(self._objects.read(HINT_KEY).data)
             return AuditEnd(int(content["number"]), str(content["sha256"]))
-        except (ObjectNotFoundError, ValueError, KeyError, TypeError):
+        except (ObjectNotFoundError, IntegrityError, ValueError, KeyError, TypeError):
             return None
 
     def read(self, numbers: Sequence[int]) -> list[AuditEntry]:

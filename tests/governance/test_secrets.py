@@ -198,8 +198,8 @@ def test_a_wrong_bucket_or_region_is_told_without_the_key(
     bench: Bench, server: S3Server, changes: dict[str, str]
 ) -> None:
     bench.write(archive=in_bucket(server, **changes))
-    for command in ("status", "manifest", "doctor"):
-        bench.run(command, exits=None)
+    told = [bench.run(command, exits=None) for command in ("status", "manifest", "doctor")]
+    assert all(told)
     bench.check()
 
 

@@ -353,7 +353,7 @@ def test_what_is_remembered_is_in_no_byte_of_the_folder(tmp_path: Path) -> None:
     )
     import numpy as np
 
-    features = np.full((3, 8), 0.25, np.float32)
+    features = np.full((3, 8), 8**-0.5, np.float32)
     store = AdapterStore(location.open(), "default")
     entry = MemoryEntry("SKU-OF-SPRING", ("a photo",), features)
     part = store.write_part(encode_memory(entry), "SKU-OF-SPRING")
