@@ -157,7 +157,7 @@ docs: $(STAMP)  ## Write docs/reference and build the site into build/site; it n
 # EXTRAS=all packs what the tests need, too.
 .PHONY: bundle
 bundle: $(STAMP)  ## Pack an installation for a machine without a network into build/bundle-VERSION.tar (SIZE)
-	$(BIN)/python bundle/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
+	$(BIN)/python dagster_home/profiles/bundle/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
 
 .PHONY: base-model
 base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)

@@ -23,8 +23,9 @@ for candidate in ${PYTHON:-"python$wanted" python3 python}; do
   found="$found $candidate is $version;"
 done
 if [ -z "$python" ]; then
-  echo "install.sh: needs Python $wanted with venv, for which the wheels were made; found:" \
-    "${found:- none}. Name one with PYTHON=..." >&2
+  found=${found:- none}
+  echo "install.sh: needs Python $wanted with venv, for which the wheels were made; found:${found%;}." \
+    "Name one with PYTHON=..." >&2
   exit 1
 fi
 
