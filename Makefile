@@ -254,6 +254,10 @@ bench-capacity: $(STAMP)  ## A simulated year of 100,000 SKUs beside its plan: d
 bench-workers: $(STAMP)  ## A night by workers of a Ray cluster against one without: docs/benchmarks/workers.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.workers
 
+.PHONY: bench-provenance
+bench-provenance: $(STAMP)  ## What each layer of provenance costs a picture, and what the watermark outlives
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.provenance --data $(DATA)
+
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
