@@ -277,6 +277,10 @@ bench-privacy: $(STAMP)  ## What DP-SGD costs and hides: docs/benchmarks/privacy
 bench-study: $(STAMP)  ## Granularity and update frequency on real products: docs/benchmarks/study.md (QUICK=1: minutes)
 	$(BIN)/python -m tests.benchmarks.study --data $(DATA) $(if $(QUICK),--quick --home build/study-quick --out build/study-quick/report)
 
+.PHONY: bench-provenance
+bench-provenance: $(STAMP)  ## What each layer of provenance costs a picture, and what the watermark outlives
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.provenance --data $(DATA)
+
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
