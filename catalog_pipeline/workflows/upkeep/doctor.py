@@ -57,7 +57,10 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
         hint = _KEYS if isinstance(error, KeyringError | IntegrityError) else _OTHER_HOME
         return [*results, CheckResult("error", f"home: {error}", hint)]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
-    return repairs + results + guarded("removals", _removals, home) + check_home(home)
+    seen = check_home(home)
+    if not any(result.level == "error" and result.what.startswith("home: ") for result in seen):
+        seen += guarded("removals", _removals, home)
+    return repairs + results + seen
 
 
 def _removals(home: Home) -> Iterator[CheckResult]:
