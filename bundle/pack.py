@@ -114,9 +114,10 @@ def write_beside(folder: Path, version: str, extras: Sequence[str]) -> None:
 
 def write_sums(folder: Path) -> None:
     """``SHA256SUMS``, as `sha256sum --check` reads it, over every other file."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = folder / "SHA256SUMS"
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != sums)
     lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+    sums.write_text("".join(lines), encoding="utf-8")
 
 
 def pack(folder: Path, target: Path) -> Path:
