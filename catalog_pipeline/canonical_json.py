@@ -6,7 +6,11 @@ import hashlib
 import json
 
 
+def canonical_text(content: object) -> str:
+    """The JSON of plain data, however its keys are ordered: ASCII, sorted, without a blank."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
 def canonical_sha256(content: object) -> str:
     """SHA-256 of plain data, however its keys are ordered."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_text(content).encode()).hexdigest()

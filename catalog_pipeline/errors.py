@@ -4,7 +4,8 @@
 
     CatalogPipelineError
     ├── ConfigurationError        a settings file, a flag or a card is wrong
-    │   └── BaseModelError        the base model cannot be opened or does not fit
+    │   ├── BaseModelError        the base model cannot be opened or does not fit
+    │   └── CertificateError      what pictures are signed with cannot be used
     ├── CatalogError              the product folders cannot be trusted
     │   ├── InvalidSkuError       a folder name that cannot be a SKU key
     │   ├── EmptyListingError     a listing that would retire the whole catalog
@@ -16,11 +17,14 @@
     ├── GenerationError           a plan or a render job is wrong
     ├── AlertError                a channel did not take a message
     └── StoreError                an object, version or manifest cannot be read or written
+        ├── KeyringError          the master key cannot be had, or does not open the keyring
         ├── ObjectNotFoundError   no such key
+        │   └── KeyDestroyedError encrypted under a data key that is no more
         ├── ConflictError         compare-and-swap lost against another writer
         ├── IntegrityError        bytes do not match their hash
         ├── LockTimeoutError      another process holds the collection
-        └── StorageFullError      the disk, the quota or the bucket is full
+        ├── StorageFullError      the disk, the quota or the bucket is full
+        └── AuditError            the audit log did not take an entry
 """
 
 from __future__ import annotations
@@ -38,6 +42,10 @@ class ConfigurationError(CatalogPipelineError):
 
 class BaseModelError(ConfigurationError):
     """The base model cannot be opened, or is not a Stable-Diffusion-family folder."""
+
+
+class CertificateError(ConfigurationError):
+    """The certificate that pictures are signed with, or its key, cannot be used."""
 
 
 class CatalogError(CatalogPipelineError):
@@ -98,8 +106,16 @@ class StoreError(CatalogPipelineError):
     """An object, a version or a manifest cannot be read or written."""
 
 
+class KeyringError(StoreError):
+    """The master key cannot be had, or does not open the keyring."""
+
+
 class ObjectNotFoundError(StoreError):
     """No object is stored under the key."""
+
+
+class KeyDestroyedError(ObjectNotFoundError):
+    """An object is encrypted under a data key that is no more: what it held is gone."""
 
 
 class ConflictError(StoreError):
@@ -116,3 +132,7 @@ class LockTimeoutError(StoreError):
 
 class StorageFullError(StoreError):
     """There is no room for an object: the disk, a quota or the bucket is full."""
+
+
+class AuditError(StoreError):
+    """The audit log did not take an entry; what it was to tell of is done, and stays."""

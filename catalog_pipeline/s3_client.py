@@ -1,9 +1,10 @@
-"""The one boto3 client: how a bucket is reached, of photos and of a home alike."""
+"""Every boto3 client: how a bucket is reached, of photos and of a home alike, and a key service."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -29,22 +30,12 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
         ConfigurationError: boto3 is not installed, or ``s3`` cannot be used; tells of the
             settings file ``named_in``.
     """
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{named_in} names an S3 bucket, but boto3 is not installed; install "
-            "catalog-pipeline[s3]"
-        ) from error
+    _require_boto3(f"{named_in} names an S3 bucket, but boto3 is not installed")
     _check_endpoint(s3, named_in)
-    # At the finest level it logs the headers of requests, session tokens among them.
-    logging.getLogger("botocore").setLevel(logging.INFO)
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
+    return _open(
+        "s3",
+        f"{named_in}: s3",
+        {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
         max_pool_connections=16,
         retries=retries,
         s3={"addressing_style": "path" if s3.endpoint_url else "auto"},
@@ -53,21 +44,53 @@ def open_s3_client(s3: S3Settings, named_in: str, *, retries: Any) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+
+
+def open_kms_client(key_id: str, named_in: str) -> Any:
+    """A client of the key service that holds ``key_id``, which has sent nothing yet.
+
+    Credentials come from the usual boto3 chain, and so do the region, where ``key_id`` is no ARN
+    that names it, and another server's address (``AWS_ENDPOINT_URL_KMS``).
+
+    Raises:
+        ConfigurationError: boto3 is not installed, or no region is known; tells of ``named_in``.
+    """
+    _require_boto3(f"{named_in} names a key service, but boto3 is not installed")
+    arn = key_id.split(":")
+    region = arn[3] if len(arn) > 5 and arn[0] == "arn" else None
+    return _open("kms", named_in, {"region_name": region}, retries={"mode": "standard"})
+
+
+def _require_boto3(complaint: str) -> None:
+    try:
+        import boto3  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(f"{complaint}; install catalog-pipeline[s3]") from error
+
+
+def _open(service: str, named_in: str, place: Mapping[str, Any], **config: Any) -> Any:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    # At the finest level it logs the headers of requests, session tokens among them.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     # A session of its own: the default one keeps the credentials it saw first.
     session = Session()
     session.register_component("data_loader", _loader())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    settings = Config(connect_timeout=5, read_timeout=60, **config)
     try:
-        return boto3.Session(botocore_session=session).client(
-            "s3", endpoint_url=s3.endpoint_url, region_name=s3.region, config=config
-        )
+        client: Any = boto3.Session(botocore_session=session).client  # has a type a service
+        return client(service, config=settings, **place)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"{named_in}: s3 cannot be used: {error}") from error
+        raise ConfigurationError(f"{named_in} cannot be used: {error}") from error
 
 
 @cache
 def _loader() -> Any:
-    """Of the description of S3, which takes most of the time in which a client is made."""
+    """Of the descriptions of services, which take most of the time in which a client is made."""
     from botocore.session import Session
 
     return Session().get_component("data_loader")

@@ -6,13 +6,29 @@ decides exit codes. Nothing heavy (torch, pandas, pyarrow) is imported before a 
 """
 
 from catalog_pipeline.cli import (
+    audit,
     capacity,
     data,
+    encryption,
     feeds,
     first_try,
+    provenance,
     reports,
+    studies,
     upkeep,
 )  # they register commands
 from catalog_pipeline.cli.commands import app
 
-__all__ = ["app", "capacity", "data", "feeds", "first_try", "reports", "upkeep"]
+__all__ = [
+    "app",
+    "audit",
+    "capacity",
+    "data",
+    "encryption",
+    "feeds",
+    "first_try",
+    "provenance",
+    "reports",
+    "studies",
+    "upkeep",
+]

@@ -421,7 +421,7 @@ def garbage_lines(report: GarbageReport) -> list[str]:
     lines = []
     if report.dry_run:
         lines += [
-            f"{item.kind:<14}  {item.info.modified_utc:%Y-%m-%d %H:%M}  "
+            f"{item.kind:<17}  {item.info.modified_utc:%Y-%m-%d %H:%M}  "
             f"{_size(item.info.size_bytes):>9}  {item.key}"
             for item in report.garbage
         ]

@@ -132,10 +132,11 @@ def gc(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Remove what nothing refers to any more.
+    """Remove what nothing refers to, or is past its time.
 
     Left-over checkpoints, parts, pictures and caches, and adapter versions beyond
-    `keep_versions` of archive.yaml. Safe beside other runs as long as none of them takes
+    `keep_versions` of archive.yaml; refused candidates, held back pictures and reports older
+    than `retention` of governance.yaml. Safe beside other runs as long as none of them takes
     longer than the grace, and safe to interrupt.
     """
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
@@ -273,7 +274,7 @@ def vocabulary(
     config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Show what words of other languages are read as, or set it.
+    """Show or set what words of other languages mean.
 
     One line a word: the phrase that prompts have, its score, where it comes from, and what
     is next nearest. A word that was read once is read so for ever, until it is set here.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from catalog_pipeline.settings import load_settings
 
@@ -30,6 +30,12 @@ class PipelineResource(dg.ConfigurableResource[None]):
         "dagster_home/storage beside the folder of settings.",
     )
 
+    _run: str = PrivateAttr(default="")
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Remember the run, which the audit log names; a tick has none."""
+        self._run = context.run.run_id if context.run else ""
+
     @cached_property
     def opened(self) -> "Home":
         """Settings, stores and photos, opened once: Dagster makes this object anew for each run.
@@ -43,5 +49,6 @@ class PipelineResource(dg.ConfigurableResource[None]):
             load_settings(
                 Path(self.config_dir) if self.config_dir.strip() else None,
                 Path(self.home) if self.home.strip() else None,
-            )
+            ),
+            run=self._run,
         )

@@ -164,6 +164,22 @@ def _over_tasks(
     return _png(figure, axes, len(series))
 
 
+def interval_chart(
+    rows: Sequence[tuple[str, float, float | None, float | None]], x_label: str
+) -> bytes:
+    """A line a row, the first on top: a mean, and what lies between ``low`` and ``high``."""
+    figure, axes = _figure(x_label, "")
+    figure.set_figheight(1.0 + 0.32 * len(rows))
+    for place, (_, mean, low, high) in enumerate(reversed(rows)):
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color="#2f6fed", lw=2)
+        axes.plot([mean], [place], marker="o", ms=6, color="#2f6fed")
+    axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in reversed(rows)])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="x", color="#e2e5ea", linewidth=0.8)
+    return _png(figure, axes, 0)
+
+
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 3.0), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)

@@ -40,12 +40,14 @@ class GalleryProduct:
 class GalleryImage:
     """One picture of the night and its manifest row.
 
-    ``held_back`` says in words why a picture in quarantine is there; empty otherwise.
+    ``held_back`` says in words why a picture in quarantine is there; empty otherwise. ``xmp`` is
+    what the picture says of itself.
     """
 
     row: ArchiveRow
     pixels: Pixels
     held_back: str = ""
+    xmp: bytes = b""
 
 
 def render_gallery(
@@ -145,7 +147,7 @@ def _card(
         "layout": row.layout,
         "superseded": row.superseded,
         "why_superseded": _why_superseded(row, texts),
-        "picture_uri": picture_uri(image.pixels),
+        "picture_uri": picture_uri(image.pixels, xmp=image.xmp),
         "looks": looks,
         "share": min(shares) if shares else None,
         "mode": mode_words(row, texts),
@@ -169,7 +171,7 @@ def _held_card(
     row = image.row
     return {
         "row": row,
-        "picture_uri": picture_uri(image.pixels),
+        "picture_uri": picture_uri(image.pixels, xmp=image.xmp),
         "names": texts.listed([shown[sku]["name"] for sku in row.skus]),
         "reason": image.held_back,
         "mode": mode_words(row, texts),

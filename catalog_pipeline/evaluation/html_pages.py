@@ -34,10 +34,13 @@ def data_uri(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{b64encode(data).decode('ascii')}"
 
 
-def picture_uri(pixels: Pixels, max_side_px: int = 512, quality: int = 88) -> str:
-    """A picture as a WebP data URI, reduced to ``max_side_px`` on its longer side."""
+def picture_uri(pixels: Pixels, max_side_px: int = 512, quality: int = 88, xmp: bytes = b"") -> str:
+    """A picture as a WebP data URI, reduced to ``max_side_px`` on its longer side.
+
+    ``xmp`` is a packet that whoever saves the picture has with it.
+    """
     image = Image.fromarray(pixels)
     image.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    image.save(buffer, format="WEBP", quality=quality, method=4)
+    image.save(buffer, format="WEBP", quality=quality, method=4, xmp=xmp)
     return data_uri(buffer.getvalue(), "image/webp")

@@ -85,7 +85,8 @@ class NightReport:
         held: those in quarantine; ``faults`` has what is wrong with each, by image id.
         attempts: at learning, since the night before; the newest of each product counts.
         products: name, photo and ceiling of every SKU that is named.
-        pictures: image id -> pixels, of ``night_tables.rows_to_show``.
+        pictures: image id -> pixels, of ``night_tables.rows_to_show``; ``xmp`` has what each
+            says of itself.
         failures: pictures that could not be made: prompt and reason.
         gallery: address of the page of every picture, relative to this one; empty for none.
         price_per_hour: of the machine, 0 when nobody says; ``currency`` goes with it.
@@ -100,6 +101,7 @@ class NightReport:
     actions: Sequence[Action]
     products: Mapping[str, GalleryProduct]
     pictures: Mapping[str, Pixels]
+    xmp: Mapping[str, bytes] = field(default_factory=dict)
     rates: Sequence[SkuPassRate] = ()
     failures: Sequence[tuple[str, str]] = ()
     served: Sequence[ServedVersion] = ()
@@ -230,9 +232,10 @@ class _Page:
 
     def picture(self, row: ArchiveRow) -> dict[str, Any]:
         pixels = self.report.pictures.get(row.image_id)
+        xmp = self.report.xmp.get(row.image_id, b"")
         return {
             "row": row,
-            "uri": None if pixels is None else _uri(pixels, _THUMBNAIL_PX),
+            "uri": None if pixels is None else _uri(pixels, _THUMBNAIL_PX, xmp),
             "names": self.texts.listed([self.name(sku) for sku in row.skus]),
             "mode": mode_words(row, self.texts),
             "judged": judged_words(row, self.texts),
@@ -269,5 +272,5 @@ class _Page:
         return lines
 
 
-def _uri(pixels: Pixels, side_px: int) -> str:
-    return picture_uri(pixels, side_px, _QUALITY)
+def _uri(pixels: Pixels, side_px: int, xmp: bytes = b"") -> str:
+    return picture_uri(pixels, side_px, _QUALITY, xmp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -43,23 +43,28 @@ def night_page(day: date) -> str:
     return f"dt={day.isoformat()}.html"
 
 
-def render_nights(nights: Iterable[NightFigures], language: str = "en") -> str:
-    """A self-contained HTML page without a script; its links lead to the nights' reports."""
+def render_nights(
+    nights: Iterable[NightFigures], language: str = "en", gone: Collection[date] = ()
+) -> str:
+    """A self-contained HTML page without a script; its links lead to the nights' reports.
+
+    Those of the nights in ``gone`` are no longer kept; their figures are.
+    """
     texts = PageTexts(language)
     newest_first = sorted(nights, key=lambda night: night.day, reverse=True)
     template = page_templates().get_template("nights_index.html.j2")
     return template.render(
         texts=texts,
-        nights=[_line(night, texts) for night in newest_first],
+        nights=[_line(night, texts, night.day not in gone) for night in newest_first],
         chart=_chart(newest_first[:NIGHTS_DRAWN][::-1], texts),
     )
 
 
-def _line(night: NightFigures, texts: PageTexts) -> dict[str, Any]:
+def _line(night: NightFigures, texts: PageTexts, has_page: bool) -> dict[str, Any]:
     unknown = texts.say("report.unknown")
     return {
         "figures": night,
-        "href": night_page(night.day),
+        "href": night_page(night.day) if has_page else "",
         "day": texts.day(night.day),
         "pass_rate": f"{night.found / night.judged:.0%}" if night.judged else unknown,
         "time": texts.seconds(night.learning_seconds + night.rendering_seconds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import binary_propagation, label
 
 from catalog_pipeline.evaluation.packaged_weights import packaged_file
-from catalog_pipeline.records import Pixels
+from catalog_pipeline.records import Photo, Pixels
 
 Inside = npt.NDArray[np.bool_]
 MaskPixels = npt.NDArray[np.uint8]
@@ -143,3 +143,15 @@ def arm_share(pixels: Pixels, mask: npt.NDArray[np.uint8]) -> float:
     edge[2:-2, 2:-2] = False
     arms = binary_propagation(skin & edge, structure=np.ones((3, 3)), mask=skin)
     return float(arms.sum() / inside.sum())
+
+
+def with_mask(photo: Photo, masker: ProductMasker) -> Photo:
+    """``photo`` with a mask, where it carries one or the network finds a believable one.
+
+    A mask that is mostly the arm that holds the product is not believed.
+    """
+    if photo.mask is not None:
+        return photo
+    found = masker.mask(photo.pixels)
+    usable = found.usable and arm_share(photo.pixels, found.mask) <= MAX_ARM_SHARE
+    return replace(photo, mask=found.mask if usable else None)

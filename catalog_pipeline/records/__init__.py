@@ -29,6 +29,7 @@ from catalog_pipeline.records.catalog import (
     SkuStatus,
     names_photo,
 )
+from catalog_pipeline.records.costs import NightCost, SkuCost
 from catalog_pipeline.records.generation import (
     Anchor,
     AttentionControl,
@@ -49,6 +50,7 @@ from catalog_pipeline.records.learning import (
     memory_part,
     part_owner,
 )
+from catalog_pipeline.records.studies import StudyCell, StudyRow
 
 __all__ = [
     "COLOR_SPREAD",
@@ -66,6 +68,7 @@ __all__ = [
     "LearnOutcome",
     "LearningRow",
     "ManifestReport",
+    "NightCost",
     "NightPlan",
     "Palette",
     "Photo",
@@ -79,10 +82,13 @@ __all__ = [
     "RenderJob",
     "RenderReport",
     "Sku",
+    "SkuCost",
     "SkuListing",
     "SkuPassRate",
     "SkuStatus",
     "Source",
+    "StudyCell",
+    "StudyRow",
     "collections_of",
     "concept_part",
     "curve_part",

@@ -28,6 +28,8 @@ class ArchiveRow:
     :class:`AttentionControl` as JSON, ``render_seconds`` its share of its batches' time. ``reason``
     says why a row is superseded or held back. ``concepts`` maps a SKU to the SHA-256 of its part
     ``concept/<sku>``, ``sources`` to what drew it, as in the job.
+    ``pixels_sha256`` is of what the picture shows, whatever the file says besides; two files of
+    one picture that were signed apart have it in common.
     """
 
     image_id: str
@@ -68,6 +70,7 @@ class ArchiveRow:
     reason: str = ""
     concepts: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    pixels_sha256: str = ""
 
 
 def sources_of(picture: RenderJob | ArchiveRow) -> dict[str, Source]:

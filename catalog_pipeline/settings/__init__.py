@@ -32,6 +32,7 @@ from catalog_pipeline.settings.governance import (
     CostSettings,
     EncryptionSettings,
     GovernanceSettings,
+    PrivacySettings,
     ProvenanceSettings,
     RetentionSettings,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "LossSettings",
     "LossWeighting",
     "PolicySettings",
+    "PrivacySettings",
     "ProvenanceSettings",
     "QualitySettings",
     "RetentionSettings",

@@ -32,7 +32,7 @@ class EncryptionSettings(Strict):
 
 
 class ProvenanceSettings(Strict):
-    """What a picture says of itself."""
+    """What a picture says of itself. A relative path is one in the settings folder."""
 
     metadata: bool = Field(
         True, description="XMP in every picture: made by a model, by which job and versions"
@@ -41,12 +41,20 @@ class ProvenanceSettings(Strict):
         None, description="certificate chain (PEM) to sign pictures with; null = not signed"
     )
     private_key: Path | None = Field(None, description="its key (PEM)")
-    watermark: bool = Field(False, description="an invisible mark in the pixels")
+    watermark: bool = Field(False, description="an invisible mark in the pixels of new pictures")
+    watermark_key: Path | None = Field(
+        None, description="file of the secret that the mark is made with; keep it for ever"
+    )
 
     @model_validator(mode="after")
-    def _is_a_pair(self) -> ProvenanceSettings:
+    def _is_complete(self) -> ProvenanceSettings:
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key belong together; set both or neither")
+        if self.watermark and self.watermark_key is None:
+            raise ValueError(
+                "watermark is on without a watermark_key; make one with "
+                "`catalog-pipeline make-watermark-key FILE`"
+            )
         return self
 
 
@@ -56,7 +64,24 @@ class RetentionSettings(Strict):
     quarantine_days: int = Field(
         90, ge=1, le=36500, description="refused candidates and held back pictures"
     )
-    report_days: int = Field(365, ge=1, le=36500, description="pages, which show photos")
+    report_days: int = Field(
+        365,
+        ge=1,
+        le=36500,
+        description="galleries, night reports, evaluations, previews: pages that show photos",
+    )
+
+
+class PrivacySettings(Strict):
+    """Differential privacy that is asked of learning; docs/governance/privacy.md."""
+
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        description="learning is refused with one, and told what noise it would need; null = no "
+        "such promise",
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance that the promise does not hold")
 
 
 class CostSettings(Strict):
@@ -91,4 +116,7 @@ class GovernanceSettings(Strict):
         ProvenanceSettings(), description="of pictures that leave"
     )
     retention: RetentionSettings = Field(RetentionSettings(), description="of what shows photos")
+    privacy: PrivacySettings = Field(
+        PrivacySettings(), description="differential privacy of learning"
+    )
     cost: CostSettings = Field(CostSettings(), description="what `cost-report` counts with")

@@ -9,6 +9,7 @@
     LEASE.json                    who is about to move the head
     claims/<sku>.json             who is learning a SKU
     staging/<name>                checkpoints of an unfinished task
+    renamed.json                  what versions are called since a product was removed
 
 The order parts -> pages -> version -> head makes a crash harmless: what is not reachable
 from the head is not served, and a rerun writes the same names again.
@@ -33,6 +34,7 @@ from catalog_pipeline.stores.keys import check_segment, sha256_hex
 from catalog_pipeline.stores.leases import LEASE_SECONDS, Lease, LeaseObject
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.pages import parts_in_page
+from catalog_pipeline.stores.renamed_versions import RenamedVersions
 from catalog_pipeline.stores.versions import (
     Page,
     decode_page,
@@ -77,6 +79,7 @@ class AdapterStore:
         self._objects = objects
         self.folder = f"{_ROOT}{collection}/"
         self._head = HeadObject(objects, f"{self.folder}HEAD.json")
+        self.renamed = RenamedVersions(objects, f"{self.folder}renamed.json")
         self.lease_object = objects.lease_object(f"{self.folder}LEASE.json")
         self._opened: _Opened | None = None
 
@@ -106,7 +109,7 @@ class AdapterStore:
 
     def _read(self, version: str, pages: dict[str, Page]) -> _Opened:
         """:meth:`read`; ``pages`` holds those read before and takes up the others."""
-        key = self._version_key(version)
+        key = self.version_key(version)
         data, where = self._objects.read(key).data, self._objects.uri(key)
         if self._opened is not None and self._opened.record == data:
             return self._opened
@@ -122,6 +125,10 @@ class AdapterStore:
 
         found_version = decode_version(data, version, where, page)
         return _Opened(data, found_version, {digest: pages[digest] for digest in named})
+
+    def present_name(self, version: str) -> str:
+        """What ``version`` is called since a product was removed; empty where it was dropped."""
+        return self.renamed.read().get(version, version)
 
     def read_page(self, sha256: str) -> bytes:
         """The bytes of a page of concepts.
@@ -154,13 +161,14 @@ class AdapterStore:
         keys = self._objects.list(f"{self.folder}versions/")
         return [key.rpartition("/")[2].removesuffix(".json") for key in keys]
 
-    def write_part(self, data: bytes) -> str:
-        """Store a blob under its SHA-256, which is returned. Idempotent.
+    def write_part(self, data: bytes, *skus: str) -> str:
+        """Store a blob of ``skus`` under its SHA-256, which is returned. Idempotent.
 
-        A stored part that has rotted is replaced by the good bytes.
+        A stored part that has rotted is replaced by the good bytes. One of no SKU is the whole
+        collection's.
         """
         digest = sha256_hex(data)
-        self._objects.put_content(self._part_key(digest), data)
+        self._objects.for_skus(*skus).put_content(self._part_key(digest), data)
         return digest
 
     def read_part(self, sha256: str) -> bytes:
@@ -222,7 +230,7 @@ class AdapterStore:
         for digest, data in encoded.pages.items():
             if parent is None or digest not in parent.pages:
                 self._objects.put_content(self.page_key(digest), data)
-        self._objects.put_if_absent(self._version_key(version.version), encoded.record)
+        self._objects.put_if_absent(self.version_key(version.version), encoded.record)
 
     def _parent(self, version: AdapterVersion) -> _Opened | None:
         if version.parent is None:
@@ -246,7 +254,7 @@ class AdapterStore:
             ObjectNotFoundError: not published.
             ConflictError: the head is not ``expected``, or a newer fence was issued.
         """
-        key = self._version_key(version)  # a record is written after all that it names
+        key = self.version_key(version)  # a record is written after all that it names
         decode_references(self._objects.read(key).data, self._objects.uri(key))
         return self._head.promote(version, expected, fence)
 
@@ -285,7 +293,7 @@ class AdapterStore:
         seen: set[str] = set()
         needed: set[str] = set()
         for version in versions:
-            key = self._version_key(version)
+            key = self.version_key(version)
             record = decode_references(self._objects.read(key).data, self._objects.uri(key))
             for page in record.pages:
                 if page not in seen:
@@ -348,9 +356,9 @@ class AdapterStore:
         except ObjectNotFoundError:
             return None
 
-    def write_staging(self, name: str, data: bytes) -> None:
-        """Keep a checkpoint; replaces an earlier one of the same name."""
-        self._objects.put(self._staging_key(name), data)
+    def write_staging(self, name: str, data: bytes, *skus: str) -> None:
+        """Keep a checkpoint of ``skus``; replaces an earlier one of the same name."""
+        self._objects.for_skus(*skus).put(self._staging_key(name), data)
 
     def delete_staging(self, name: str) -> None:
         """Drop a checkpoint; absent is fine."""
@@ -361,7 +369,8 @@ class AdapterStore:
         prefix = f"{self.folder}staging/"
         return [key.removeprefix(prefix) for key in self._objects.list(prefix)]
 
-    def _version_key(self, version: str) -> str:
+    def version_key(self, version: str) -> str:
+        """Where the record of this version is stored."""
         return f"{self.folder}versions/{check_segment(version, 'version')}.json"
 
     def page_key(self, digest: str) -> str:

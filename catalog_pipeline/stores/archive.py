@@ -23,7 +23,12 @@ from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
 
-from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError, StoreError
+from catalog_pipeline.errors import (
+    IntegrityError,
+    KeyDestroyedError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from catalog_pipeline.records import ArchiveRow, ManifestReport
 from catalog_pipeline.stores.keys import (
     IMAGE_PREFIX,
@@ -39,6 +44,7 @@ from catalog_pipeline.stores.keys import (
 )
 from catalog_pipeline.stores.manifest import (
     ManifestState,
+    PictureDigests,
     adapter_versions,
     check_days,
     check_pictures,
@@ -46,6 +52,7 @@ from catalog_pipeline.stores.manifest import (
     merged_rows,
     moment_of_publication,
     newest_rows,
+    picture_digests,
     rows_by_image_id,
     state_as_of,
 )
@@ -61,7 +68,7 @@ from catalog_pipeline.stores.schemas import (
     read_columns,
 )
 
-__all__ = ["ImageArchive", "ManifestState", "Staging", "image_key"]
+__all__ = ["ImageArchive", "ManifestState", "PictureDigests", "Staging", "image_key"]
 
 _SHARD_HASH_CHARS = 16
 _SHARDS_AT_ONCE = 256
@@ -88,14 +95,14 @@ class ImageArchive:
         self._objects = objects
         self.quarantine = PictureQuarantine(objects)
 
-    def put_image(self, png: bytes) -> tuple[str, str]:
-        """Store a PNG file; returns its key and SHA-256. Idempotent.
+    def put_image(self, png: bytes, skus: Sequence[str] = ()) -> tuple[str, str]:
+        """Store a PNG file that shows ``skus``; returns its key and SHA-256. Idempotent.
 
         A stored picture that has rotted is replaced by the good bytes.
         """
         digest = sha256_hex(png)
         key = image_key(digest)
-        self._objects.put_content(key, png)
+        self._objects.for_skus(*skus).put_content(key, png)
         return key, digest
 
     def read_image(self, key: str) -> bytes:
@@ -197,6 +204,21 @@ class ImageArchive:
             IntegrityError: the manifest is not a Parquet file of this schema.
         """
         return adapter_versions(self._objects, manifest_key(day))
+
+    def version(self, day: date) -> str:
+        """The content hash of the present manifest of ``day``; empty when there is none."""
+        try:
+            return sha256_hex(self._objects.read(manifest_key(day)).data)
+        except ObjectNotFoundError:
+            return ""
+
+    def digests(self, day: date) -> list[PictureDigests]:
+        """What the rows published of ``day`` know their pictures by; decodes nothing else.
+
+        Raises:
+            IntegrityError: the manifest is not a Parquet file of this schema.
+        """
+        return picture_digests(self._objects, manifest_key(day))
 
     def publish_day(
         self,
@@ -431,6 +453,8 @@ class ImageArchive:
             return [f"row {row.image_id} names {row.path!r}, expected {image_key(row.sha256)!r}"]
         try:
             self.read_image(row.path)
+        except KeyDestroyedError as error:
+            return [f"row {row.image_id}: {error}"]
         except ObjectNotFoundError:
             return [f"row {row.image_id} names {row.path!r}, which is not stored"]
         except StoreError as error:

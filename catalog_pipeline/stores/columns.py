@@ -17,9 +17,10 @@ INDEX_SCHEMA_VERSION = 2
 """Raised whenever a column of the index is added, removed or changes its meaning. Version 2 added
 ``learned_version`` and what is after it."""
 
-MANIFEST_SCHEMA_VERSION = 5
+MANIFEST_SCHEMA_VERSION = 6
 """Likewise of the manifest. Version 2 added ``attempts`` and ``verdict``, version 3 ``mode`` and
-what belongs to it, version 4 ``plan_hash`` and what is after it, version 5 ``sources``."""
+what belongs to it, version 4 ``plan_hash`` and what is after it, version 5 ``sources``, version 6
+``pixels_sha256``."""
 
 LEARNING_SCHEMA_VERSION = 1
 """Likewise of the learning log."""
@@ -40,7 +41,8 @@ _NULL = "; null"
 Column = tuple[str, pa.DataType, str]
 
 
-def _schema(name: str, version: int, grain: str, columns: Sequence[Column]) -> pa.Schema:
+def table_schema(name: str, version: int, grain: str, columns: Sequence[Column]) -> pa.Schema:
+    """A schema of ``columns``: name, type, and in words what it holds and if it may be null."""
     return pa.schema(
         [
             pa.field(column, kind, nullable=_NULL in words, metadata={"description": words.strip()})
@@ -50,7 +52,7 @@ def _schema(name: str, version: int, grain: str, columns: Sequence[Column]) -> p
     )
 
 
-INDEX_SCHEMA = _schema(
+INDEX_SCHEMA = table_schema(
     "catalog_index",
     INDEX_SCHEMA_VERSION,
     "one row per SKU ever seen, sorted by sku",
@@ -76,14 +78,14 @@ INDEX_SCHEMA = _schema(
 )
 """``catalog/index.parquet``."""
 
-MANIFEST_SCHEMA = _schema(
+MANIFEST_SCHEMA = table_schema(
     "image_manifest",
     MANIFEST_SCHEMA_VERSION,
     "one row per image_id, sorted by it",
     [
         ("image_id", pa.string(), "id of the picture: the job_id that it was made for"),
         ("path", pa.string(), "of the PNG, relative to the home"),
-        ("sha256", pa.string(), "of the PNG file"),
+        ("sha256", pa.string(), "of the PNG file, metadata and signature included"),
         ("day", pa.date32(), "the night"),
         ("job_id", pa.string(), "hash of every field of the plan that changes the picture"),
         ("prompt", pa.string(), "the scene in words, with the products' names"),
@@ -131,6 +133,12 @@ MANIFEST_SCHEMA = _schema(
             pa.map_(pa.string(), _SOURCE),
             "sku -> collection and version that drew it; empty when those are the row's own",
         ),
+        (
+            "pixels_sha256",
+            pa.string(),
+            "SHA-256 over RGB <width> <height>, a line feed and the pixels, 3 bytes each; "
+            "empty in rows of schema 5 and earlier",
+        ),
     ],
 )
 """``manifest/dt=.../part-0.parquet``.
@@ -151,7 +159,7 @@ _PHOTO = pa.struct(
     ]
 )
 
-LEARNING_SCHEMA = _schema(
+LEARNING_SCHEMA = table_schema(
     "learning_log",
     LEARNING_SCHEMA_VERSION,
     "one row per attempt at learning a SKU that learned it or failed, sorted by attempt_id",
@@ -208,6 +216,7 @@ ADDED: Mapping[str, Mapping[str, tuple[int, Any]]] = {
         "reason": (4, ""),
         "concepts": (4, ()),
         "sources": (5, ()),
+        "pixels_sha256": (6, ""),
     },
 }
 """Schema -> column -> the version that brought it, and its value in older files."""

@@ -20,7 +20,12 @@ from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.stores.adapters import AdapterStore, Lease
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.keys import IMAGE_PREFIX, STAGING_PREFIX, VERSIONS_PREFIX
+from catalog_pipeline.stores.keys import (
+    IMAGE_PREFIX,
+    STAGING_PREFIX,
+    VERSIONS_PREFIX,
+    quarantine_key,
+)
 from catalog_pipeline.stores.manifest import column_values
 from catalog_pipeline.stores.objects import ObjectInfo, ObjectStore
 
@@ -33,6 +38,9 @@ Kind = Literal[
     "staged rows",
     "backdrops",
     "temporary file",
+    "refused candidate",
+    "held back rows",
+    "report",
 ]
 
 _BACKDROPS_PREFIX = "base/"
@@ -41,7 +49,7 @@ _BASE_HASH_CHARS = 16
 
 @dataclass(frozen=True)
 class Garbage:
-    """An object that nothing refers to."""
+    """An object that nothing refers to, or that was kept for as long as it may be."""
 
     kind: Kind
     info: ObjectInfo
@@ -173,11 +181,17 @@ def remove(objects: ObjectStore, items: Sequence[Garbage], before: datetime) -> 
     return [item for item, gone in zip(items, went, strict=True) if gone]
 
 
-def find_images(objects: ObjectStore, archive: ImageArchive, before: datetime) -> list[Garbage]:
+def find_images(
+    objects: ObjectStore,
+    archive: ImageArchive,
+    before: datetime,
+    without: Collection[str] = (),
+) -> list[Garbage]:
     """Pictures last written before ``before`` that no row names.
 
     Rows count when they are published, staged, in quarantine, or in a state of a manifest
-    that was replaced after ``before``.
+    that was replaced after ``before``. Objects of quarantine whose keys are in ``without`` count
+    as gone.
 
     Raises:
         IntegrityError: a manifest cannot be read, so nobody knows what it names.
@@ -188,7 +202,8 @@ def find_images(objects: ObjectStore, archive: ImageArchive, before: datetime) -
     named = {row.path for day in archive.staged_days() for row in archive.staged(day)}
     # Staged rows move to quarantine or manifest: looked at in this order, none is missed.
     held = archive.quarantine
-    named.update(*(held.values(day, "path") for day in held.days()))
+    days = [day for day in held.days() if quarantine_key(day) not in without]
+    named.update(*(held.values(day, "path") for day in days))
     named.update(*(archive.values(day, "path") for day in archive.days()))
     for info in objects.scan(VERSIONS_PREFIX):
         if info.modified_utc >= before:

@@ -24,6 +24,9 @@ STAGING_PREFIX = "_staging/dt="
 QUARANTINE_PREFIX = "quarantine/dt="
 LEARNING_PREFIX = "learning/dt="
 PLANS_PREFIX = "plans/dt="
+PAGES_PREFIX = "reports/"
+SEALED_SUFFIX = ".sealed"
+"""Ends the key of what is stored encrypted; see :mod:`catalog_pipeline.stores.sealed`."""
 
 
 def image_key(sha256: str) -> str:

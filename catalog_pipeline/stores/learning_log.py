@@ -1,11 +1,13 @@
 """What was learned when, from which photos, under which settings; and what was refused.
 
 One object a day, ``learning/dt=YYYY-MM-DD/part-0.parquet``; grain: one row per attempt at
-learning a SKU. Rows are added, never changed. Nothing that learns or renders reads it.
+learning a SKU. Rows are added, and changed only when a product is removed for good. Nothing that
+learns or renders reads it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date
 
 from catalog_pipeline.errors import ObjectNotFoundError
@@ -30,7 +32,7 @@ class LearningLog:
         Raises:
             StoreError: a value that does not fit its column.
         """
-        key = learning_key(row.ended_utc.astimezone(UTC).date())
+        key = _key_of(row)
 
         def attempt() -> None:
             rows, token = self._read(key)
@@ -38,6 +40,29 @@ class LearningLog:
                 self._objects.compare_and_swap(key, encode_learning([*rows, row]), token)
 
         until_won(attempt, key)
+
+    def holds(self, row: LearningRow) -> bool:
+        """Whether the attempt of ``row`` is there already."""
+        rows, _ = self._read(_key_of(row))
+        return any(known.attempt_id == row.attempt_id for known in rows)
+
+    def rewrite(
+        self, day: date, change: Callable[[list[LearningRow]], list[LearningRow]]
+    ) -> list[LearningRow]:
+        """Replace the attempts of ``day`` by ``change`` of them; the rows before.
+
+        For the removal of a product alone. Atomic; rows that stay the same are not written.
+        """
+        key = learning_key(day)
+
+        def attempt() -> list[LearningRow]:
+            rows, token = self._read(key)
+            after = change(list(rows))
+            if after != rows:
+                self._objects.compare_and_swap(key, encode_learning(after), token)
+            return rows
+
+        return until_won(attempt, key)
 
     def days(self) -> list[date]:
         """Every day on which something was learned or refused, oldest first."""
@@ -57,3 +82,8 @@ class LearningLog:
         except ObjectNotFoundError:
             return [], None
         return decode_learning(stored.data, self._objects.uri(key)), stored.version
+
+
+def _key_of(row: LearningRow) -> str:
+    """The day on which it ended."""
+    return learning_key(row.ended_utc.astimezone(UTC).date())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
@@ -132,6 +132,25 @@ def adapter_versions(objects: ObjectStore, key: str) -> set[str]:
     rows = _columns_of(objects, key, "adapter_version", "sources")
     drawn = {source["adapter_version"] for _, sources in rows for _, source in sources}
     return drawn.union(version for version, _ in rows)
+
+
+class PictureDigests(NamedTuple):
+    """What a row knows its picture by; width and height in pixels."""
+
+    image_id: str
+    sha256: str
+    pixels_sha256: str
+    width: int
+    height: int
+
+
+def picture_digests(objects: ObjectStore, key: str) -> list[PictureDigests]:
+    """Of every row of the manifest under ``key``; decodes nothing else.
+
+    Raises:
+        IntegrityError: the object is not a Parquet file of the manifest's schema.
+    """
+    return [PictureDigests(*row) for row in _columns_of(objects, key, *PictureDigests._fields)]
 
 
 def _columns_of(objects: ObjectStore, key: str, *columns: str) -> list[tuple[Any, ...]]:

@@ -22,6 +22,10 @@ from catalog_pipeline.safetensors_header import read_metadata
 MEMORY_SCHEMA_VERSION = 1
 ENCODER = "mobilenet_v2"
 """Whose features a memory holds."""
+MAX_WIDTH = 2048
+"""Numbers that a photo may leave in a memory; a latent of a base of 128 px has twice as many."""
+MAX_COLORS = 256
+"""Of a palette: no room for a thumbnail."""
 _TENSOR = "features"
 _PALETTE = "palette"
 
@@ -46,15 +50,10 @@ def encode_memory(entry: MemoryEntry) -> bytes:
     """Safetensors bytes of ``entry``; the same entry gives the same bytes.
 
     Raises:
-        StoreError: ``features`` is not a finite ``(photos, features)`` array, or
+        StoreError: ``features`` is not a ``(photos, features)`` array of unit rows, or
             ``palette`` is not shares of colours.
     """
-    features = np.ascontiguousarray(entry.features, dtype=np.float32)
-    if features.ndim != 2 or features.shape[0] == 0 or not np.isfinite(features).all():
-        raise StoreError(
-            f"memory of {entry.sku!r} has features of shape {features.shape}; expected finite "
-            "(photos, features) vectors, never pictures or latents"
-        )
+    features = _features(entry)
     tensors = {_TENSOR: features}
     if entry.palette is not None:
         tensors[_PALETTE] = _shares(entry.sku, entry.palette)
@@ -103,11 +102,25 @@ def memory_version(parts: Mapping[str, str]) -> str:
     return canonical_sha256({k: v for k, v in parts.items() if k.startswith(kind)})[:16]
 
 
+def _features(entry: MemoryEntry) -> Features:
+    """Those of ``entry``, refused where they could be anything else: pixels have no unit length."""
+    features = np.ascontiguousarray(entry.features, dtype=np.float32)
+    shaped = features.ndim == 2 and features.shape[0] > 0 and features.shape[1] <= MAX_WIDTH
+    if not shaped or not np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3):
+        raise StoreError(
+            f"memory of {entry.sku!r} has features of shape {features.shape}; expected (photos, "
+            f"features) vectors of unit length and at most {MAX_WIDTH} numbers, never pictures or "
+            "latents"
+        )
+    return features
+
+
 def _shares(sku: str, palette: Palette) -> Palette:
     shares = np.ascontiguousarray(palette, dtype=np.float32)
-    if shares.ndim != 1 or not (shares >= 0).all() or abs(float(shares.sum()) - 1) > 1e-3:
+    few = shares.ndim == 1 and len(shares) <= MAX_COLORS
+    if not few or not (shares >= 0).all() or abs(float(shares.sum()) - 1) > 1e-3:
         raise StoreError(
             f"palette of {sku!r} has shape {shares.shape} and the sum {float(shares.sum()):.3f}; "
-            "expected (colours,) shares that sum to 1"
+            f"expected (colours,), at most {MAX_COLORS}, shares that sum to 1"
         )
     return shares

@@ -123,6 +123,17 @@ class ObjectStore(ABC):
         check_key(key)
         return None
 
+    def for_skus(self, *skus: str) -> ObjectStore:
+        """This store as a writer of what belongs to ``skus`` uses it; of none, to no SKU.
+
+        Only a store that encrypts cares: what belongs to several is read with all of their keys.
+        """
+        return self
+
+    def is_sealed(self, key: str) -> bool:
+        """Whether ``key`` is stored encrypted, so that no other program reads it at its URI."""
+        return False
+
     def exists(self, key: str) -> bool:
         """Whether an object is stored under ``key``."""
         try:

@@ -14,11 +14,13 @@ from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.stores.keys import QUARANTINE_PREFIX, days_of, quarantine_key
 from catalog_pipeline.stores.manifest import (
+    PictureDigests,
     adapter_versions,
     check_days,
     check_pictures,
     column_values,
     marked,
+    picture_digests,
 )
 from catalog_pipeline.stores.objects import ObjectStore, until_won
 from catalog_pipeline.stores.schemas import decode_manifest, encode_manifest
@@ -56,6 +58,14 @@ class PictureQuarantine:
             IntegrityError: the object is not a Parquet file of the manifest's schema.
         """
         return adapter_versions(self._objects, quarantine_key(day))
+
+    def digests(self, day: date) -> list[PictureDigests]:
+        """What the rows held back for ``day`` know their pictures by; decodes nothing else.
+
+        Raises:
+            IntegrityError: the object is not a Parquet file of the manifest's schema.
+        """
+        return picture_digests(self._objects, quarantine_key(day))
 
     def days(self) -> list[date]:
         """Every day that has pictures in quarantine, or has had, oldest first."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,8 +41,6 @@ _ARROW_SCHEMA = b"ARROW:schema"
 _PARQUET = b"PAR1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_Record = TypeVar("_Record", IndexRow, ArchiveRow, LearningRow)
-
 
 @dataclass(frozen=True)
 class ManifestStamps:
@@ -63,7 +61,8 @@ def encode_index(rows: Sequence[IndexRow]) -> bytes:
         StoreError: a SKU twice, a time without a zone, or a value that does not
             fit its column.
     """
-    return _encode(sorted(rows, key=lambda row: row.sku), "sku", INDEX_SCHEMA, {})
+    ordered = sorted(rows, key=lambda row: row.sku)
+    return encode_table(ordered, "sku", INDEX_SCHEMA, {})
 
 
 def decode_index(data: bytes, what: str) -> list[IndexRow]:
@@ -95,7 +94,7 @@ def encode_manifest(rows: Sequence[ArchiveRow], stamps: ManifestStamps = Manifes
     metadata = {"previous_version": stamps.previous}
     if published is not None:
         metadata["published_utc"] = published.astimezone(UTC).isoformat()
-    return _encode(ordered, "image_id", MANIFEST_SCHEMA, metadata)
+    return encode_table(ordered, "image_id", MANIFEST_SCHEMA, metadata)
 
 
 def encode_shard(rows: Sequence[ArchiveRow]) -> bytes:
@@ -116,7 +115,7 @@ def decode_manifest(data: bytes, what: str) -> tuple[list[ArchiveRow], ManifestS
 
     Rows of a version 1 file have one attempt and the verdict ``unscored``; those of version 1
     and 2 are ``learned``, without photos; those of 1 to 3 name neither plan nor concepts; those
-    of 1 to 4 are of one collection each.
+    of 1 to 4 are of one collection each, and those of 1 to 5 have no digest of their pixels.
 
     Raises:
         IntegrityError: not Parquet, or not this schema.
@@ -150,6 +149,20 @@ def read_columns(
     return list(rows), _stamps(metadata)
 
 
+def values_as_text(data: bytes) -> str:
+    """Every value and all metadata of a Parquet file or a shard, for a search; no schema is asked.
+
+    Raises:
+        IntegrityError: it is neither.
+    """
+    try:
+        stamps, read = _open_table(data)
+        table = read(None)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{len(data)} bytes are no table: {error}") from error
+    return f"{stamps} {[_values(column) for column in table.columns]}"
+
+
 def encode_learning(rows: Sequence[LearningRow]) -> bytes:
     """Parquet bytes of one day of the learning log; sorts by attempt.
 
@@ -157,7 +170,7 @@ def encode_learning(rows: Sequence[LearningRow]) -> bytes:
         StoreError: an attempt twice, a time without a zone, or a value that does not fit.
     """
     ordered = sorted(rows, key=lambda row: row.attempt_id)
-    return _encode(ordered, "attempt_id", LEARNING_SCHEMA, {})
+    return encode_table(ordered, "attempt_id", LEARNING_SCHEMA, {})
 
 
 def decode_learning(data: bytes, what: str) -> list[LearningRow]:
@@ -213,16 +226,21 @@ def _archive_rows(table: pa.Table) -> list[ArchiveRow]:
     return [ArchiveRow(*values) for values in zip(*in_order, strict=True)]
 
 
-def _encode(
-    rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
+def encode_table(
+    rows: Sequence[object], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
 ) -> bytes:
+    """Parquet bytes of ``rows``, in their order; ``grain`` is the attribute that tells them apart.
+
+    Raises:
+        StoreError: one ``grain`` twice in a row, or a value that does not fit its column.
+    """
     sink = io.BytesIO()
     pq.write_table(_make_table(rows, grain, schema, metadata), sink, compression="zstd")
     return sink.getvalue()
 
 
 def _make_table(
-    rows: Sequence[_Record], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
+    rows: Sequence[object], grain: str, schema: pa.Schema, metadata: Mapping[str, str]
 ) -> pa.Table:
     name = schema.metadata[b"schema_name"].decode()
     keys = [getattr(row, grain) for row in rows]
@@ -242,7 +260,7 @@ def _make_table(
     return table
 
 
-def _array(name: str, column: pa.Field, rows: Sequence[_Record]) -> pa.Array:
+def _array(name: str, column: pa.Field, rows: Sequence[object]) -> pa.Array:
     values = list(map(attrgetter(column.name), rows))
     if pa.types.is_timestamp(column.type):
         naive = next((v for v in values if v is not None and v.tzinfo is None), None)
@@ -296,18 +314,8 @@ def _table(
     data: bytes, schema: pa.Schema, what: str, columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, dict[str, str]]:
     """The ``columns`` of ``schema``, by default all, and the file's metadata."""
-    read: Callable[[Sequence[str] | None], pa.Table]
     try:
-        # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
-        # aborts the process, after its work is done. Without these defaults it starts none.
-        if data.startswith(_PARQUET):
-            file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
-            stamps, read = file.metadata.metadata or {}, partial(file.read, use_threads=False)
-        else:  # a shard
-            options = pa.ipc.IpcReadOptions(use_threads=False)
-            stream = pa.ipc.open_stream(pa.BufferReader(data), options=options)
-            stamps, read = stream.schema.metadata or {}, lambda columns: stream.read_all()
-        metadata = {k.decode(): v.decode() for k, v in stamps.items() if k != _ARROW_SCHEMA}
+        metadata, read = _open_table(data)
         young = _young_columns(metadata, schema, what)
         table = read(columns)
         if columns is not None:
@@ -328,6 +336,23 @@ def _table(
             "immutable copy or a backup"
         ) from error
     return table, metadata
+
+
+def _open_table(
+    data: bytes,
+) -> tuple[dict[str, str], Callable[[Sequence[str] | None], pa.Table]]:
+    """A Parquet file's or a shard's own metadata, and what reads some or all of its columns."""
+    read: Callable[[Sequence[str] | None], pa.Table]
+    # A thread of Arrow that still lets go of Python's bytes while the interpreter ends
+    # aborts the process, after its work is done. Without these defaults it starts none.
+    if data.startswith(_PARQUET):
+        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # noqa: TID251
+        stamps, read = file.metadata.metadata or {}, partial(file.read, use_threads=False)
+    else:  # a shard
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        stream = pa.ipc.open_stream(pa.BufferReader(data), options=options)
+        stamps, read = stream.schema.metadata or {}, lambda columns: stream.read_all()
+    return {k.decode(): v.decode() for k, v in stamps.items() if k != _ARROW_SCHEMA}, read
 
 
 def _young_columns(metadata: Mapping[str, str], schema: pa.Schema, what: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ CREATE OR REPLACE MACRO picture_rows(files) AS TABLE
         NULL::DOUBLE AS render_seconds, NULL::VARCHAR AS reason,
         NULL::MAP(VARCHAR, VARCHAR) AS concepts,
         NULL::MAP(VARCHAR, STRUCT(collection VARCHAR, adapter_version VARCHAR)) AS sources,
+        NULL::VARCHAR AS pixels_sha256,
         NULL::VARCHAR AS filename
  LIMIT 0)
 UNION ALL BY NAME FROM rows_of(files);
@@ -81,7 +82,8 @@ SELECT * REPLACE (
     coalesce(plan_hash, '') AS plan_hash, coalesce(policy, '') AS policy,
     coalesce(negative_prompt, '') AS negative_prompt, coalesce(attention, '{}') AS attention,
     coalesce(render_seconds, 0.0) AS render_seconds, coalesce(reason, '') AS reason,
-    coalesce(concepts, MAP {}) AS concepts, coalesce(sources, MAP {}) AS sources)
+    coalesce(concepts, MAP {}) AS concepts, coalesce(sources, MAP {}) AS sources,
+    coalesce(pixels_sha256, '') AS pixels_sha256)
 FROM picture_rows(files);
 
 CREATE OR REPLACE VIEW images AS

@@ -13,12 +13,18 @@ from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore, collection_names
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.audit_log import AuditLog, Signature, default_actor
 from catalog_pipeline.stores.columns import MANIFEST_SCHEMA
 from catalog_pipeline.stores.index import IndexStore
+from catalog_pipeline.stores.keyring import Keyring
 from catalog_pipeline.stores.learning_log import LearningLog
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.master_key import open_master_key
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
+from catalog_pipeline.stores.sealed import SealedObjectStore
+from catalog_pipeline.stores.wrapping_keys import require_no_keyring
+from catalog_pipeline.workflows.picture_marks import PictureMarks
 from catalog_pipeline.workflows.scene_words import in_english
 from catalog_pipeline.workflows.words import Words
 
@@ -32,7 +38,9 @@ class Home:
     where the folder's path is one that readers of Parquet misread.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, run: str = "") -> None:
+        """``run``: the scheduler's run that it is opened in, for the audit log."""
+        self.run = run
         self.written = with_own_size(settings)
         """The settings as they were typed; :attr:`settings` is what the base reads."""
         self._adapters: dict[str, AdapterStore] = {}
@@ -48,13 +56,34 @@ class Home:
         return Words(self.written, lambda: self.objects)
 
     @cached_property
-    def objects(self) -> ObjectStore:
-        """Where all state is kept: a bucket where one is set, else the folder of the home."""
+    def backend(self) -> ObjectStore:
+        """What keeps the bytes: a bucket where one is set, else the folder of the home."""
         bucket = self.written.archive.s3
         if bucket is not None:
             return S3ObjectStore(bucket)
         check_home_path(self.written.home)
         return LocalObjectStore(self.written.home)
+
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        """The data keys of products; ``None`` where nothing is encrypted."""
+        master_key = self.written.governance.encryption.master_key
+        return None if master_key is None else Keyring(self.backend, open_master_key(master_key))
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Where all state is kept.
+
+        Raises:
+            KeyringError: the master key is not there or is another one, or the home is encrypted
+                and the settings name none.
+        """
+        if self.keyring is None:
+            require_no_keyring(self.backend)
+            return self.backend
+        self.keyring.open()
+        pictures = self.written.governance.encryption.pictures
+        return SealedObjectStore(self.backend, self.keyring, pictures=pictures)
 
     @property
     def where(self) -> str:
@@ -72,9 +101,19 @@ class Home:
         return LearningLog(self.objects)
 
     @cached_property
+    def audit(self) -> AuditLog:
+        """Who did what, when and with which version."""
+        return AuditLog(self.objects, Signature(default_actor(), self.run))
+
+    @cached_property
     def archive(self) -> ImageArchive:
         """Pictures and manifests."""
         return ImageArchive(self.objects)
+
+    @cached_property
+    def marks(self) -> PictureMarks:
+        """What pictures are to say of how they were made."""
+        return PictureMarks(self.written)
 
     @cached_property
     def photo_source(self) -> PhotoSource:
@@ -108,9 +147,9 @@ def with_own_size(settings: Settings) -> Settings:
     return settings.model_copy(update={"generation": sized})
 
 
-def open_home(settings: Settings) -> Home:
+def open_home(settings: Settings, *, run: str = "") -> Home:
     """The home of ``settings``; opens, reads and writes nothing yet."""
-    return Home(settings)
+    return Home(settings, run=run)
 
 
 def check_home_path(home: Path) -> None:

@@ -1,14 +1,17 @@
-"""What the pages for people share: product photos to show, and where a page is put."""
+"""What people are shown: product photos, where a page is put, where to look at what is stored."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from catalog_pipeline.catalog.decoding import RefusedPhotoError, decode_photo
 from catalog_pipeline.errors import CatalogError
 from catalog_pipeline.records import Pixels, SkuListing
+from catalog_pipeline.stores.keys import PAGES_PREFIX
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.home import Home
 
 
@@ -17,11 +20,26 @@ def write_page(home: Home, name: str, data: bytes) -> Path:
 
     Atomic; replaces an earlier page of that name.
     """
-    key, local = f"reports/{name}", LocalObjectStore(home.settings.home)
-    local.put(key, data)
-    if home.objects.path(key) != local.path(key):
-        home.objects.put(key, data)
+    key = f"{PAGES_PREFIX}{name}"
+    for objects in stores_of_pages(home):
+        objects.put(key, data)
     return home.settings.home / key
+
+
+def where_to_look(objects: ObjectStore, key: str) -> str:
+    """Where a person finds what is stored under ``key``, and how to open what is encrypted."""
+    place = objects.uri(key)
+    if not objects.is_sealed(key):
+        return place
+    command = f"catalog-pipeline export-objects {shlex.quote(key)} --out DIR"
+    return f"{place} (encrypted: `{command}` writes a copy that opens)"
+
+
+def stores_of_pages(home: Home) -> list[ObjectStore]:
+    """The local home, and the store where that is another place."""
+    local = LocalObjectStore(home.settings.home)
+    same = home.objects.path(PAGES_PREFIX + "x") == local.path(PAGES_PREFIX + "x")
+    return [local] if same else [local, home.objects]
 
 
 def each_with_photos(

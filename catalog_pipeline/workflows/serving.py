@@ -86,13 +86,14 @@ def drop_elsewhere(
             )
             parent = store.current()
             if named and _knows(home.adapters(collection), sku) and parent and parent.concept(sku):
-                version = drop_concept(store, parent, sku, lease.fence)
+                version = drop_concept(home, parent, sku, lease.fence)
                 done.append(f"version {version} of {name} without it")
     return done
 
 
-def drop_concept(store: AdapterStore, parent: AdapterVersion, sku: str, fence: int) -> str:
+def drop_concept(home: Home, parent: AdapterVersion, sku: str, fence: int) -> str:
     """Serve ``parent``, the head, without ``sku``, under the lease of ``fence``; its version."""
+    store = home.adapters(parent.collection)
     concepts = tuple(concept for concept in parent.concepts if concept.sku != sku)
     parts = {name: sha for name, sha in parent.parts.items() if part_owner(name) != sku}
     draft = replace(
@@ -109,6 +110,8 @@ def drop_concept(store: AdapterStore, parent: AdapterVersion, sku: str, fence: i
     version = replace(draft, version=version_hash(draft))
     store.publish(version)
     store.promote(version.version, expected=parent.version, fence=fence)
+    facts = {"collection": parent.collection, "from": parent.version}
+    home.audit.append("drop", sku, version=version.version, facts=facts)
     return version.version
 
 

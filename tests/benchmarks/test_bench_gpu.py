@@ -129,6 +129,7 @@ def test_the_models_have_the_published_numbers_of_parameters() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_dry_run_times_every_way_and_its_page_is_written(tmp_path: Path) -> None:
     bench = Bench(CPU, torch.float32, PEAKS, ONCE, seed=0)
     rows = [row for size in TINY for row in bench.measure(size)]

@@ -54,8 +54,10 @@ preview_learning:
 preview_night:
 purge_old_runs:
 refresh_catalog: catalog/index
+remove_concept:
 report_memory: learning/memory
 rollback:
+write_cost_report:
 write_night_pages:
 """
 
@@ -110,6 +112,7 @@ def test_automation_is_off_until_somebody_turns_it_on() -> None:
         "nightly_catalog_retire": "30 1 * * *",
         "nightly_learning_retry": "45 1 * * *",
         "nightly_generation": "30 2 * * *",
+        "weekly_collect_garbage": "0 4 * * 0",
     }
     for sensor in sensors.values():
         assert sensor.default_status is dg.DefaultSensorStatus.STOPPED

@@ -312,9 +312,9 @@ def test_a_learning_run_opens_one_home_and_reads_each_photo_once(
     decoded: list[int] = []
     true_init, true_open, true_decode = Home.__init__, local._open_regular, photo_set.decode_photo
 
-    def init(home: Home, settings: Settings) -> None:
+    def init(home: Home, settings: Settings, *, run: str = "") -> None:
         homes.append(home)
-        true_init(home, settings)
+        true_init(home, settings, run=run)
 
     def opened(path: Path) -> BufferedReader:
         read[path.name] += 1

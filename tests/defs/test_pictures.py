@@ -16,7 +16,7 @@ from dagster_webserver.webserver import DagsterWebserver
 from PIL import Image
 from starlette.testclient import TestClient
 
-from catalog_pipeline.defs.ops.jobs import _delete
+from catalog_pipeline.defs.ops.jobs import delete_run
 from catalog_pipeline.defs.pictures import page, picture
 from catalog_pipeline.evaluation.contact_sheet import encode_png
 
@@ -60,7 +60,7 @@ def test_the_pictures_of_a_run_go_with_it(logging_run: Run) -> None:
     assert isinstance(logs, LocalComputeLogManager)
     folder = Path(logs.get_captured_local_path([logging_run.run.run_id, "x"], "x")).parent
     assert [path.suffix for path in (folder / "pictures").iterdir()] == [".png"]
-    _delete(logging_run.instance, logging_run.run.run_id)
+    delete_run(logging_run.instance, logging_run.run.run_id)
     assert not folder.exists()
 
 

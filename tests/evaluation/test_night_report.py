@@ -298,6 +298,13 @@ def test_the_page_of_all_nights_has_a_line_each_the_newest_first() -> None:
     assert len(html) < 1_500_000
 
 
+def test_a_night_whose_report_is_no_longer_kept_has_its_figures_and_no_link() -> None:
+    html = render_nights([figures(DAY), figures(DAY - timedelta(days=1))], "en", [DAY])
+    links = [str(a["href"]) for a in Collector(html).of("a")]
+    assert links == [f"dt={(DAY - timedelta(days=1)).isoformat()}.html"]
+    assert html.count("<span>75%</span>") == 2
+
+
 def test_the_bars_are_to_scale() -> None:
     nights = [figures(DAY, published=30, held_back=10), figures(DAY - timedelta(days=1))]
     html = render_nights(nights)

@@ -104,6 +104,7 @@ def test_other_colours_on_the_edge_are_no_arms_and_an_empty_mask_has_none() -> N
     assert arm_share(pixels, np.zeros_like(mask)) == 0
 
 
+@pytest.mark.slow
 def test_hands_are_told_from_products_in_real_photos(test_data) -> None:
     """Held cartons: where the mask is the arm, and where it is the carton; a plush bear."""
     masker = ProductMasker()

@@ -25,7 +25,9 @@ BUNDLE_ENV = "CATALOG_PIPELINE_TEST_BUNDLE"
 
 @pytest.fixture(scope="module", name="pack")
 def _pack() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pack", REPOSITORY / "bundle" / "pack.py")
+    spec = importlib.util.spec_from_file_location(
+        "pack", REPOSITORY / "dagster_home/profiles/bundle/pack.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -118,7 +120,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(given)
         return
     out = tmp_path_factory.mktemp("bundle")
-    command = [sys.executable, str(REPOSITORY / "bundle" / "pack.py"), "--out", str(out)]
+    command = [
+        sys.executable,
+        str(REPOSITORY / "dagster_home/profiles/bundle/pack.py"),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0 and "onnection" in done.stderr:
         pytest.skip(f"no package index answers: {done.stderr[-300:]}")

@@ -18,15 +18,20 @@ from tests.builders import make_adapter_version, make_archive_row, make_concept,
 from tests.stores.store_processes import Location, Worker
 
 
-@pytest.fixture(params=["local", "s3"])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
-    """Where a store is, in a form that another process can open."""
+def plain_location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """Of the fixture :func:`location`; its parameter is a folder or a bucket."""
     if request.param == "local":
         return Location(root=str(tmp_path / "home"))
     settings = request.getfixturevalue("s3_settings")
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED")
     environment = tuple((name, os.environ[name]) for name in names)
     return Location(s3=settings.model_dump_json(), environment=environment)
+
+
+@pytest.fixture(params=["local", "s3"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """Where a store is, in a form that another process can open."""
+    return plain_location(request, tmp_path)
 
 
 @pytest.fixture

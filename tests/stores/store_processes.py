@@ -22,11 +22,12 @@ from catalog_pipeline.records import AdapterVersion, ArchiveRow, IndexRow
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
-from catalog_pipeline.stores.garbage import CollectionGarbage
+from catalog_pipeline.stores.garbage import CollectionGarbage, find_images, remove
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.keys import manifest_key, sha256_hex, version_key
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore, until_won
+from catalog_pipeline.stores.retention import find_held_back, find_refused
 from catalog_pipeline.stores.s3 import S3ObjectStore
 from catalog_pipeline.stores.schemas import encode_manifest
 from tests.builders import NIGHT, make_archive_row, make_concept, make_index_row, next_version
@@ -186,6 +187,14 @@ def sweep(objects: ObjectStore, keep: int, before: str) -> None:
         found.sweep(lease)
 
 
+def expire(objects: ObjectStore, before: str) -> None:
+    """Remove what is kept for a time only and older than ``before``, then pictures unnamed."""
+    moment = datetime.fromisoformat(before)
+    remove(objects, find_refused(objects, ["mugs"], moment), moment)
+    remove(objects, find_held_back(objects, moment), moment)
+    remove(objects, find_images(objects, ImageArchive(objects), moment), moment)
+
+
 def upgrade(objects: ObjectStore) -> None:
     """Write a night of an earlier release anew."""
     ImageArchive(objects).upgrade_day(NIGHT)
@@ -244,6 +253,7 @@ TASKS: dict[str, Callable[..., None]] = {
         learn_all,
         hold,
         sweep,
+        expire,
     )
 }
 

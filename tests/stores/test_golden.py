@@ -5,7 +5,8 @@ differs from ``schema_1`` in version records, whose concepts lie in pages; ``sch
 ``schema_2`` in the manifest (version 2: attempts and verdict), and it has a quarantine;
 ``schema_4`` from ``schema_3`` in the manifest again (version 3: mode, photos and their boxes);
 ``schema_5`` from ``schema_4`` in manifest and index (versions 4 and 2: where rows come from), and
-it has a learning log; ``schema_6`` from ``schema_5`` in the manifest (version 5: sources).
+it has a learning log; ``schema_6`` from ``schema_5`` in the manifest (version 5: sources), and
+``schema_7`` from ``schema_6`` likewise (version 6: the digest of the pixels).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ from tests.builders import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-SCHEMAS = ("schema_1", "schema_2", "schema_3", "schema_4", "schema_5", "schema_6")
-WRITTEN_NOW = "schema_6"
+SCHEMAS = tuple(f"schema_{number}" for number in range(1, 8))
+WRITTEN_NOW = "schema_7"
 
 INDEX = [
     make_index_row(
@@ -144,6 +145,7 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
         "schema_version": 5,
         "sources": {"00123": Source("mugs", "v"), "マグ": Source("cups", "w")},
     }
+    digested: dict[str, Any] = {"schema_version": 6, "pixels_sha256": "d16e57"}
     return make_archive_row(
         "job-1",
         path=path,
@@ -161,6 +163,7 @@ def golden_row(path: str, sha256: str, *, schema: str) -> ArchiveRow:
             | (anchored if schema >= "schema_4" else {})
             | (traced if schema >= "schema_5" else {})
             | (across if schema >= "schema_6" else {})
+            | (digested if schema >= "schema_7" else {})
         ),
     )
 
@@ -179,7 +182,7 @@ def test_the_index_opens(home: LocalObjectStore, request: pytest.FixtureRequest)
     assert IndexStore(home).read() == [mug, other]
 
 
-@pytest.mark.parametrize("home", ["schema_5", "schema_6"], indirect=True)
+@pytest.mark.parametrize("home", SCHEMAS[4:], indirect=True)
 def test_the_learning_log_opens(home: LocalObjectStore) -> None:
     log = LearningLog(home)
     assert log.days() == [LEARNED_UTC.date()]
@@ -248,6 +251,8 @@ def test_the_night_opens(home: LocalObjectStore, request: pytest.FixtureRequest)
         assert (row.plan_hash, row.attention, row.reason, row.concepts) == ("", "{}", "", {})
     if schema < "schema_6":
         assert row.sources == {}
+    if schema < "schema_7":
+        assert row.pixels_sha256 == ""
     assert not archive.publish_day(NIGHT, [row], []).changed
 
 
@@ -285,7 +290,7 @@ def test_a_manifest_that_takes_up_old_rows_is_of_the_new_version(home: LocalObje
     new = replace(old, image_id="job-9", job_id="job-9", attempts=3, mode="exact")
     archive.publish_day(NIGHT, [new], ["job-9"])
     data = home.read(f"manifest/dt={NIGHT}/part-0.parquet").data
-    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"5"
+    assert pq.read_schema(io.BytesIO(data)).metadata[b"schema_version"] == b"6"
     assert archive.read_day(NIGHT) == [old, replace(new, superseded=False, reason="")]
     assert archive.verify_day(NIGHT) == []
     assert len(archive.history(NIGHT)) == 3

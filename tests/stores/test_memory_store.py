@@ -41,8 +41,14 @@ def test_colours_come_back_where_they_were_kept(entry: MemoryEntry) -> None:
 
 @pytest.mark.parametrize(
     "palette",
-    [np.full((2, 2), 0.25), np.array([1.5, -0.5]), np.ones(4), np.array([np.nan, 1.0])],
-    ids=["no vector", "negative", "another sum", "not finite"],
+    [
+        np.full((2, 2), 0.25),
+        np.array([1.5, -0.5]),
+        np.ones(4),
+        np.array([np.nan, 1.0]),
+        np.full(32 * 32, 1 / 32**2),
+    ],
+    ids=["no vector", "negative", "another sum", "not finite", "a thumbnail"],
 )
 def test_what_is_no_palette_is_refused(entry: MemoryEntry, palette: Any) -> None:
     with pytest.raises(StoreError, match="shares that sum to 1"):
@@ -60,8 +66,11 @@ def test_the_bytes_follow_from_the_content_alone(entry: MemoryEntry) -> None:
         np.zeros((4, 32, 32, 3), np.float32),
         np.zeros((0, 16), np.float32),
         np.full((2, 16), np.nan, np.float32),
+        np.random.default_rng(0).normal(size=(2, 4 * 16 * 16)),
+        np.random.default_rng(0).random((2, 16 * 16 * 3)),
+        np.full((1, 4 * 32 * 32), 1 / 64),
     ],
-    ids=["pictures", "nothing", "not finite"],
+    ids=["pictures", "nothing", "not finite", "flat latents", "flat pixels", "of unit length"],
 )
 def test_pictures_and_nonsense_are_refused(entry: MemoryEntry, features: Any) -> None:
     with pytest.raises(StoreError, match="never pictures or latents"):

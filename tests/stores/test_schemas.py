@@ -56,7 +56,7 @@ def test_shards_are_read_as_each_manifest_is() -> None:
         (encode_manifest(rows[8:]), "of an earlier release"),
         (encode_shard([]), "empty"),
     ]
-    assert len(golden) == 6
+    assert len(golden) == 7
     assert decode_shards(shards) == [decode_manifest(*shard)[0] for shard in shards]
     assert decode_shards([]) == []
     with pytest.raises(IntegrityError, match=r"^rotten is not a readable Parquet file"):

@@ -75,7 +75,7 @@ def test_types_are_the_same_with_and_without_files(tmp_path: Path, settings: Set
     assert filled == empty
 
 
-@pytest.mark.parametrize("schema", [f"schema_{number}" for number in range(1, 7)])
+@pytest.mark.parametrize("schema", [f"schema_{number}" for number in range(1, 8)])
 def test_homes_of_earlier_releases_are_seen_as_the_program_reads_them(
     tmp_path: Path, schema: str
 ) -> None:
@@ -115,7 +115,7 @@ def test_homes_of_earlier_releases_are_seen_as_the_program_reads_them(
 
 
 def test_nights_of_two_releases_stand_side_by_side(tmp_path: Path) -> None:
-    for schema, day in (("schema_1", "2026-03-01"), ("schema_6", "2026-03-02")):
+    for schema, day in (("schema_1", "2026-03-01"), ("schema_7", "2026-03-02")):
         folder = tmp_path / f"manifest/dt={day}"
         folder.mkdir(parents=True)
         shutil.copy(GOLDEN / schema / "manifest/dt=2026-03-01/part-0.parquet", folder)
@@ -208,7 +208,7 @@ def test_files_that_are_named_are_not_looked_for(tmp_path: Path, settings: Setti
 
 @pytest.mark.parametrize("name", ["a*b", "what?", "it's [1]"])
 def test_a_home_of_any_name(tmp_path: Path, name: str) -> None:
-    shutil.copytree(GOLDEN / "schema_6", tmp_path / name)
+    shutil.copytree(GOLDEN / "schema_7", tmp_path / name)
     connection = opened(tmp_path / name)
     assert rows(connection, "SELECT count(*) FROM images") == [(1,)]
     assert rows(connection, "SELECT count(*) FROM history") == [(2,)]

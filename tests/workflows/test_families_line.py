@@ -37,7 +37,12 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 SIDE_PX = 32
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name == "xl" else ()) for name in FAMILIES
+    ],
+)
 def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """``--config`` and ``--home`` of a line over one family with two products."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -116,9 +121,16 @@ def test_a_product_is_exported(options: list[str], tmp_path: Path) -> None:
         assert "a photo of a" in (out / "README.txt").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(name, marks=() if name == "klein" else pytest.mark.slow) for name in FAMILIES],
+    indirect=True,
+)
 def test_killed_learning_resumes_to_the_same_version(
     options: list[str], tmp_path: Path, killed_learning: KilledLearning
 ) -> None:
+    succeed(options, "index")
+    succeed(options, "learn")  # no work where it was done before
     settings = settings_of(options)
     twin = elsewhere(settings, tmp_path / "killed")
     twin.home.mkdir()

@@ -50,7 +50,7 @@ def home_of_run(home: "Home", config: NightConfig) -> "Home":
     generation = home.settings.generation
     quality = generation.quality.model_copy(update={"attempts": config.attempts})
     generation = generation.model_copy(update={"quality": quality})
-    return Home(home.settings.model_copy(update={"generation": generation}))
+    return Home(home.settings.model_copy(update={"generation": generation}), run=home.run)
 
 
 @dg.asset(

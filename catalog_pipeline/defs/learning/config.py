@@ -35,4 +35,4 @@ def home_of_run(home: "Home", config: LearnConfig) -> "Home":
     if config.steps is None:
         return home
     learning = home.settings.learning.model_copy(update={"steps": config.steps})
-    return Home(home.settings.model_copy(update={"learning": learning}))
+    return Home(home.settings.model_copy(update={"learning": learning}), run=home.run)

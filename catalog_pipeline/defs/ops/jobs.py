@@ -38,9 +38,9 @@ def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
     before = datetime.now(UTC) - timedelta(days=config.keep_days)
     deleted = 0
     for run_id in _finished_before(context.instance, before, config.max_runs):
-        if run_id == context.run_id or _holds_newest_event(context.instance, run_id):
+        if run_id == context.run_id or holds_newest_event(context.instance, run_id):
             continue
-        _delete(context.instance, run_id)
+        delete_run(context.instance, run_id)
         deleted += 1
     context.log.info(f"deleted {deleted} runs that ended before {before:%Y-%m-%d}")
     context.add_output_metadata({"deleted": deleted, "keep_days": config.keep_days})
@@ -56,7 +56,7 @@ def _finished_before(instance: dg.DagsterInstance, before: datetime, limit: int)
         yield record.dagster_run.run_id
 
 
-def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
+def delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
     """Delete the run, its captured output, and on SQLite the database file of its own.
 
     Dagster's ``delete_run`` empties that file and leaves it as large as it was.
@@ -69,13 +69,21 @@ def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
             Path(database + suffix).unlink(missing_ok=True)
 
 
-def _holds_newest_event(instance: dg.DagsterInstance, run_id: str) -> bool:
+def holds_newest_event(
+    instance: dg.DagsterInstance, run_id: str, *, apart_from: str | None = None
+) -> bool:
+    """Whether deleting the run would make an asset, or a partition, look as if it was never made.
+
+    ``apart_from``: a partition whose events do not count.
+    """
     written = {
         (event.asset_key, event.partition)
         for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         if (event := entry.dagster_event) is not None and event.asset_key is not None
     }
     for key, partition in written:
+        if partition is not None and partition == apart_from:
+            continue
         newest = instance.fetch_materializations(
             AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]),
             limit=1,

@@ -37,7 +37,7 @@ class GarbageConfig(dg.Config):
 def remove_garbage(
     context: dg.OpExecutionContext, config: GarbageConfig, pipeline: PipelineResource
 ) -> None:
-    """Remove what nothing refers to and nobody wrote for `grace_hours`."""
+    """Remove what nothing refers to and nobody wrote for `grace_hours`, or is past its time."""
     from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage as collect
 
     report = collect(pipeline.opened, grace_hours=config.grace_hours, dry_run=config.dry_run)
@@ -57,13 +57,27 @@ def remove_garbage(
 
 
 @dg.job(
-    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches. "
-    "With `dry_run` it only lists them.",
+    description="Removes what nothing refers to any more: parts, checkpoints, pictures, caches, "
+    "and what was kept for as long as governance.yaml says. With `dry_run` it only lists them.",
     **job_labels("upkeep"),
 )
 def collect_garbage() -> None:
     """Keeps the home small; see docs/operations.md."""
     remove_garbage()
+
+
+@dg.schedule(
+    job=collect_garbage,
+    cron_schedule="0 4 * * 0",
+    execution_timezone=schedule_timezone(),
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every Sunday at 04:00: removes what nothing refers to any more, and what "
+    "was kept for as long as governance.yaml says.",
+    **automation_labels("upkeep"),
+)
+def weekly_collect_garbage(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """A day that is set in governance.yaml is kept to within a week."""
+    return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
 
 
 @dg.op
@@ -94,7 +108,7 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         )
     rows = pipeline.opened.index.read()
     gone = [row.sku for row in rows if row.status is SkuStatus.RETIRED and row.sku not in kept]
-    deleted = _delete_partitions(context.instance, pipeline.opened.settings.catalog, gone)
+    deleted = delete_partitions(context.instance, pipeline.opened.settings.catalog, gone)
     context.add_output_metadata(
         {"retired": _table(heads), "partitions_deleted": len(deleted), "kept": _table(kept)}
     )
@@ -103,9 +117,10 @@ def retire_vanished(context: dg.OpExecutionContext, pipeline: PipelineResource) 
         raise dg.Failure(f"{len(kept)} products could not be retired: {reasons}")
 
 
-def _delete_partitions(
+def delete_partitions(
     instance: dg.DagsterInstance, settings: CatalogSettings, skus: Iterable[str]
 ) -> list[str]:
+    """Delete the partitions of ``skus``, but of those at the edge of a learning run under way."""
     known = sku_placement(instance, settings)
     runs = learning_runs(instance, UNFINISHED)
     edges = {run.tags.get(tag) for run in runs for tag in (RANGE_START_TAG, RANGE_END_TAG)}

@@ -151,6 +151,8 @@ class FeedImport:
             lease = self.home.objects.lease_object(LEASE_KEY)
             stack.enter_context(lease.hold(0.0, _LEASE_SECONDS))
             stack.enter_context(self.folders.writing())
+            facts = {"skus": sorted(checked.changes)}
+            self.home.audit.append("import", self.source.path.name, facts=facts)
             progress.start(_TASK, len(todo))
             for outcome in todo:
                 try:

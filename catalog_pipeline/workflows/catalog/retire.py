@@ -7,14 +7,24 @@ repeated by a rerun until it is done, so a kill anywhere is mended by the next c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from typing import Any
 
-from catalog_pipeline.errors import CatalogError, CatalogPipelineError, GenerationError
+from catalog_pipeline.errors import (
+    CatalogError,
+    CatalogPipelineError,
+    GenerationError,
+    ObjectNotFoundError,
+)
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.keys import PLANS_PREFIX, anchors_key, days_of
+from catalog_pipeline.stores.objects import until_won
+from catalog_pipeline.workflows.catalog.first_seen import FIRST_SEEN_KEY
+from catalog_pipeline.workflows.catalog.refresh_index import DIGESTS_KEY
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import (
     decode_plan,
@@ -98,6 +108,61 @@ def _drop_moved(home: Home, lease_wait_seconds: float) -> Iterator[RetireOutcome
                 yield RetireOutcome(sku, tuple(done), serving=serving)
 
 
+def require_no_folders(home: Home, skus: Sequence[str]) -> None:
+    """CatalogError when one of ``skus`` still has its folder, or the catalog cannot be listed."""
+    if not skus:
+        return
+    source = home.photo_source
+    listed = source.list_skus(only=list(skus), read=False)
+    there = {found.sku for found in listed.listings}
+    there |= {file.key.partition("/")[0] for file in listed.refused}
+    if there:
+        raise CatalogError(
+            f"{', '.join(sorted(there))} still has its folder in {source.where}; a listing "
+            "would bring it back; move the folder away first"
+        )
+
+
+def forget_listing(home: Home, sku: str) -> int:
+    """Delete what listings have kept of a product besides its row; how many entries went.
+
+    The judged photos, the digests of its files and when its content was first seen. Idempotent.
+    """
+    objects, key = home.objects, anchors_key(sku)
+    gone = int(objects.exists(key))
+    objects.delete(key)
+
+    def without(content: dict[str, Any]) -> int:
+        own = [name for name in content if name.partition("/")[0] == sku]
+        for name in own:
+            del content[name]
+        return len(own)
+
+    gone += _edit_json(home, DIGESTS_KEY, lambda content: without(content["digests"]))
+    return gone + _edit_json(home, FIRST_SEEN_KEY, without)
+
+
+def _edit_json(home: Home, key: str, change: Callable[[dict[str, Any]], int]) -> int:
+    """Change a JSON object by compare-and-swap; a cache that cannot be read is deleted."""
+
+    def attempt() -> int:
+        try:
+            stored = home.objects.read(key)
+        except ObjectNotFoundError:
+            return 0
+        try:
+            content = json.loads(stored.data)
+            changed = change(content)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            home.objects.delete(key)
+            return 1
+        if changed:
+            home.objects.compare_and_swap(key, json.dumps(content).encode(), stored.version)
+        return changed
+
+    return until_won(attempt, key)
+
+
 @dataclass(frozen=True)
 class _Retirement:
     home: Home
@@ -136,16 +201,7 @@ class _Retirement:
             )
         chosen = [by_sku[sku] for sku in dict.fromkeys(skus)]
         live = [row.sku for row in chosen if row.status is not SkuStatus.RETIRED]
-        if live:
-            source = self.home.photo_source
-            listed = source.list_skus(only=live, read=False)
-            there = {found.sku for found in listed.listings}
-            there |= {file.key.partition("/")[0] for file in listed.refused}
-            if there:
-                raise CatalogError(
-                    f"{', '.join(sorted(there))} still has its folder in {source.where}; a listing "
-                    "would bring it back; move the folder away first"
-                )
+        require_no_folders(self.home, live)
         return chosen
 
     def retire(self, row: IndexRow, today: date) -> RetireOutcome:
@@ -173,9 +229,11 @@ class _Retirement:
                     done.append(f"checkpoint {checkpoint}")
                 parent = store.current()
                 if self._is_retired(row.sku) and parent and parent.concept(row.sku):
-                    version = drop_concept(store, parent, row.sku, lease.fence)
+                    version = drop_concept(self.home, parent, row.sku, lease.fence)
                     done.append(f"version {version} of {name} without it")
         done += [text for key in self._plans(today) for text in self._replan(key, row.sku)]
+        if done:
+            self.home.audit.append("retire", row.sku, version=version)
         return RetireOutcome(row.sku, tuple(done), version)
 
     def _is_retired(self, sku: str) -> bool:

@@ -23,6 +23,7 @@ from catalog_pipeline.records import (
     RenderJob,
     memory_part,
 )
+from catalog_pipeline.settings import GenerationSettings
 from catalog_pipeline.stores.memory import ENCODER, MemoryEntry, decode_memory
 from catalog_pipeline.workflows.evaluate.base_only import BasePictures
 from catalog_pipeline.workflows.home import Home
@@ -54,7 +55,8 @@ _BySku = dict[str, dict[str, Features]]  # encoder -> SKU -> features
 
 
 @lru_cache(maxsize=4)
-def _encoder(name: str) -> FeatureEncoder:
+def encoder_named(name: str) -> FeatureEncoder:
+    """The encoder of ``evaluation.yaml``, opened once a process."""
     from catalog_pipeline.evaluation.features import open_encoder
 
     return open_encoder(name)
@@ -87,7 +89,7 @@ class FeatureExtractor:
         from catalog_pipeline.evaluation.features import encoder_identity
 
         names = dict.fromkeys((self.home.settings.evaluation.encoder, ENCODER, SECOND_ENCODER))
-        opened = {name: _encoder(name) for name in names}
+        opened = {name: encoder_named(name) for name in names}
         return {encoder_identity(name): encoder for name, encoder in opened.items()}
 
     @property
@@ -153,6 +155,7 @@ class FeatureExtractor:
         from catalog_pipeline.evaluation.text_following import surroundings
 
         sampler = sampler_on(engine, self.home, drawn_by(self.version))
+        generation = self.home.settings.generation
         concepts = {concept.sku: concept for concept in self.version.concepts}
         features: _BySku = {name: {} for name in self.encoders}
         around: _BySku = {name: {} for name in self.encoders}
@@ -161,7 +164,8 @@ class FeatureExtractor:
         label = f"evaluate {self.version.collection}"
         self.progress.start(label, len(concepts) * self.images_per_sku)
         for sku, concept in concepts.items():
-            pictures = sampler.render(self._jobs(concept), concepts)
+            jobs = evaluation_jobs(generation, self.version, concept, self.scenes)
+            pictures = sampler.render(jobs, concepts)
             for name, encoder in self.encoders.items():
                 features[name][sku] = encoder.encode(pictures)
                 around[name][sku] = encoder.encode([surroundings(one) for one in pictures])
@@ -184,31 +188,6 @@ class FeatureExtractor:
         seen = products_alone(pictures, product_masker())
         shift = self.home.settings.learning.gate_max_color_shift
         return ProductColors(tuple(color_differences(seen, palette)), spread + shift)
-
-    def _jobs(self, concept: Concept) -> list[RenderJob]:
-        generation = self.home.settings.generation
-        return [
-            RenderJob(
-                job_id=f"evaluation-{concept.sku}-{seed}",
-                day=_NO_DAY,
-                template="evaluation",
-                prompt=f"{concept.name} {scene}",
-                scene=scene,
-                skus=(concept.sku,),
-                regions=split_layout(1),
-                layout="single",
-                seed=seed,
-                sampler=generation.sampler,
-                steps=generation.steps,
-                guidance=generation.guidance,
-                width=generation.width,
-                height=generation.height,
-                negative_prompt=generation.negative_prompt,
-                collection=self.version.collection,
-                adapter_version=self.version.version,
-            )
-            for scene, seed in self.scenes
-        ]
 
     def _photos(self) -> _BySku:
         """Encoder -> SKU -> features of its photos.
@@ -240,6 +219,37 @@ class FeatureExtractor:
     def _memory(self, sku: str) -> MemoryEntry:
         store = self.home.adapters(self.version.collection)
         return decode_memory(read_named_part(store, self.version, memory_part(sku)))
+
+
+def evaluation_jobs(
+    generation: GenerationSettings,
+    version: AdapterVersion,
+    concept: Concept,
+    scenes: Sequence[tuple[str, int]],
+) -> list[RenderJob]:
+    """A picture of ``concept`` alone in each of ``scenes``, at the seed beside it."""
+    return [
+        RenderJob(
+            job_id=f"evaluation-{concept.sku}-{seed}",
+            day=_NO_DAY,
+            template="evaluation",
+            prompt=f"{concept.name} {scene}",
+            scene=scene,
+            skus=(concept.sku,),
+            regions=split_layout(1),
+            layout="single",
+            seed=seed,
+            sampler=generation.sampler,
+            steps=generation.steps,
+            guidance=generation.guidance,
+            width=generation.width,
+            height=generation.height,
+            negative_prompt=generation.negative_prompt,
+            collection=version.collection,
+            adapter_version=version.version,
+        )
+        for scene, seed in scenes
+    ]
 
 
 class _BaseFeatures:

@@ -27,33 +27,43 @@ def log_learned(
     reason: str = "",
     seconds: float = 0.0,
 ) -> None:
-    """Note that ``version`` was published with the SKU of ``photo_set``; idempotent."""
+    """Note that ``version`` was published with the SKU of ``photo_set``; idempotent.
+
+    In the audit log first: a row of the learning log says that it stands there.
+    """
     concept = version.concept(photo_set.sku.sku)
     assert concept is not None
-    home.learning_log.add(
-        LearningRow(
-            attempt_id=f"{concept.sku}@{version.version}",
-            sku=concept.sku,
-            collection=version.collection,
-            status="learned",
-            reason=reason,
-            version=version.version,
-            concept_sha256=version.parts[concept_part(concept.sku)],
-            ended_utc=version.created_utc,
-            seconds=seconds,
-            name=concept.name,
-            class_noun=concept.class_noun,
-            content_hash=photo_set.content_hash,
-            photos_hash=concept.photos_hash,
-            config_hash=concept.config_hash,
-            base_model_hash=version.base_model_hash,
-            code_version=version.code_version,
-            settings=home.settings.learning.model_dump_json(),
-            photos=photo_set.uses,
-            metrics=dict(concept.metrics),
-            imported_from=concept.imported_from,
-        )
+    row = LearningRow(
+        attempt_id=f"{concept.sku}@{version.version}",
+        sku=concept.sku,
+        collection=version.collection,
+        status="learned",
+        reason=reason,
+        version=version.version,
+        concept_sha256=version.parts[concept_part(concept.sku)],
+        ended_utc=version.created_utc,
+        seconds=seconds,
+        name=concept.name,
+        class_noun=concept.class_noun,
+        content_hash=photo_set.content_hash,
+        photos_hash=concept.photos_hash,
+        config_hash=concept.config_hash,
+        base_model_hash=version.base_model_hash,
+        code_version=version.code_version,
+        settings=home.settings.learning.model_dump_json(),
+        photos=photo_set.uses,
+        metrics=dict(concept.metrics),
+        imported_from=concept.imported_from,
     )
+    if not home.learning_log.holds(row):
+        action, facts = ("import" if row.imported_from else "learn"), {"collection": row.collection}
+        home.audit.append(action, row.sku, version=row.version, facts=facts)
+    home.learning_log.add(row)
+
+
+def note_refusal(home: Home, sku: str, collection: str) -> None:
+    """Tell the audit log that a candidate did not pass the quality gate."""
+    home.audit.append("refuse", sku, facts={"collection": collection})
 
 
 def log_failed(

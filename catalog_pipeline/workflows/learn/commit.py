@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from catalog_pipeline.records import (
     PhotoSet,
     curve_part,
     memory_part,
+    part_owner,
 )
 from catalog_pipeline.settings import BaseModelSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore, version_hash
@@ -52,12 +54,12 @@ def commit_learned(
         ConflictError: the head is no longer ``parent``.
     """
     sku, parts = learned.concept.sku, dict(parent.parts) if parent else {}
-    parts |= {name: store.write_part(data) for name, data in learned.parts.items()}
+    parts |= _written(store, learned.parts)
     entry = MemoryEntry(sku, learned.prompts, learned.features, learned.palette)
-    parts[memory_part(sku)] = store.write_part(encode_memory(entry))
+    parts[memory_part(sku)] = store.write_part(encode_memory(entry), sku)
     parts.pop(curve_part(sku), None)
     if learned.loss_curve:
-        parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve))
+        parts[curve_part(sku)] = store.write_part(encode_curve(learned.loss_curve), sku)
     require_untouched_parts(parent, parts, sku)
     concept = replace(learned.concept, task=next_task(parent))
     version = publish_concept(home, store, parent, concept, parts, fence)
@@ -75,9 +77,18 @@ def commit_taken(
         ConflictError: the head is no longer ``parent``.
     """
     parts = dict(parent.parts) if parent else {}
-    parts |= {name: store.write_part(data) for name, data in taken.parts.items()}
+    parts |= _written(store, taken.parts)
     concept = replace(taken.concept, task=next_task(parent))
     return publish_concept(home, store, parent, concept, parts, fence)
+
+
+def _written(store: AdapterStore, parts: Mapping[str, bytes]) -> dict[str, str]:
+    """Store ``parts``, each of its SKU; name -> SHA-256."""
+    written = {}
+    for name, data in parts.items():
+        owner = part_owner(name)
+        written[name] = store.write_part(data, owner) if owner else store.write_part(data)
+    return written
 
 
 def publish_concept(
@@ -108,7 +119,18 @@ def publish_concept(
     version = replace(draft, version=version_hash(draft))
     store.publish(version)
     store.promote(version.version, expected=draft.parent, fence=fence)
+    note_promotion(home, version, concept.sku)
     return version
+
+
+def note_promotion(home: Home, version: AdapterVersion, sku: str) -> None:
+    """Tell the audit log that ``version``, which brought ``sku``, is served.
+
+    Raises:
+        AuditError: the store did not take the entry.
+    """
+    facts = {"collection": version.collection, "from": version.parent or ""}
+    home.audit.append("promote", sku, version=version.version, facts=facts)
 
 
 def learned_outcome(learned: LearnedPart, version: AdapterVersion, reason: str) -> LearnOutcome:

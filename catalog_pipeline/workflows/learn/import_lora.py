@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.canonical_json import canonical_sha256
-from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.errors import ConfigurationError, QualityGateError
 from catalog_pipeline.records import AdapterVersion, Concept, LearnOutcome, PhotoSet
 from catalog_pipeline.settings import AdapterSettings, Settings
 from catalog_pipeline.stores.memory import ENCODER
 from catalog_pipeline.workflows.catalog.validate_photo_set import validate_photo_set
 from catalog_pipeline.workflows.home import Home
-from catalog_pipeline.workflows.learn.attempts import has_learned, log_learned, note_learned
+from catalog_pipeline.workflows.learn.attempts import (
+    has_learned,
+    log_learned,
+    note_learned,
+    note_refusal,
+)
 from catalog_pipeline.workflows.learn.commit import (
     base_identity,
     commit_learned,
@@ -94,7 +99,11 @@ def import_lora(
     check_scenes(settings, prompt_tokenizer(settings.base_model))
     photo_set = validate_photo_set(home, row.sku)
     home.words.keep()
-    outcome, version = _commit(home, photo_set, source, progress or SilentProgress())
+    try:
+        outcome, version = _commit(home, photo_set, source, progress or SilentProgress())
+    except QualityGateError:
+        note_refusal(home, row.sku, photo_set.sku.collection)
+        raise
     outcome = dropped_elsewhere(home, photo_set, outcome)
     seconds = time.monotonic() - started
     if version is not None:

@@ -17,6 +17,7 @@ from catalog_pipeline.records import (
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.learn_workers import learn_by_workers
 from catalog_pipeline.workflows.learn.learning_run import LearningRun
+from catalog_pipeline.workflows.learn.privacy import check_privacy
 from catalog_pipeline.workflows.learn.prompt_lengths import check_scenes
 from catalog_pipeline.workflows.models import (
     check_base_model,
@@ -61,11 +62,12 @@ def learn_concepts(
     Raises:
         CatalogError: the index is empty, or does not know one of ``skus``.
         BaseModelError: the base model cannot be opened; nothing is written.
-        ConfigurationError: a scene of learning.yaml is too long for the base, or its GPU has too
-            little memory for a step; likewise.
+        ConfigurationError: a scene of learning.yaml is too long for the base, its GPU has too
+            little memory for a step, or an epsilon is asked for; likewise.
     """
     rows = choose_rows(home.index.read(), skus, everything=everything)
     if rows:
+        check_privacy(home.settings, rows)
         check_base_model(home.settings)
         require_read(home.written, home.words, learning=True)
         check_scenes(home.settings, prompt_tokenizer(home.settings.base_model))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from catalog_pipeline.records import IndexRow, LearnOutcome, PhotoSet
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.audit_log import Signature
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.learning_run import LearningRun
 from catalog_pipeline.workflows.progress import ProgressSink, SilentProgress
@@ -18,6 +19,7 @@ class _Item:
     row: IndexRow
     force: bool
     wants_photos: bool
+    signed: Signature
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class LearnWork:
         seen: list[PhotoSet] = []
         run = self._run
         run.progress, run.on_photo_set, run.force = progress, seen.append, item.force
+        run.home.audit.signed = item.signed
         outcome = run.learn(item.row)
         return _Learned(outcome, seen[0] if seen and item.wants_photos else None)
 
@@ -53,7 +56,8 @@ def learn_by_workers(run: LearningRun, rows: Sequence[IndexRow]) -> Iterator[Lea
     crew: Crew[_Item, _Learned] = Crew(
         home.written, size, LearnWork, run.progress, again=lambda item: item, lost=_lost
     )
-    items = [_Item(row, run.force, run.on_photo_set is not None) for row in rows]
+    wanted, signed = run.on_photo_set is not None, home.audit.signed
+    items = [_Item(row, run.force, wanted, signed) for row in rows]
     for learned in crew.results(items):
         if learned.photo_set is not None and run.on_photo_set is not None:
             run.on_photo_set(learned.photo_set)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.canonical_json import canonical_sha256
@@ -149,17 +149,7 @@ def photos_hash(photo_set: PhotoSet) -> str:
 
 
 def with_masks(photos: Sequence[Photo], masker: ProductMasker) -> tuple[Photo, ...]:
-    """``photos`` with a product mask each where the mask model finds a believable one.
+    """``photos`` with a product mask each where the mask model finds a believable one."""
+    from catalog_pipeline.evaluation.product_mask import with_mask
 
-    A mask that is mostly the arm that holds the product is not believed.
-    """
-    from catalog_pipeline.evaluation.product_mask import MAX_ARM_SHARE, arm_share
-
-    masked = []
-    for photo in photos:
-        if photo.mask is None:
-            found = masker.mask(photo.pixels)
-            usable = found.usable and arm_share(photo.pixels, found.mask) <= MAX_ARM_SHARE
-            photo = replace(photo, mask=found.mask if usable else None)
-        masked.append(photo)
-    return tuple(masked)
+    return tuple(with_mask(photo, masker) for photo in photos)

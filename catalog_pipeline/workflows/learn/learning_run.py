@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from catalog_pipeline.catalog.index import mark_failed
 from catalog_pipeline.errors import (
+    AuditError,
     CatalogPipelineError,
     ConflictError,
     LockTimeoutError,
@@ -32,6 +33,7 @@ from catalog_pipeline.workflows.learn.attempts import (
     log_failed,
     log_learned,
     note_learned,
+    note_refusal,
 )
 from catalog_pipeline.workflows.learn.commit import (
     commit_learned,
@@ -40,6 +42,7 @@ from catalog_pipeline.workflows.learn.commit import (
     is_current,
     learned_outcome,
     learning_config,
+    note_promotion,
     publish_concept,
 )
 from catalog_pipeline.workflows.learn.curation import curate, spare_photos, told_of_shared
@@ -61,6 +64,9 @@ from catalog_pipeline.workflows.progress import ProgressSink
 if TYPE_CHECKING:
     from catalog_pipeline.learning.methods.method import LifelongMethod
     from catalog_pipeline.workflows.learn.task_runner import LearnedPart
+
+
+_NOT_ITS_FAULT = (ConflictError, LockTimeoutError, StorageFullError, AuditError, UnsettledError)
 
 
 @dataclass
@@ -86,12 +92,14 @@ class LearningRun:
             outcome, version = self._commit(row, photo_set)
             outcome = dropped_elsewhere(self.home, photo_set, outcome)
             self._note(row, photo_set, version, outcome, time.monotonic() - started)
-        except (ConflictError, LockTimeoutError, StorageFullError, UnsettledError) as error:
+        except _NOT_ITS_FAULT as error:
             # The store's trouble, or an upload that has not ended: the product's row stays as it
             # is, and a later run learns it.
             outcome = failed_outcome(row.sku, error)
         except CatalogPipelineError as error:
             outcome = failed_outcome(row.sku, error)
+            if isinstance(error, QualityGateError):
+                note_refusal(self.home, row.sku, row.collection)
             log_failed(self.home, row, photo_set, outcome, time.monotonic() - started)
             reason, photos = str(error), photo_set.uses if photo_set else ()
             self.home.index.update(
@@ -157,6 +165,8 @@ class LearningRun:
             return _unchanged(renamed, version.version, "the card changed, the photos not"), None
         noted = row.learned_hash == photo_set.content_hash
         missed = None if noted or not has_learned(turn.store, seen, known.sku) else seen
+        if missed is not None:  # a crash, or the audit log's store, came between
+            note_promotion(self.home, missed, known.sku)
         return _unchanged(known, seen.version, "already learned from these photos"), missed
 
     def _note(

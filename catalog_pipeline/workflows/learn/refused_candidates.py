@@ -26,8 +26,10 @@ from catalog_pipeline.settings import LearningSettings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.workflows.learn.forgetting_report import Comparison, ForgettingReport
+from catalog_pipeline.workflows.report_pages import where_to_look
 
 REPORT_SCHEMA_VERSION = 1
+_PICTURES = "pictures.png"
 _CELL_PX = 96
 _COLUMNS = 8
 _SKUS_SHOWN = 4
@@ -39,6 +41,7 @@ class RefusedCandidate:
 
     ``complaint`` is what was got and expected, ``advice`` what to do and ``again`` the
     command that tries again; ``tries`` are the figures of every try, the refused one last.
+    ``others`` are the SKUs that the picture shows besides.
     """
 
     concept: Concept
@@ -51,6 +54,7 @@ class RefusedCandidate:
     metrics: Mapping[str, float]
     tries: tuple[dict[str, Any], ...]
     again: str
+    others: tuple[str, ...] = ()
 
 
 def keep_refused(
@@ -60,12 +64,13 @@ def keep_refused(
     sku = refused.concept.sku
     folder = f"collections/{store.collection}/quarantine/{sku}-{refused.fingerprint[:16]}/"
     files = {f"{n.partition('/')[0]}.safetensors": data for n, data in refused.parts.items()}
-    files["pictures.png"] = refused.picture_png
+    files[_PICTURES] = refused.picture_png
     for name, data in sorted(files.items()):
-        objects.put(folder + name, data)
+        shown = refused.others if name == _PICTURES else ()
+        objects.for_skus(sku, *shown).put(folder + name, data)
     report = _report(store.collection, refused, settings)
     text = json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False)
-    objects.put(folder + "report.json", text.encode() + b"\n")
+    objects.for_skus(sku).put(folder + "report.json", text.encode() + b"\n")
     again = ""
     if len(refused.tries) > 1:
         weights = refused.tries[-1]["losses"]
@@ -73,9 +78,10 @@ def keep_refused(
             f" (second try, with replay_weight {weights['replay_weight']:g}, distillation_weight "
             f"{weights['distillation_weight']:g}, prior_weight {weights['prior_weight']:g})"
         )
+    place = where_to_look(objects, folder + _PICTURES)
     return QualityGateError(
         f"{sku}: {refused.complaint}{again}; the head stays as it was; the candidate and "
-        f"its pictures are in {objects.uri(folder + 'pictures.png')}; {refused.advice}; then run "
+        f"its pictures are in {place}; {refused.advice}; then run "
         f"`catalog-pipeline {refused.again}`",
         picture_png=refused.picture_png,
         figures=refused.metrics,
@@ -95,6 +101,11 @@ def before_after_sheet(report: ForgettingReport) -> bytes:
         rows += [_row(found.pictures_before), _row(found.pictures_after)]
         captions += [_caption(found, "before", found.before), _caption(found, "after", found.after)]
     return encode_png(contact_sheet(rows, captions=captions, cell_px=_CELL_PX))
+
+
+def shown_besides(report: ForgettingReport) -> tuple[str, ...]:
+    """The SKUs that :func:`before_after_sheet` shows."""
+    return tuple(found.subject for found in report.fallen[:_SKUS_SHOWN])
 
 
 def _row(pictures: tuple[Pixels, ...]) -> list[Pixels]:

@@ -95,7 +95,8 @@ class RefusalNote:
         (measured,) = following.refused
         losses = following.task.losses.model_dump()
         content = {"gate": self.gate, "losses": losses, "measured": measured}
-        self.store.write_staging(self.name, json.dumps(content, sort_keys=True).encode())
+        data = json.dumps(content, sort_keys=True).encode()
+        self.store.write_staging(self.name, data, self.first.sku)
         self.store.delete_staging(self.first.checkpoint_name)
 
     def read(self) -> Try | None:

@@ -31,6 +31,7 @@ from catalog_pipeline.workflows.learn.refused_candidates import (
     RefusedCandidate,
     before_after_sheet,
     keep_refused,
+    shown_besides,
 )
 from catalog_pipeline.workflows.learn.second_try import RefusalNote, Try, second_try
 from catalog_pipeline.workflows.models import check_same_base
@@ -75,13 +76,13 @@ class LearnedPart:
 @dataclass(frozen=True)
 class _StagedCheckpoint:
     store: AdapterStore
-    name: str
+    attempt: Try
 
     def read(self) -> bytes | None:
-        return self.store.read_staging(self.name)
+        return self.store.read_staging(self.attempt.checkpoint_name)
 
     def write(self, data: bytes) -> None:
-        self.store.write_staging(self.name, data)
+        self.store.write_staging(self.attempt.checkpoint_name, data, self.attempt.sku)
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class TaskRunner:
             learned = self.method.adopt(attempt.task, self.given.slot, self.given.rows)
             return _Candidate(learned, judge_new_concept(self.tools, self.method, new, learning))
         label = f"learn {attempt.sku}" + (", second try" if attempt.number > 1 else "")
-        checkpoint = _StagedCheckpoint(self.store, attempt.checkpoint_name)
+        checkpoint = _StagedCheckpoint(self.store, attempt)
         done = finished_steps(checkpoint.read() or b"", attempt.task.fingerprint)
         self.progress.start(label, learning.steps, done)
 
@@ -235,6 +236,7 @@ class TaskRunner:
             metrics=candidate.fidelity.metrics | (report.metrics if report else {}),
             tries=(*attempt.refused, attempt.figures(report)),
             again=f"learn {new.concept.sku}" if self.given is None else self.given.command,
+            others=shown_besides(report) if report else (),
         )
         error = keep_refused(self.objects, self.store, refused, self.settings.learning)
         for name in _staged(note, attempt):

@@ -63,10 +63,10 @@ def write_gallery(home: Home, day: date, *, language: str | None = None) -> Path
         )
     texts = PageTexts(language or home.settings.evaluation.language)
     good = [(row, "") for row in rows if row.verdict != FAILED]
-    images = [
-        GalleryImage(row, decode_png(home.archive.read_image(row.path)), reason)
-        for row, reason in (*good, *((row, faults_in_words(row, texts)) for row in held))
-    ]
+    images = []
+    for row, reason in (*good, *((row, faults_in_words(row, texts)) for row in held)):
+        png = home.archive.read_image(row.path)
+        images.append(GalleryImage(row, decode_png(png), reason, home.marks.packet(png, row)))
     shown = [image.row for image in images]
     products = shown_products(home, shown, texts.language)
     photos = _anchoring_photos(home, shown)

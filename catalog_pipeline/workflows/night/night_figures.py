@@ -42,6 +42,16 @@ def keep_figures(home: Home, figures: NightFigures) -> list[NightFigures]:
     return until_won(attempt, FIGURES_KEY)
 
 
+def read_figures(home: Home) -> list[NightFigures]:
+    """The figures of every night that was kept, oldest first.
+
+    Raises:
+        IntegrityError: the object is damaged.
+    """
+    nights, _ = _read(home)
+    return [nights[day] for day in sorted(nights)]
+
+
 def _encode(nights: list[NightFigures]) -> bytes:
     content = [{**asdict(night), "day": night.day.isoformat()} for night in nights]
     return json.dumps(content, indent=0, sort_keys=True).encode() + b"\n"

@@ -14,6 +14,7 @@ from catalog_pipeline.errors import (
     ObjectNotFoundError,
 )
 from catalog_pipeline.records import ArchiveRow, IndexRow, LearningRow, Pixels, sources_of
+from catalog_pipeline.stores.keys import PAGES_PREFIX
 from catalog_pipeline.stores.picture_quarantine import FAILED
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.gallery import shown_days
@@ -23,7 +24,7 @@ from catalog_pipeline.workflows.night.night_actions import (
     refused_action,
     waiting_action,
 )
-from catalog_pipeline.workflows.night.night_figures import keep_figures
+from catalog_pipeline.workflows.night.night_figures import keep_figures, read_figures
 from catalog_pipeline.workflows.night.night_window import night_moments, read_attempts
 from catalog_pipeline.workflows.night.picture_gate import pass_rates, skus_to_retake
 from catalog_pipeline.workflows.night.plan_night import find_plan, report_key
@@ -53,6 +54,15 @@ def reported_days(home: Home) -> list[date]:
     return shown_days(home) or home.learning_log.days()
 
 
+def kept_figures(home: Home) -> list[NightFigures]:
+    """The figures of every night that has a report, oldest first; writes nothing.
+
+    Raises:
+        IntegrityError: they are damaged.
+    """
+    return read_figures(home)
+
+
 def write_night_report(home: Home, day: date, *, language: str | None = None) -> Path:
     """Write ``reports/nights/dt=<day>.html`` and ``index.html``; returns the path of the former.
 
@@ -76,7 +86,9 @@ def write_night_report(home: Home, day: date, *, language: str | None = None) ->
     page = render_night_report(report, texts.language)
     path = write_page(home, f"{FOLDER}/{night_page(day)}", page.encode())
     nights = keep_figures(home, night_figures(report))
-    index = render_nights(nights, texts.language)
+    kept = set(home.objects.list(f"{PAGES_PREFIX}{FOLDER}/"))
+    gone = [n.day for n in nights if f"{PAGES_PREFIX}{FOLDER}/{night_page(n.day)}" not in kept]
+    index = render_nights(nights, texts.language, gone)
     write_page(home, f"{FOLDER}/index.html", index.encode())
     return path
 
@@ -110,6 +122,7 @@ def collect_night(home: Home, day: date, texts: PageTexts) -> NightReport:
         *photo_actions(learned),
     ]
     shown = rows_to_show(good, held, [attempt.sku for attempt in learned], products)
+    pictures = _pictures(home, shown)
     gallery = f"gallery-{day.isoformat()}.html"
     evaluation = home.settings.evaluation
     return NightReport(
@@ -121,7 +134,8 @@ def collect_night(home: Home, day: date, texts: PageTexts) -> NightReport:
         refused=[product for product, _ in refused],
         actions=actions,
         products=products,
-        pictures=_pictures(home, shown),
+        pictures={image_id: pixels for image_id, (pixels, _) in pictures.items()},
+        xmp={image_id: xmp for image_id, (_, xmp) in pictures.items()},
         rates=rates,
         failures=failures,
         served=_served(home, [*good, *held]),
@@ -229,14 +243,15 @@ def _served(home: Home, rows: Sequence[ArchiveRow]) -> list[ServedVersion]:
     ]
 
 
-def _pictures(home: Home, rows: Mapping[str, ArchiveRow]) -> dict[str, Pixels]:
-    """Image id -> pixels; the page says of those that are missing or damaged that they are."""
+def _pictures(home: Home, rows: Mapping[str, ArchiveRow]) -> dict[str, tuple[Pixels, bytes]]:
+    """Image id -> pixels and XMP; the page says of those that are missing or damaged that so."""
     from catalog_pipeline.evaluation.contact_sheet import decode_png
 
     found = {}
     for image_id, row in rows.items():
         try:
-            found[image_id] = decode_png(home.archive.read_image(row.path))
+            png = home.archive.read_image(row.path)
+            found[image_id] = decode_png(png), home.marks.packet(png, row)
         except (ObjectNotFoundError, IntegrityError):
             continue
     return found

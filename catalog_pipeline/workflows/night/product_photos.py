@@ -76,7 +76,7 @@ class PhotoBook:
         if self._keep:
             stamp = {"judge": JUDGE_VERSION, "content_hash": photo_set.content_hash}
             data = json.dumps({**asdict(product), **stamp}, sort_keys=True, ensure_ascii=False)
-            self._home.objects.put(anchors_key(sku), data.encode())
+            self._home.objects.for_skus(sku).put(anchors_key(sku), data.encode())
         return product
 
     def _why_unread(self, card: Sku) -> str:

@@ -43,5 +43,8 @@ def publish_manifest(home: Home, day: date) -> ManifestReport:
     held = archive.quarantine.settle_day(day, staged, planned)
     reasons = {row.image_id: f"held back: {row.reason}" for row in held}
     report = archive.publish_day(day, good, planned - reasons.keys(), reasons)
+    if report.changed or staged:  # a rerun that finds it published, but not cleared, notes it
+        facts = {"rows": report.rows, "added": report.added, "held_back": len(held)}
+        home.audit.append("publish", day.isoformat(), version=archive.version(day), facts=facts)
     archive.clear_published(staging, {row.image_id for row in staged})
     return replace(report, quarantined=sum(row.image_id in planned for row in held))

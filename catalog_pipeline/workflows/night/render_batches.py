@@ -243,8 +243,6 @@ class NightRun:
 
     def _keep(self, tasks: Sequence[Task], opened: _Opened) -> None:
         """Store the pictures, then stage their rows under a name made of the job ids."""
-        from catalog_pipeline.evaluation.contact_sheet import encode_png
-
         if not tasks:
             return
         rows = []
@@ -254,8 +252,10 @@ class NightRun:
             if task.held is not None and _is_better(task.held, task.best):
                 rows.append(replace(task.held, attempts=task.attempt - 1, created_utc=made))
                 continue
-            path, sha256 = self.home.archive.put_image(encode_png(task.best.picture))
-            row = _make_row(task, opened.drawers, path, sha256, made)
+            row = _make_row(task, opened.drawers, made)
+            marked = self.home.marks.mark(task.best.picture, row)
+            path, sha256 = self.home.archive.put_image(marked.png, task.best.job.skus)
+            row = replace(row, path=path, sha256=sha256, pixels_sha256=marked.pixels_sha256)
             rows.append(replace(row, plan_hash=self.plan_hash))
         names = "\n".join(task.job.job_id for task in tasks)
         shard = hashlib.sha256(names.encode()).hexdigest()[:32]
@@ -378,12 +378,9 @@ def group_tasks(
 
 
 def _make_row(
-    task: Task,
-    drawers: Mapping[str, AdapterVersion],
-    path: str,
-    sha256: str,
-    created_utc: datetime,
+    task: Task, drawers: Mapping[str, AdapterVersion], created_utc: datetime
 ) -> ArchiveRow:
+    """The row of a picture that is not stored yet."""
     best = task.best
     assert best is not None
     job = best.job
@@ -391,8 +388,8 @@ def _make_row(
     width, height = output_size(job)
     row = ArchiveRow(
         image_id=job.job_id,
-        path=path,
-        sha256=sha256,
+        path="",
+        sha256="",
         day=job.day,
         job_id=job.job_id,
         prompt=job.prompt,

@@ -61,7 +61,8 @@ def render_night(
 
     A day without a plan is planned first. A job is done when a staged, published or held
     back row names a picture that is stored and hashes to its name; everything else is
-    rendered by the version that the plan names. A picture that the judge does not pass is
+    rendered by the version that the plan names. A picture that is there is not marked or signed
+    again, whatever the settings say now. A picture that the judge does not pass is
     made again, with another seed and stronger attention guidance, up to
     ``quality.attempts`` times; the best attempt is kept, and publishing holds back what
     has failed. A batch that the model fails on is tried again job by job; jobs that fail
@@ -79,7 +80,8 @@ def render_night(
 
     Raises:
         BaseModelError: the base model cannot be opened; nothing is written.
-        ConfigurationError: the GPU has too little memory for a batch; nothing is rendered.
+        ConfigurationError: the GPU has too little memory for a batch, or pictures cannot be
+            marked or signed as the settings ask; nothing is rendered.
         GenerationError: there is no plan and nothing to plan from.
         StoreError: a picture or its row cannot be stored.
     """
@@ -96,6 +98,8 @@ def render_night(
     known = _known_rows(home.archive, day)
     missing = _missing(home.archive, jobs, known, quality, retry_quarantined)
     reused = len(jobs) - len(missing)
+    if missing:
+        home.marks.check()
     if missing and open_sampler is None:
         require_memory(home.settings, "night")
     name = f"render {day.isoformat()}"

@@ -68,8 +68,10 @@ def rendering_versions(
     """
     found: dict[tuple[str, str], AdapterVersion | None] = {}
     for collection, version in sorted({s for row in rows for s in sources_of(row).values()}):
+        store = home.adapters(collection)
         try:
-            found[collection, version] = home.adapters(collection).read(version)
+            now = store.present_name(version)
+            found[collection, version] = store.read(now) if now else None
         except ObjectNotFoundError:
             found[collection, version] = None
     return found

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from urllib.parse import quote
 
-from catalog_pipeline.errors import AlertError
+from catalog_pipeline.errors import AlertError, KeyDestroyedError
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.report_pages import where_to_look
 from catalog_pipeline.workflows.upkeep.alert_channels import Channel, open_channels
 from catalog_pipeline.workflows.upkeep.alert_message import Alert, as_payload, as_text, one_line
 
@@ -81,9 +82,9 @@ def _refusal(home: Home, key: str, stored: str) -> Alert:
     try:
         report = json.loads(home.objects.read(stored).data)
         sku, complaint = str(report["sku"]), str(report["complaint"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, KeyDestroyedError):
         complaint = f"{home.objects.uri(stored)} cannot be read"
-    pictures = home.objects.uri(stored.removesuffix("report.json") + "pictures.png")
+    pictures = where_to_look(home.objects, stored.removesuffix("report.json") + "pictures.png")
     return Alert(
         key=key,
         kind="candidate_refused",

@@ -77,11 +77,13 @@ among them.
 Each product was learned from a few photos on a frozen base model, and scenes were planned and
 rendered night by night by catalog-pipeline {version}. `seed`, `sampler`, `steps`, `guidance`,
 `adapter_version`, `base_model_hash` and `concept_sha256` name what a picture was rendered from;
-`sha256` is of its PNG file as it lies in the archive.
+`sha256` is of its PNG file as it lies in the archive, `pixels_sha256` of what it shows.
 
 ## Limits
 
 - They are generated, and must be told from photographs wherever a law or a platform asks for it.
+  Each file says so in its metadata (XMP, IPTC's digital source type), unless that was switched off;
+  take it along when you convert the files.
 - Details of a product can be wrong, lettering above all. {verdicts}
 - `planned` boxes say where a drawn product was to stand; nobody measured where it stands.
 - The licence is not known: it follows from the licences of the base model and of the product

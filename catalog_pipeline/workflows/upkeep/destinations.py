@@ -20,8 +20,8 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.local import write_error
 
 _KEPT = (
-    *("_staging", "_versions", "base", "catalog", "collections"),
-    *("images", "manifest", "plans", "quarantine", "reports"),
+    *("_staging", "_versions", "audit", "base", "catalog", "collections", "images"),
+    *("keys", "learning", "manifest", "plans", "quarantine", "removals", "reports"),
 )
 """Folders of a home that hold the program's own objects."""
 _UNFINISHED = ".catalog-pipeline-export-"

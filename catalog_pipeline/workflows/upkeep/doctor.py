@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from catalog_pipeline.catalog.file_kinds import is_passed_over
-from catalog_pipeline.errors import CatalogPipelineError
+from catalog_pipeline.errors import CatalogPipelineError, IntegrityError, KeyringError
 from catalog_pipeline.settings import Settings, check_dagster_home, passed_over
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.learn.prompt_lengths import check_scenes
@@ -19,7 +19,9 @@ from catalog_pipeline.workflows.night.plan_night import check_texts
 from catalog_pipeline.workflows.upkeep.check_results import CheckResult, Level, guarded
 from catalog_pipeline.workflows.upkeep.doctor_home import check_home
 from catalog_pipeline.workflows.upkeep.doctor_memory import check_memory
+from catalog_pipeline.workflows.upkeep.doctor_provenance import check_provenance
 from catalog_pipeline.workflows.upkeep.doctor_repair import repair_home
+from catalog_pipeline.workflows.upkeep.removal_record import unfinished
 from catalog_pipeline.workflows.workers import check_execution
 
 __all__ = ["CheckResult", "run_doctor"]
@@ -28,6 +30,7 @@ LEAST_FREE_BYTES = 200_000_000
 COMFORTABLE_FREE_BYTES = 2_000_000_000
 
 _OTHER_HOME = "pass another --home DIR, or correct archive.yaml"
+_KEYS = "docs/governance/encryption.md says how keys are kept and brought back"
 
 
 def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
@@ -46,13 +49,24 @@ def run_doctor(home: Home, *, repair: bool = False) -> list[CheckResult]:
         *guarded("disk", _free_disk, settings),
         *guarded("dagster", _dagster_home, settings),
         *guarded("workers", _workers, settings),
+        *guarded("provenance", check_provenance, home),
     ]
     try:
         _ = home.objects
     except CatalogPipelineError as error:
-        return [*results, CheckResult("error", f"home: {error}", _OTHER_HOME)]
+        hint = _KEYS if isinstance(error, KeyringError | IntegrityError) else _OTHER_HOME
+        return [*results, CheckResult("error", f"home: {error}", hint)]
     repairs = guarded("repair", lambda home: iter(repair_home(home)), home) if repair else []
-    return repairs + results + check_home(home)
+    return repairs + results + guarded("removals", _removals, home) + check_home(home)
+
+
+def _removals(home: Home) -> Iterator[CheckResult]:
+    for sku in unfinished(home.objects):
+        yield CheckResult(
+            "error",
+            f"removals: that of {sku} was begun, and has not ended",
+            f"run `catalog-pipeline remove {sku}`, which goes on with it",
+        )
 
 
 def _config_dir(settings: Settings) -> Iterator[CheckResult]:

@@ -21,6 +21,7 @@ from catalog_pipeline.workflows.upkeep.claims import (
     retention_claim,
 )
 from catalog_pipeline.workflows.upkeep.doctor_dataset import check_dataset
+from catalog_pipeline.workflows.upkeep.doctor_encryption import check_encryption
 from catalog_pipeline.workflows.upkeep.doctor_repair import OLD, PROBE_PREFIX
 from catalog_pipeline.workflows.upkeep.doctor_words import check_words
 from catalog_pipeline.workflows.upkeep.versions import rows_out_of_step
@@ -286,6 +287,7 @@ def _temporaries(home: Home) -> Iterator[CheckResult]:
 
 
 _CHECKS: tuple[tuple[str, Callable[[Home], Iterator[CheckResult]]], ...] = (
+    ("encryption", check_encryption),
     ("index", _index),
     ("words", check_words),
     ("photos", _photos),

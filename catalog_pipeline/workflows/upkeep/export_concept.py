@@ -92,6 +92,8 @@ def export_concept(
         store, version = _find(home, wanted, collection)
         learned = _read(settings, store, version, wanted)
         prompts = _FORMS[form](learned, settings, staging)
+        facts = {"collection": version.collection, "skus": wanted, "form": form}
+        home.audit.append("export", str(out), version=version.version, facts=facts)
     target = out.expanduser().resolve()
     files = sorted(path for path in target.rglob("*") if path.is_file())
     return ExportReport(

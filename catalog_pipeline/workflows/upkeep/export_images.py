@@ -76,14 +76,18 @@ def export_images(
 
     ``webdataset``: tar files of 1,000 pictures, each with its JSON and its prompt.
     ``imagefolder``: PNG files and ``metadata.jsonl``. ``coco``: PNG files and boxes in
-    ``annotations.json``. Idempotent: the same pictures give the same bytes.
+    ``annotations.json``. Idempotent: the same pictures give the same bytes. A picture is written
+    as it is stored; one from before metadata or signing were set gets them here, and of what is
+    signed here two exports differ.
 
     Raises:
         ConfigurationError: ``out`` holds files, or lies among the program's own or the photos,
             no current picture fits, or ``where`` is no condition.
+        CertificateError: pictures are to be signed, and certificate or key cannot be used.
         StoreError: a picture is gone or damaged, or ``out`` cannot be written.
     """
     check_destination(home.settings, out)
+    home.marks.check()
     sink = progress or SilentProgress()
     with new_folder(out) as staging:
         examples = chosen_examples(home, selection)
@@ -91,6 +95,9 @@ def export_images(
         _WRITERS[form](staging, _pictures(home, examples, sink))
         sink.finish("pictures")
         (staging / "README.md").write_text(dataset_card(examples, form), encoding="utf-8")
+        shown = sorted({sku for example in examples for sku in example.row.skus})
+        facts = {"skus": shown, "form": form, "pictures": len(examples)}
+        home.audit.append("export", str(out), facts=facts)
     folder = out.expanduser().resolve()
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return ImageExport(folder, form, len(examples), len(sizes), sum(sizes))
@@ -195,7 +202,7 @@ def _pictures(home: Home, examples: Sequence[Example], sink: ProgressSink) -> Pi
         for start in range(0, len(examples), _AT_ONCE):
             some = examples[start : start + _AT_ONCE]
             for example, png in zip(some, home.objects.each_of(read, some), strict=True):
-                yield example, png
+                yield example, home.marks.completed(png, example.row)
                 sink.advance("pictures")
 
     return each()

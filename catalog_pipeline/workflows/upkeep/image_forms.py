@@ -22,9 +22,10 @@ from catalog_pipeline.stores.keys import sha256_hex
 PICTURES_PER_SHARD = 1000
 
 RECORD_FIELDS = (
-    *("image_id", "text", "skus", "products", "scores", "day", "sha256", "width", "height"),
-    *("layout", "mode", "verdict", "policy", "negative_prompt", "seed", "sampler", "steps"),
-    *("guidance", "base_model_hash", "collection", "adapter_version", "plan_hash", "created_utc"),
+    *("image_id", "text", "skus", "products", "scores", "day", "sha256", "pixels_sha256"),
+    *("width", "height", "layout", "mode", "verdict", "policy", "negative_prompt", "seed"),
+    *("sampler", "steps", "guidance", "base_model_hash", "collection", "adapter_version"),
+    *("plan_hash", "created_utc"),
 )
 """What is told of a picture: columns of the manifest, some of them made plainer."""
 

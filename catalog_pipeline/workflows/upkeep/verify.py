@@ -116,8 +116,10 @@ class _Verification:
         for (collection, version), named_by in sorted(self.versions.items()):
             store = self.home.adapters(collection)
             try:
-                store.read(version)
-                self._hash(store.references([version]))
+                now = store.present_name(version)
+                if now:  # else it went with a product that was removed
+                    store.read(now)
+                    self._hash(store.references([now]))
             except ObjectNotFoundError as error:
                 self.problems.append(f"{named_by} names version {version}: {error}")
             except StoreError as error:

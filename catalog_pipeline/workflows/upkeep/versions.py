@@ -133,7 +133,7 @@ def rollback(home: Home, version: str, collection: str | None = None) -> Head:
     A SKU that ``version`` lacks, or knows by older photos than it was last learned
     from, becomes ``failed``: it is not learned again behind the operator's back, but
     by ``catalog-pipeline learn``. Rolling forward makes it ``learned`` again.
-    Idempotent: a rerun after a crash finishes the index.
+    Idempotent: a rerun after a crash finishes the index, and is noted once more.
 
     Raises:
         ObjectNotFoundError: no such version, or one of its parts is missing.
@@ -142,11 +142,14 @@ def rollback(home: Home, version: str, collection: str | None = None) -> Head:
     """
     name, full = _found(home, version, collection)
     store = home.adapters(name)
+    before = store.head()
     head = store.rollback(full)
     served = store.read(full)
     history, _ = store.readable_history()
     newest = {concept.sku: concept for old in history for concept in old.concepts}
     home.index.update(lambda rows: [_in_line(row, served, newest.get(row.sku)) for row in rows])
+    facts = {"from": before.version if before else ""}
+    home.audit.append("rollback", name, version=full, facts=facts)
     return head
 
 
@@ -202,13 +205,13 @@ def _chosen(home: Home, collection: str | None) -> list[str]:
 
 def _found(home: Home, version: str, collection: str | None) -> tuple[str, str]:
     names = _chosen(home, collection)
-    matches = [
-        (name, full)
-        for name in names
-        for full in home.adapters(name).version_names()
-        if version and full.startswith(version)
-    ]
-    exact = [match for match in matches if match[1] == version]
+    known = [(name, full, full) for name in names for full in home.adapters(name).version_names()]
+    for name in names:
+        renamed = home.adapters(name).renamed.read()
+        known += [(name, old, now) for old, now in renamed.items() if now]
+    found = [each for each in known if version and each[1].startswith(version)]
+    matches = list(dict.fromkeys((name, now) for name, _, now in found))
+    exact = list(dict.fromkeys((name, now) for name, full, now in found if full == version))
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     if matches:

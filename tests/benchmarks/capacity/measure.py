@@ -17,12 +17,15 @@ import time
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 from typing import Any, cast
 
 from catalog_pipeline.records import AdapterVersion
 from catalog_pipeline.settings import Settings, load_settings
 from catalog_pipeline.stores.adapters import version_hash
+from catalog_pipeline.stores.pages import CONCEPTS_PER_PAGE
+from catalog_pipeline.stores.versions import encode_version
 from catalog_pipeline.studio.sample_catalog import write_sample_catalog
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import Home, open_home
@@ -57,6 +60,13 @@ NIGHTS = [
 
 PUBLISHED = (10, 100, 1000, 5000, 15000)
 """SKUs that a collection knows when one more is published."""
+
+PUBLICATIONS = 20
+"""So many one after the other are timed."""
+
+WEIGHED_SKUS, WEIGHED_EVERY = 8 * CONCEPTS_PER_PAGE, 16
+"""Over so many more SKUs the bytes of a publication are averaged: each writes the last page anew,
+which holds one SKU or hundreds."""
 
 FIRST_NIGHT = date(2026, 3, 1)
 
@@ -135,15 +145,15 @@ def restart(root: Path, number: int) -> None:
 
 
 def publish(root: Path, known: int) -> None:
-    """Publish two more SKUs of a collection that knows ``known``: what is done under its lease."""
+    """Publish more SKUs of a collection that knows ``known``: what is done under its lease."""
     home = open_home(opened(root / f"publish-{known}", {}))
     store = home.adapters(COLLECTION)
     head = make_versions_stored(home, known)
     with store.lease(timeout_seconds=60) as lease:
         store.promote(head.version, expected=None, fence=lease.fence)
         rows = []
-        for number in (known, known + 1):
-            before, started = stored_bytes(home), time.process_time()
+        for number in range(known, known + 1 + PUBLICATIONS):
+            started = time.process_time()
             parent = store.current()
             assert parent is not None
             sku = sku_name(number)
@@ -151,9 +161,10 @@ def publish(root: Path, known: int) -> None:
             parts = {name: store.write_part(name.encode()) for name in names}
             merged = dict(parent.parts) | parts
             publish_concept(home, store, parent, learned_concept(sku), merged, lease.fence)
-            taken = time.process_time() - started
-            rows.append([known, taken, stored_bytes(home) - before])
-    (root / f"publish-{known}" / "points.json").write_text(json.dumps(rows), "utf-8")
+            rows.append([number, time.process_time() - started])
+    weighed = [weigh_publication(known + more) for more in range(0, WEIGHED_SKUS, WEIGHED_EVERY)]
+    points = {"seconds": rows[1:], "bytes": mean(weighed)}
+    (root / f"publish-{known}" / "points.json").write_text(json.dumps(points), "utf-8")
 
 
 def make_versions_stored(home: Home, known: int) -> AdapterVersion:
@@ -167,9 +178,11 @@ def make_versions_stored(home: Home, known: int) -> AdapterVersion:
     return version
 
 
-def stored_bytes(home: Home) -> int:
-    """Of everything of the collections."""
-    return sum(info.size_bytes for info in home.objects.scan("collections/"))
+def weigh_publication(known: int) -> int:
+    """Bytes that are written for the record of the SKU number ``known``: the last page, and it."""
+    (made,) = make_versions(1, known + 1)
+    encoded = encode_version(made)
+    return len(encoded.record) + len(list(encoded.pages.values())[-1])
 
 
 def opened(home: Path, changes: dict[str, dict[str, Any]], config: str = "config") -> Settings:

@@ -29,15 +29,18 @@ def read_measured(root: Path) -> PointSets:
         home = open_home(load_settings(folder / "config", folder))
         points = read_home_points(home)
         found["learning"] += [Point(p.value, p.at, folder.name) for p in points["learning"]]
-        for kind in set(points) - {"learning"}:
+        # A row's bytes are of nights of thousands; of these it is their files' frame.
+        for kind in set(points) - {"learning", "row"}:
             # The first night of a home is not like the others.
             later = [p for p in points[kind] if p.group != FIRST_NIGHT.isoformat()]
             found[kind] += _averaged(later)
     for file in sorted(root.glob("publish-*/points.json"), key=lambda file: len(str(file))):
-        for known, seconds, size in json.loads(file.read_text("utf-8"))[1:]:
+        measured = json.loads(file.read_text("utf-8"))
+        for known, seconds in measured["seconds"]:
             at = {"existing": float(known)}
             found["publishing"].append(Point(seconds, at, file.parent.name))
-            found["version"].append(Point(size, at, file.parent.name))
+        at = {"existing": float(measured["seconds"][0][0])}
+        found["version"].append(Point(measured["bytes"], at, file.parent.name))
     return found
 
 

@@ -188,6 +188,7 @@ def test_cached_pictures_of_the_base_belong_to_what_they_were_made_with(copied):
     assert before.collections[0].score.encoders[0].prior_drift == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_another_protocol_is_not_compared_and_has_base_pictures_of_its_own(copied):
     other = with_section(copied, "generation", steps=1)
     assert evaluate(open_home(other)).per_sku["A"].forgotten is None

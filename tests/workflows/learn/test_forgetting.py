@@ -205,6 +205,7 @@ class _Labels(SilentProgress):
         self.steps.append(task)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_kill_in_the_second_try_resumes_there(knows_a, tmp_path, killed_learning):
     shared = knows_a("shared")

@@ -166,6 +166,7 @@ def test_a_kohya_file_says_what_it_is(learned: Learned) -> None:
     assert "embedding:A-words" in readme
 
 
+@pytest.mark.slow
 def test_a_word_stands_for_a_product_of_a_language_model(klein: Settings, tmp_path: Path) -> None:
     learn_all(klein)
     word = trigger_word("A")
@@ -256,6 +257,7 @@ def test_an_imported_product_moves_with_its_photos(tiny: Settings, learned: Lear
     assert served(tiny, "spring").concepts[0].imported_from == digest
 
 
+@pytest.mark.slow
 def test_another_rank_is_imported_beside_what_was_learned(
     tiny: Settings, learned: Learned, tmp_path: Path
 ) -> None:

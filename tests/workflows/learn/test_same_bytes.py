@@ -64,6 +64,7 @@ def learned_by_the_benchmark(settings: Settings, method: str, home: Path) -> dic
     return {name: sha256_hex(data.numpy().tobytes()) for name, data in state.items()}
 
 
+@pytest.mark.slow
 def test_the_benchmark_learns_the_bytes_that_the_line_publishes(tiny, tmp_path):
     for seed, sku in enumerate("AB"):
         write_photos(tiny, sku, seed)

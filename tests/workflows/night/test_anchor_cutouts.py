@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -193,7 +193,7 @@ def test_a_store_that_fails_between_pictures_of_two_modes_is_no_failure_of_the_m
     singles = [job for job in jobs_of(studio) if len(job.skus) == 1]
     remove(studio, singles[0].anchors[0])
 
-    def full(archive: ImageArchive, data: bytes) -> tuple[str, str]:
+    def full(archive: ImageArchive, data: bytes, skus: Sequence[str]) -> tuple[str, str]:
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(ImageArchive, "put_image", full)

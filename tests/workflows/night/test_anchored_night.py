@@ -14,6 +14,9 @@ import pytest
 
 from catalog_pipeline.evaluation import text_reading
 from catalog_pipeline.evaluation.contact_sheet import decode_png
+from catalog_pipeline.provenance.origin import COMPOSITE, GENERATED
+from catalog_pipeline.provenance.picture_files import xmp_of
+from catalog_pipeline.provenance.xmp import read_origin
 from catalog_pipeline.records import ArchiveRow, NightPlan, Pixels, Region, RenderReport
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
@@ -53,6 +56,12 @@ class Night:
 
     def picture(self, row: ArchiveRow) -> Pixels:
         return decode_png(open_home(self.settings).archive.read_image(row.path))
+
+    def source_type(self, row: ArchiveRow) -> str:
+        """What the picture's own file says it is."""
+        said = read_origin(xmp_of(open_home(self.settings).archive.read_image(row.path)))
+        assert said is not None
+        return said.source_type
 
     def manifest(self) -> dict[str, ArchiveRow]:
         return {row.image_id: row for row in open_home(self.settings).archive.read_day(DAY)}
@@ -95,6 +104,12 @@ def test_the_row_of_an_exact_picture_says_what_stands_where(
         )
         assert 0 <= box[0] < box[2] <= row.width
         assert 0 <= box[1] < box[3] <= row.height
+
+
+def test_a_picture_says_whether_real_pixels_stand_in_it(exact: Night) -> None:
+    """What was asked for from photos and could not be is drawn, and says so."""
+    kinds = {row.mode: exact.source_type(row) for row in exact.rows.values()}
+    assert kinds == {"exact": COMPOSITE, "learned": GENERATED}
 
 
 def test_the_products_in_an_exact_picture_are_those_of_the_photos(exact: Night) -> None:
@@ -224,6 +239,7 @@ def test_an_anchored_picture_that_passes_is_of_the_models_own_pixels(
         assert (row.real_pixels, row.strength, row.width) == (0.0, 0.6, 16)
         assert set(row.photos) == set(row.boxes) == {sku}
         assert row.boxes[sku][2] <= 16
+        assert night.source_type(row) == GENERATED
         assert f"delta_e/{sku}" in row.scores
 
 

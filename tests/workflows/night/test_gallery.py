@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 import shutil
 from dataclasses import replace
 from datetime import date
@@ -13,7 +15,10 @@ from PIL import Image
 
 from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.evaluation.contact_sheet import encode_png
+from catalog_pipeline.provenance.picture_files import read_picture
+from catalog_pipeline.provenance.xmp import read_origin
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.settings.governance import ProvenanceSettings
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.night.gallery import write_gallery
@@ -139,3 +144,17 @@ def test_five_hundred_pictures_are_one_page(settings):
     home.archive.publish_day(DAY, rows, [r.job_id for r in rows])
     html = write_gallery(open_home(settings), DAY).read_text(encoding="utf-8")
     assert len(Collector(html).of("article")) == 500
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_picture_saved_from_the_page_says_what_it_is(night, metadata):
+    part = ProvenanceSettings(metadata=metadata)
+    governance = night.governance.model_copy(update={"provenance": part})
+    home = open_home(night.model_copy(update={"governance": governance}))
+    html = write_gallery(home, DAY).read_text(encoding="utf-8")
+    said = []
+    for address in re.findall(r'src="data:image/webp;base64,([^"]+)"', html):
+        packet = read_picture(base64.b64decode(address)).xmp
+        said += [origin.job_id] if (origin := read_origin(packet)) else []
+    jobs = [row.job_id for row in home.archive.read_day(DAY)]
+    assert sorted(said) == (jobs if metadata else [])

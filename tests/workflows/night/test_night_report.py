@@ -32,6 +32,7 @@ from catalog_pipeline.workflows.night.night_report import (
     write_night_report,
 )
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 from tests.builders import make_index_row
 from tests.evaluation.drawn import photos_of
 from tests.evaluation.test_night_report import attempt as made_attempt
@@ -279,3 +280,17 @@ def test_pictures_photos_and_waiting_products_ask_for_theirs():
     (waiting,) = waiting_action(rows)
     assert str(waiting.values["names"]).endswith("p09 (+2)")
     assert waiting_action([make_index_row("a", status=SkuStatus.LEARNED)]) == []
+
+
+def test_nights_whose_reports_were_cleaned_up_stay_in_the_list_without_a_link(night: Studio):
+    home = night.home
+    gone = write_night_report(home, DAY)
+    collect_garbage(home, now=datetime.now(UTC) + timedelta(days=366))
+    assert not gone.exists()
+    next_day = DAY + timedelta(days=1)
+    home.learning_log.add(attempt("a", datetime.now(UTC), "failed"))
+    rows = [replace(row, day=next_day) for row in home.archive.read_day(DAY)[:1]]
+    home.archive.publish_day(next_day, rows, [row.image_id for row in rows])
+    index = (write_night_report(home, next_day).parent / "index.html").read_text("utf-8")
+    assert f'href="dt={next_day.isoformat()}.html"' in index
+    assert f'href="dt={DAY.isoformat()}.html"' not in index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.upkeep import capacity_lines
 from catalog_pipeline.workflows.upkeep.capacity import Demand, home_failure_rate, plan_capacity
 from catalog_pipeline.workflows.upkeep.capacity_fit import FIXED, Point, fit_line, typed
 from catalog_pipeline.workflows.upkeep.capacity_lines import THIS_MACHINE, Speeds
@@ -286,7 +288,11 @@ def test_every_shipped_card_says_what_measured_it_and_fits():
             assert error < 0.5, name
 
 
-def test_a_size_that_nobody_measured_is_said_to_lack(make_settings):
+def test_a_size_that_nobody_measured_is_said_to_lack(make_settings, monkeypatch):
+    (card,) = read_cards().values()
+    known = {kind: each for kind, each in card.points.items() if "anchored" not in kind}
+    less = {card.name: replace(card, points=known)}
+    monkeypatch.setattr(capacity_lines, "read_cards", lambda: less)
     home = open_home(make_settings(generation={"width": 128, "height": 128, "mode": "anchored"}))
     with pytest.raises(ConfigurationError, match="'cpu-2-threads' for rendering anchored"):
         plan_capacity(home, demand(), Speeds())

@@ -82,6 +82,7 @@ def test_a_good_home_has_no_problem(settings: Settings, home: Home) -> None:
     said = "\n".join(finding.what for finding in found)
     for part in (
         "base model: embedded",
+        "provenance: new pictures carry XMP",
         "conditional writes hold",
         "index: 2 SKUs",
         ", 1 concepts, 2 parts with the right hashes",

@@ -19,8 +19,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from catalog_pipeline.errors import ConfigurationError, ObjectNotFoundError
+from catalog_pipeline.errors import CertificateError, ConfigurationError, ObjectNotFoundError
+from catalog_pipeline.provenance.content_credentials import read_credentials
+from catalog_pipeline.provenance.origin import COMPOSITE, GENERATED
+from catalog_pipeline.provenance.own_certificate import make_certificate
+from catalog_pipeline.provenance.picture_files import PNG, has_credentials, xmp_of
+from catalog_pipeline.provenance.xmp import read_origin
 from catalog_pipeline.settings import S3Settings, Settings
+from catalog_pipeline.settings.governance import ProvenanceSettings
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep import image_forms
 from catalog_pipeline.workflows.upkeep.export_images import Selection, card_of, export_images
@@ -252,3 +258,51 @@ def test_a_bucket_gives_the_same_files(
     export_images(bucket, tmp_path / "bucket", form="webdataset")
     export_images(example, tmp_path / "folder", form="webdataset")
     assert contents(tmp_path / "bucket") == contents(tmp_path / "folder")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of webdataset itself
+def test_what_leaves_says_what_it_is_and_is_signed_where_that_is_set(
+    example: Home, tmp_path: Path
+) -> None:
+    """Pictures from before either was set get it in leaving; the archive stays as it is."""
+    import webdataset
+
+    made = make_certificate(tmp_path / "own", "Acme")
+    keys = {"certificate": made.chain, "private_key": made.private_key}
+    part = ProvenanceSettings.model_validate(keys)
+    governance = example.settings.governance.model_copy(update={"provenance": part})
+    signing = open_home(example.settings.model_copy(update={"governance": governance}))
+    before = {key: example.objects.read(key).data for key in example.objects.list("")}
+    export_images(signing, tmp_path / "tar", form="webdataset")
+    shards = str(tmp_path / "tar/train/000000.tar")
+    tarred = {s["__key__"]: s["png"] for s in webdataset.WebDataset(shards, shardshuffle=False)}
+    export_images(signing, tmp_path / "folder", form="imagefolder")
+    loose = {path.stem: path.read_bytes() for path in (tmp_path / "folder/train").glob("*.png")}
+    assert sorted(tarred) == sorted(loose) == CURRENT
+    for job, png in (*tarred.items(), *loose.items()):
+        found = read_credentials(png, PNG, [made.root.read_text()])
+        assert found is not None
+        assert (found.trusted, found.failures) == (True, ())
+        placed = job == "zeros-placed"
+        origin = read_origin(xmp_of(png))
+        assert origin == found.origin
+        assert origin is not None
+        assert (origin.job_id, origin.source_type) == (job, COMPOSITE if placed else GENERATED)
+    assert {key: example.objects.read(key).data for key in example.objects.list("")} == before
+    export_images(example, tmp_path / "unsigned", form="coco")
+    files = {p.stem: p.read_bytes() for p in (tmp_path / "unsigned/images").glob("*.png")}
+    assert {job for job, png in files.items() if xmp_of(png)} == set(CURRENT)
+    assert not any(map(has_credentials, files.values()))
+    gc.collect()
+
+
+def test_an_export_that_cannot_be_signed_is_refused_before_it_begins(
+    example: Home, tmp_path: Path
+) -> None:
+    keys = {"certificate": tmp_path / "absent.pem", "private_key": tmp_path / "absent.key"}
+    part = ProvenanceSettings.model_validate(keys)
+    governance = example.settings.governance.model_copy(update={"provenance": part})
+    signing = open_home(example.settings.model_copy(update={"governance": governance}))
+    with pytest.raises(CertificateError, match="cannot be read: No such file"):
+        export_images(signing, tmp_path / "out", form="coco")
+    assert list(tmp_path.iterdir()) == []

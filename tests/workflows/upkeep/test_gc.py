@@ -13,12 +13,15 @@ from typer.testing import CliRunner
 from catalog_pipeline.cli import app
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.settings import S3Settings, Settings
-from catalog_pipeline.workflows.home import open_home
+from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.night.night_figures import FIGURES_KEY
 from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.report_pages import stores_of_pages, write_page
 from catalog_pipeline.workflows.upkeep import collect_garbage as workflow
 from catalog_pipeline.workflows.upkeep.collect_garbage import GarbageReport, collect_garbage
 from catalog_pipeline.workflows.upkeep.verify import verify
+from tests.builders import make_archive_row
 from tests.workflows.painted_night import DAY, Studio
 
 run = CliRunner().invoke
@@ -173,3 +176,47 @@ def test_temporary_files_go_wherever_they_lie(settings: Settings) -> None:
 
 def test_an_empty_home_has_no_garbage(settings: Settings) -> None:
     assert collect_garbage(open_home(settings), now=later()).garbage == ()
+
+
+@pytest.fixture(params=["local", "s3"])
+def old_home(request: pytest.FixtureRequest, make_settings: Callable[..., Settings]) -> Home:
+    """A refused candidate, a night of which every picture was held back, and its pages."""
+    archive: dict[str, object] = {}
+    if request.param == "s3":
+        archive["s3"] = request.getfixturevalue("s3_settings").model_dump()
+    retention = {"retention": {"quarantine_days": 30, "report_days": 60}}
+    home = open_home(make_settings(archive=archive, governance=retention))
+    for name in ("concept.safetensors", "pictures.png", "report.json"):
+        home.objects.put(f"collections/default/quarantine/mug-0123456789abcdef/{name}", b"x")
+    path, sha256 = home.archive.put_image(b"\x89PNG held back")
+    row = make_archive_row("a", day=DAY, path=path, sha256=sha256, verdict="failed")
+    home.archive.quarantine.settle_day(DAY, [row], ["a"])
+    write_page(home, f"gallery-{DAY}.html", b"<html>photos</html>")
+    home.objects.put(FIGURES_KEY, b"[]")
+    return home
+
+
+def test_what_is_kept_for_a_time_goes_after_it(old_home: Home) -> None:
+    def after(days: float, dry_run: bool = False) -> list[str]:
+        now = datetime.now(UTC) + timedelta(days=days)
+        return kinds(collect_garbage(old_home, now=now, dry_run=dry_run))
+
+    in_quarantine = ["held back rows", "image", *["refused candidate"] * 3]
+    pages = stores_of_pages(old_home)
+    assert after(29) == []
+    assert after(31, dry_run=True) == in_quarantine
+    assert after(31) == in_quarantine
+    assert after(59) == []
+    assert after(61, dry_run=True) == ["report"] * len(pages)
+    assert after(61) == ["report"] * len(pages)
+    for objects in pages:
+        assert not objects.exists(f"reports/gallery-{DAY}.html")
+    assert old_home.objects.exists(FIGURES_KEY)
+    assert after(9999) == []
+    assert verify(old_home).problems == ()
+
+
+@pytest.mark.parametrize("old_home", ["local"], indirect=True)
+def test_the_grace_counts_where_it_is_longer(old_home: Home) -> None:
+    now = datetime.now(UTC) + timedelta(days=61)
+    assert collect_garbage(old_home, grace_hours=24 * 62, now=now).garbage == ()

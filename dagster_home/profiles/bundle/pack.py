@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[3]
 NOT_TO_RUN = {"dev", "docs"}
 """Extras that the tests and the docs site need, and the pipeline does not."""
 

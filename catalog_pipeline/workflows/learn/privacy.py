@@ -1,0 +1,43 @@
+"""Refuses a promise that learning does not keep: ``governance.yaml: privacy.epsilon``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from catalog_pipeline.errors import ConfigurationError
+from catalog_pipeline.records import IndexRow
+from catalog_pipeline.settings import Settings
+
+_WHY = {
+    "per_concept": "a product's own slot is there to know its photos",
+    "shared": "a task still learns one product from its few photos",
+}
+
+
+def check_privacy(settings: Settings, rows: Sequence[IndexRow]) -> None:
+    """Refuse to learn where an epsilon is asked for, before anything is written.
+
+    Says what noise the product with the most photos would need: the easiest of all. One that
+    needed none to speak of is refused too, since no task adds any, and what a memory holds of
+    photos has none either.
+
+    Raises:
+        ConfigurationError: an epsilon is set.
+    """
+    wanted, learning = settings.governance.privacy, settings.learning
+    if wanted.epsilon is None:
+        return
+    from catalog_pipeline.learning.privacy import noise_multiplier_for
+
+    photos = max(1, *(row.photo_count for row in rows))
+    rate = min(1.0, learning.batch_size / photos)
+    noise = noise_multiplier_for(wanted.epsilon, rate, learning.steps, wanted.delta)
+    slots = learning.adapter.slots
+    raise ConfigurationError(
+        f"governance.yaml: privacy.epsilon is {wanted.epsilon:g} (delta {wanted.delta:g}), and "
+        f"learning cannot keep it: {learning.steps} steps of {learning.batch_size} of the {photos} "
+        f"photos that one product has at most need noise of {noise:.1f} times the longest gradient "
+        f"a photo may have; with adapter.slots: {slots} {_WHY[slots]}, and its memory holds "
+        "features of them as they are; set epsilon: null (docs/governance/privacy.md says what "
+        "can keep an epsilon)"
+    )
