@@ -156,7 +156,7 @@ docs: $(STAMP)  ## Write docs/reference and build the site into build/site; it n
 
 # EXTRAS=all packs what the tests need, too.
 .PHONY: bundle
-bundle: $(STAMP)  ## Pack an installation for a machine without a network into build/bundle-VERSION.tar (SIZE)
+bundle: $(STAMP)  ## Pack an installation for a machine without a network into build/bundle-VERSION.tar (0.9 GB)
 	$(BIN)/python dagster_home/profiles/bundle/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
 
 .PHONY: base-model

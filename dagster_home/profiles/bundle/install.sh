@@ -20,12 +20,12 @@ for candidate in ${PYTHON:-"python$wanted" python3 python}; do
     python=$candidate
     break
   fi
-  found="$found $candidate is $version;"
+  found="$found, $candidate is $version"
 done
 if [ -z "$python" ]; then
-  found=${found:- none}
-  echo "install.sh: needs Python $wanted with venv, for which the wheels were made; found:${found%;}." \
-    "Name one with PYTHON=..." >&2
+  found=${found#, }
+  echo "install.sh: needs Python $wanted with venv, for which the wheels were made; found:" \
+    "${found:-none}. Name one with PYTHON=..." >&2
   exit 1
 fi
 
