@@ -54,7 +54,7 @@ def verify_image(
 ) -> None:
     """Say what made a picture, and if it was altered.
 
-    And whether it is still that picture, and who signed it. Looked up in the archive by bytes,
+    Which job, products, versions and photos, and who signed it. Looked up in the archive by bytes,
     pixels, signature, metadata and watermark; where there is no home, only what the file says
     counts. The exit status is 1 when the origin of a file is not established.
     """
@@ -67,7 +67,7 @@ def verify_image(
         raise typer.Exit(FAILED)
 
 
-@app.command("make-certificate")
+@app.command("certificate")
 def make_certificate(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", parser=_folder, help="Where to; absent or without.")
@@ -82,9 +82,9 @@ def make_certificate(
 ) -> None:
     """Make a certificate to sign pictures with.
 
-    For a deployment that has no certificate authority to ask. Verifiers elsewhere do not know
-    the root: give it to them, or replace both files by those that your company's authority
-    issues.
+    And the root that issues it, for a deployment that has no certificate authority to ask.
+    Verifiers elsewhere do not know the root: give it to them, or replace all of it by what your
+    company's authority issues.
     """
     from catalog_pipeline.provenance.own_certificate import make_certificate as make
 
@@ -98,14 +98,13 @@ def make_certificate(
     )
 
 
-@app.command("make-watermark-key")
+@app.command("watermark-key")
 def make_watermark_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", parser=_folder, help="A new file.")],
 ) -> None:
     """Make the secret of invisible watermarks.
 
-    Whoever has it can read them and make pictures without one. Without it a watermark says
-    nothing any more, so keep a copy.
+    They are made and read with it, and say nothing without it, so keep a copy.
     """
     from catalog_pipeline.provenance.own_certificate import make_watermark_key as make
 

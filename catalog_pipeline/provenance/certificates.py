@@ -117,7 +117,7 @@ def _read(file: Path, what: str) -> bytes:
     except OSError as error:
         raise CertificateError(
             f"{what} {file} cannot be read: {error.strerror}; expected a PEM file; correct "
-            "governance.yaml: provenance, or make one with `catalog-pipeline make-certificate`"
+            "governance.yaml: provenance, or make one with `catalog-pipeline certificate`"
         ) from error
 
 

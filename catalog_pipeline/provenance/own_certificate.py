@@ -120,7 +120,7 @@ def read_watermark_key(file: Path) -> bytes:
     except OSError as error:
         raise ConfigurationError(
             f"the watermark key {file} cannot be read: {error.strerror}; correct governance.yaml: "
-            "provenance.watermark_key, or make one with `catalog-pipeline make-watermark-key`"
+            "provenance.watermark_key, or make one with `catalog-pipeline watermark-key`"
         ) from error
     except ValueError as error:
         raise ConfigurationError(_no_key(file)) from error
@@ -132,7 +132,7 @@ def read_watermark_key(file: Path) -> bytes:
 def _no_key(file: Path) -> str:
     return (
         f"the watermark key {file} is not {_KEY_BYTES} bytes in hex; make one with "
-        "`catalog-pipeline make-watermark-key FILE`"
+        "`catalog-pipeline watermark-key FILE`"
     )
 
 

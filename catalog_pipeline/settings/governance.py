@@ -53,7 +53,7 @@ class ProvenanceSettings(Strict):
         if self.watermark and self.watermark_key is None:
             raise ValueError(
                 "watermark is on without a watermark_key; make one with "
-                "`catalog-pipeline make-watermark-key FILE`"
+                "`catalog-pipeline watermark-key FILE`"
             )
         return self
 

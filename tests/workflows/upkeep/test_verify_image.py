@@ -295,12 +295,12 @@ def test_the_command_needs_no_home(
 
 
 def test_keys_are_made_by_commands(tmp_path: Path) -> None:
-    done = run("make-certificate", tmp_path / "keys", "--organisation", "Acme")
+    done = run("certificate", tmp_path / "keys", "--organisation", "Acme")
     assert done.exit_code == 0, done.output
     assert f"{tmp_path}/keys/chain.pem: certificate of 'Acme', until " in done.stdout
-    again = run("make-certificate", tmp_path / "keys", "--organisation", "Acme")
+    again = run("certificate", tmp_path / "keys", "--organisation", "Acme")
     assert again.exit_code == 1
     assert again.output.startswith("error: ")
-    done = run("make-watermark-key", tmp_path / "mark.key")
+    done = run("watermark-key", tmp_path / "mark.key")
     assert done.exit_code == 0
-    assert run("make-watermark-key", tmp_path / "mark.key").exit_code == 1
+    assert run("watermark-key", tmp_path / "mark.key").exit_code == 1
