@@ -36,17 +36,17 @@ TEMPLATE = Path(__file__).with_name("study.md.j2")
 REDUCED: dict[str, dict[str, Any]] = {
     "learning": {
         "latent_views": 8,
-        "prior_images": 8,
+        "prior_images": 4,
         "replay_candidates": 2,
         "replay_exemplars": 2,
-        "replay_concepts": 4,
+        "replay_concepts": 3,
     },
     "generation": {"mode": "learned"},
 }
 """Of the shipped settings, so that it ends within an hour; the page says so."""
 
-GRANULARITY = StudyOptions(skus=24, categories=4, images=4, steps=20)
-FREQUENCY = StudyOptions(skus=8, categories=4, images=4, steps=20)
+GRANULARITY = StudyOptions(skus=24, categories=4, images=3, steps=20)
+FREQUENCY = StudyOptions(skus=6, categories=3, images=3, steps=15)
 QUICK = StudyOptions(skus=4, categories=2, images=2, steps=5)
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=BUILD / "study")
     parser.add_argument("--quick", action="store_true", help="4 products, 5 steps")
     parser.add_argument("--study", choices=("granularity", "frequency"), help="one alone; no page")
-    parser.add_argument("--steps", type=int, help="of a concept, in place of 20")
+    parser.add_argument("--steps", type=int, help="of a concept, in place of 20 and 15")
     parser.add_argument("--equal-steps", action="store_true", help="as of `study`; a third longer")
     add_report_options(parser)
     options = parser.parse_args()
