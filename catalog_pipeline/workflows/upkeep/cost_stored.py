@@ -30,7 +30,7 @@ COLLECTIONS = "collections"
 PICTURES = "pictures"
 NIGHT_RECORDS = "night records"
 CACHES = "caches of the base"
-RECORDS = "catalog, log, plans, pages"
+RECORDS = "catalog, logs, keys, plans, pages"
 
 _SPREAD = {
     CONCEPTS: "parts of the served version, and refused candidates: the product's own",
@@ -41,7 +41,10 @@ _SPREAD = {
     RECORDS: "evenly over all served products",
 }
 _OF_NIGHTS = (MANIFEST_PREFIX, QUARANTINE_PREFIX, VERSIONS_PREFIX)
-_RECORD_PREFIXES = ("catalog/", "learning/", "plans/", "reports/", "_staging/")
+_RECORD_PREFIXES = (
+    *("catalog/", "learning/", "plans/", "reports/", "_staging/"),
+    *("audit/", "keys/", "removals/"),
+)
 _OWN_PREFIX = "reports/cost/"
 """Of the report itself, which would count its last one and never come out the same."""
 _FINGERPRINT_CHARS = 16

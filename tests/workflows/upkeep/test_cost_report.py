@@ -60,6 +60,7 @@ def store_more(home: Home) -> None:
     store.write_part(b"nobody names it" * 10)
     home.objects.put("collections/default/quarantine/NEW-0123456789abcdef/report.json", b"{}")
     home.objects.put("base/0123/prior-0123.safetensors", b"b" * 300)
+    home.objects.put("keys/keyring.json", b"k" * 40)
 
 
 @pytest.fixture
