@@ -193,10 +193,8 @@ class _Removal:
         traces.retire_row(home, sku)
         for name in home.collections():
             self._clean_collection(name, record, row.collection if row else "")
-        keyring = getattr(home, "keyring", None)
-        if keyring is not None:
-            keyring.destroy(sku)
-            record.count(objects, {"keys": 1})
+        if home.keyring is not None:
+            record.count(objects, {"keys": int(home.keyring.destroy(sku))})
         record.count(objects, {"jobs": traces.clean_plans(home, sku, record.renamed)})
         self._clean_pictures(record)
         days = {date.fromisoformat(day) for day in record.nights}

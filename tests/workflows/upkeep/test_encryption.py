@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from catalog_pipeline.workflows.upkeep.encryption import (
     rotate_master_key,
 )
 from catalog_pipeline.workflows.upkeep.export_objects import export_objects
+from catalog_pipeline.workflows.upkeep.remove_concept import remove_concepts
 from catalog_pipeline.workflows.upkeep.verify import verify
 from tests.builders import promote
 from tests.stores.sealed_location import new_master_key
@@ -357,3 +359,37 @@ def test_the_errors_of_keys_are_one_line_each(studio: Studio, tmp_path: Path) ->
     (error,) = [r for r in run_doctor(open_home(missing)) if r.level == "error"]
     assert "cannot be read: No such file" in error.what
     assert "encryption.md" in error.hint
+
+
+@only_local
+def test_a_removed_product_opens_in_no_backup_that_lacks_the_keys(
+    studio: Studio, tmp_path: Path
+) -> None:
+    settings = encrypted(studio, tmp_path)
+    encrypt_home(open_home(settings))
+    backup = tmp_path / "backup"
+    shutil.copytree(settings.home, backup, ignore=shutil.ignore_patterns("keys", ".locks"))
+    keys = encryption_state(open_home(settings)).data_keys
+    (removed,) = remove_concepts(open_home(settings), ["mug"], search_pictures=True)
+    assert (removed.reason, removed.counts["keys"]) == ("", 1)
+    (again,) = remove_concepts(open_home(settings), ["mug"])
+    assert (again.reason, again.counts.get("keys", 0)) == ("", 0)
+    assert encryption_state(open_home(settings)).data_keys == keys - 1
+    assert verify(open_home(settings)).problems == ()
+    # Restored beside the keys of today.
+    shutil.copytree(settings.home / "keys", backup / "keys")
+    old = open_home(settings.model_copy(update={"home": backup}))
+    served = old.adapters("default").current()
+    assert served is not None
+    for name, digest in served.parts.items():
+        if part_owner(name) == "mug":
+            with pytest.raises(KeyDestroyedError):
+                old.adapters("default").read_part(digest)
+        else:
+            assert old.adapters("default").read_part(digest)
+    for row in old.archive.read_day(DAY):
+        if "mug" in row.skus:
+            with pytest.raises(KeyDestroyedError):
+                old.archive.read_image(row.path)
+        else:
+            assert old.archive.read_image(row.path)
