@@ -103,7 +103,12 @@ class Home:
     @cached_property
     def audit(self) -> AuditLog:
         """Who did what, when and with which version."""
-        return AuditLog(self.objects, Signature(default_actor(), self.run))
+        return AuditLog(self.objects, self.signature)
+
+    @property
+    def signature(self) -> Signature:
+        """Who acts."""
+        return Signature(default_actor(), self.run)
 
     @cached_property
     def archive(self) -> ImageArchive:

@@ -97,15 +97,29 @@ class LearningRun:
             # is, and a later run learns it.
             outcome = failed_outcome(row.sku, error)
         except CatalogPipelineError as error:
-            outcome = failed_outcome(row.sku, error)
+            outcome = self._fail(row, photo_set, error, time.monotonic() - started)
+        return replace(outcome, seconds=time.monotonic() - started)
+
+    def _fail(
+        self,
+        row: IndexRow,
+        photo_set: PhotoSet | None,
+        error: CatalogPipelineError,
+        seconds: float,
+    ) -> LearnOutcome:
+        """Mark the SKU as failed, in the audit log first where its candidate was refused."""
+        try:
             if isinstance(error, QualityGateError):
                 note_refusal(self.home, row.sku, row.collection)
-            log_failed(self.home, row, photo_set, outcome, time.monotonic() - started)
-            reason, photos = str(error), photo_set.uses if photo_set else ()
-            self.home.index.update(
-                lambda rows: mark_failed(rows, row.sku, row.content_hash, reason, photos=photos)
-            )
-        return replace(outcome, seconds=time.monotonic() - started)
+        except AuditError as refused:  # not marked: a later run learns it again, and notes it
+            return failed_outcome(row.sku, refused)
+        outcome = failed_outcome(row.sku, error)
+        log_failed(self.home, row, photo_set, outcome, seconds)
+        reason, photos = str(error), photo_set.uses if photo_set else ()
+        self.home.index.update(
+            lambda rows: mark_failed(rows, row.sku, row.content_hash, reason, photos=photos)
+        )
+        return outcome
 
     def _photos(self, sku: str) -> PhotoSet:
         """Those to learn ``sku`` from: all usable ones where it was learned from these."""

@@ -81,9 +81,7 @@ def test_an_entry_that_a_kill_came_before_is_noted_by_the_next_run(
     assert len(open_home(settings).adapters("default").history()) == 1
 
 
-def test_a_log_that_is_refused_loses_no_training(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def refuse_entries(patched: pytest.MonkeyPatch) -> None:
     create = LocalObjectStore.put_if_absent
 
     def refusing(self: LocalObjectStore, key: str, data: bytes) -> bool:
@@ -91,9 +89,15 @@ def test_a_log_that_is_refused_loses_no_training(
             raise StoreError("no room")
         return create(self, key, data)
 
+    patched.setattr(LocalObjectStore, "put_if_absent", refusing)
+
+
+def test_a_log_that_is_refused_loses_no_training(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_photos(settings, "A")
     with monkeypatch.context() as patched:
-        patched.setattr(LocalObjectStore, "put_if_absent", refusing)
+        refuse_entries(patched)
         outcome = learn_all(settings)["A"]
     assert outcome.status == "failed"
     assert "the audit log did not take the entry 'promote' of A" in outcome.reason
@@ -109,6 +113,24 @@ def test_a_refused_candidate_is_noted(settings: Settings) -> None:
     assert learn_all(strict)["A"].status == "failed"
     (entry,) = matching_entries(open_home(settings))
     assert (entry.action, entry.subject, entry.facts) == ("refuse", "A", {"collection": "default"})
+
+
+def test_a_log_that_is_refused_keeps_no_other_product_from_its_turn(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, sku in enumerate("AB"):
+        write_photos(settings, sku, seed=seed)
+    strict = with_learning(settings, gate_min_fidelity_share=5.0)
+    with monkeypatch.context() as patched:
+        refuse_entries(patched)
+        outcomes = learn_all(strict)
+    assert set(outcomes) == {"A", "B"}
+    for sku, outcome in outcomes.items():
+        assert f"did not take the entry 'refuse' of {sku}" in outcome.reason
+    assert set(statuses(settings).values()) == {SkuStatus.NEW}
+    assert learn_all(strict, ["A"])["A"].status == "failed"
+    assert noted(settings, "A") == ["refuse"]
+    assert statuses(settings)["A"] is SkuStatus.FAILED
 
 
 def drawn(settings: Settings, sku: str) -> list[Pixels]:
