@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -182,7 +182,7 @@ class AuditLog:
             data = entry.encode()
             self._objects.compare_and_swap(entry_key(entry.number), data, None)
             self._known = AuditEnd(entry.number, sha256_hex(data))
-            return AuditEntry(**{**vars(entry), "sha256": self._known.sha256})
+            return replace(entry, sha256=self._known.sha256)
 
         try:
             entry = until_won(attempt, "the audit log")
