@@ -11,7 +11,8 @@ missing, swapped or added breaks the chain; the end alone can be cut off without
 number and hash were written down elsewhere (:meth:`AuditLog.end`).
 
 An entry is noted at least once: who was killed between an act and its entry notes it when the act
-is repeated, which finds it done, and who was killed after the entry may note it twice.
+is repeated, which finds it done, and who was killed after the entry may note it twice. The one
+exception are ``drop`` and ``retire``, which the version without the product tells of.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Home:
     @property
     def where(self) -> str:
         """The folder or the bucket, for people."""
-        return self.objects.uri("catalog").removesuffix("/catalog")
+        return self.backend.uri("catalog").removesuffix("/catalog")
 
     @cached_property
     def index(self) -> IndexStore:
