@@ -23,6 +23,7 @@ from catalog_pipeline.records import (
     IndexRow,
     LearnOutcome,
     PhotoSet,
+    SkuStatus,
 )
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.loss_curves import read_curve
@@ -141,6 +142,7 @@ class LearningRun:
         card = photo_set.sku
         side_by_side = self.home.settings.learning.adapter.slots == "per_concept"
         with head_turn(self.home, card.collection, card.sku, side_by_side=side_by_side) as turn:
+            self._require_known(row)
             if self._is_settled(turn.seen, photo_set):
                 return self._settle(row, photo_set, turn)
             store, seen = turn.store, turn.seen
@@ -155,6 +157,16 @@ class LearningRun:
         imported = turn.known is not None and turn.known.imported_from
         replaced = "in place of what was imported" if imported else ""
         return learned_outcome(learned, version, replaced), version
+
+    def _require_known(self, row: IndexRow) -> None:
+        """ConflictError where the SKU went while it waited for its claim: a removal held that."""
+        now = next((each for each in self.home.index.read() if each.sku == row.sku), None)
+        retired = now is not None and now.status is SkuStatus.RETIRED
+        if now is None or (retired and row.status is not SkuStatus.RETIRED):
+            raise ConflictError(
+                f"{row.sku} was removed or retired while it waited to be learned; nothing was "
+                "learned; if it is to come back, run `catalog-pipeline index`, then `learn`"
+            )
 
     def _is_settled(self, seen: AdapterVersion | None, photo_set: PhotoSet) -> bool:
         """Whether the head holds what learning ``photo_set`` now would give."""

@@ -15,7 +15,9 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.audit_chain import verify_chain
 from catalog_pipeline.stores.audit_log import AUDIT_PREFIX, AuditLog
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.upkeep.audit_entries import matching_entries
 from catalog_pipeline.workflows.upkeep.removal_search import search_home
 from catalog_pipeline.workflows.upkeep.remove_concept import plan_removals, remove_concepts
@@ -178,6 +180,18 @@ def test_a_removed_product_changes_no_bit_of_its_neighbours_pictures(settings: S
     assert all(weights[-64:] not in path.read_bytes() for path in files)
     assert learn_all(settings) == {}
     assert verify_chain(home.objects).problems == ()
+
+
+def test_who_waits_while_a_product_is_removed_does_not_learn_it(settings: Settings) -> None:
+    write_photos(settings, "beta-77")
+    home = open_home(settings)
+    refresh_index(home)
+    (outcome,) = learn_concepts(
+        home, ["beta-77"], on_photo_set=lambda _: removed(open_home(settings), "beta-77")
+    )
+    assert outcome.status == "failed"
+    assert "was removed or retired while it waited" in outcome.reason
+    assert search_home(home, "beta-77", ()).named_in == ()
 
 
 def test_a_shared_slot_goes_back_to_where_it_had_not_seen_the_product(
