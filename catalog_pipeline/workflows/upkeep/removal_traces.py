@@ -247,11 +247,14 @@ def _clean_render_report(store: ObjectStore, key: str, gone: _Gone) -> int:
 
 
 def clean_tried(home: Home, sku: str) -> int:
-    """Delete the copies of photos that ``try`` made of a folder of this name; how many."""
+    """Delete what a first try has left of photos in the local home; how many files.
+
+    The copies that ``try`` made of a folder of this name, and the contact sheet of the demo.
+    """
     local = LocalObjectStore(home.settings.home)
-    copies = local.list(f"{COPIES}/{sku}/")
-    local.delete_many(copies)
-    return len(copies)
+    left = [*local.list(f"{COPIES}/{sku}/"), *local.list("contact-sheet.png")]
+    local.delete_many(left)
+    return len(left)
 
 
 def clean_folders(home: Home, sku: str) -> None:

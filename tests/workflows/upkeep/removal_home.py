@@ -77,6 +77,7 @@ def fill(settings: Settings) -> Filled:
     write_page(home, "preview.png", _png(5))
     write_cost_report(home)
     shutil.copytree(root / GONE, settings.home / "photos-tried" / GONE)
+    shutil.copy(root / GONE / "0.png", settings.home / "contact-sheet.png")
     _learn(studio, "vase", "edition 9")
     plan_night(home, DAY)
     studio.render()
