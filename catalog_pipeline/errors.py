@@ -17,6 +17,7 @@
     ├── GenerationError           a plan or a render job is wrong
     ├── AlertError                a channel did not take a message
     └── StoreError                an object, version or manifest cannot be read or written
+        ├── AccessDeniedError     these rights do not reach so far
         ├── KeyringError          the master key cannot be had, or does not open the keyring
         ├── ObjectNotFoundError   no such key
         │   └── KeyDestroyedError encrypted under a data key that is no more
@@ -104,6 +105,10 @@ class AlertError(CatalogPipelineError):
 
 class StoreError(CatalogPipelineError):
     """An object, a version or a manifest cannot be read or written."""
+
+
+class AccessDeniedError(StoreError):
+    """The rights of this process do not reach an object."""
 
 
 class KeyringError(StoreError):

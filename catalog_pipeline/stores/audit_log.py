@@ -11,7 +11,8 @@ missing, swapped or added breaks the chain; the end alone can be cut off without
 number and hash were written down elsewhere (:meth:`AuditLog.end`).
 
 An entry is noted at least once: who was killed between an act and its entry notes it when the act
-is repeated, which finds it done, and who was killed after the entry may note it twice.
+is repeated, which finds it done, and who was killed after the entry may note it twice. The one
+exception are ``drop`` and ``retire``, which the version without the product tells of.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -182,7 +183,7 @@ class AuditLog:
             data = entry.encode()
             self._objects.compare_and_swap(entry_key(entry.number), data, None)
             self._known = AuditEnd(entry.number, sha256_hex(data))
-            return AuditEntry(**{**vars(entry), "sha256": self._known.sha256})
+            return replace(entry, sha256=self._known.sha256)
 
         try:
             entry = until_won(attempt, "the audit log")

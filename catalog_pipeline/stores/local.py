@@ -23,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from catalog_pipeline.errors import (
+    AccessDeniedError,
     ConflictError,
     LockTimeoutError,
     ObjectNotFoundError,
@@ -59,7 +60,7 @@ class LocalObjectStore(ObjectStore):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectNotFoundError(f"no object {key!r} in {self.root}") from error
         except OSError as error:
-            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+            raise _read_error(f"cannot read {self._path(key)}", error) from error
         found = sha256_hex(data)
         check_digest(key, found, self.uri(key))
         return StoredObject(data, found)
@@ -72,7 +73,7 @@ class LocalObjectStore(ObjectStore):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise StoreError(f"cannot look at {path}: {error.strerror}") from error
+            raise _read_error(f"cannot look at {path}", error) from error
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See :class:`ObjectStore`."""
@@ -172,7 +173,7 @@ class LocalObjectStore(ObjectStore):
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ObjectNotFoundError(f"no object {key!r} in {self.root}") from error
         except OSError as error:
-            raise StoreError(f"cannot look at {path}: {error.strerror}") from error
+            raise _read_error(f"cannot look at {path}", error) from error
         return _info(key, status)
 
     def delete(self, key: str) -> None:
@@ -351,6 +352,11 @@ def write_error(path: Path | str, error: OSError) -> StoreError:
         f"cannot write {path}: {error.strerror or error}; check the free space and the "
         "permissions of the home folder"
     )
+
+
+def _read_error(what: str, error: OSError) -> StoreError:
+    kind = AccessDeniedError if isinstance(error, PermissionError) else StoreError
+    return kind(f"{what}: {error.strerror}")
 
 
 @contextmanager

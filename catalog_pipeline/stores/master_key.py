@@ -121,6 +121,8 @@ class KmsMasterKey(MasterKey):
 def open_master_key(setting: str) -> MasterKey:
     """The master key that ``file:/path`` or ``kms:<id>`` names.
 
+    What is neither may be the key itself: no error repeats it.
+
     Raises:
         KeyringError: the file cannot be read, is readable by everybody, or holds no key.
         ConfigurationError: the setting is neither, or a package is not installed.
@@ -131,7 +133,8 @@ def open_master_key(setting: str) -> MasterKey:
         return KmsMasterKey(name)
     if kind != "file" or not name:
         raise ConfigurationError(
-            f"the master key is {setting!r}; expected file:/path/of/key or kms:alias/name"
+            "what names the master key is neither file:/path/of/key nor kms:alias/name; expected "
+            "one of them, never the key itself"
         )
     return FileMasterKey(_read_key(Path(name)), setting)
 
@@ -198,8 +201,8 @@ def _read_key(path: Path) -> bytes:
     file = path.expanduser()
     if not file.is_absolute():
         raise KeyringError(
-            f"the master key file {str(path)!r} is named by a relative path; expected an absolute "
-            f"one; correct {_SETTING}"
+            "the master key file is named by a relative path; expected an absolute one, never the "
+            f"key itself; correct {_SETTING}"
         )
     try:
         mode = file.stat().st_mode

@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from catalog_pipeline.errors import (
+    AccessDeniedError,
     ConflictError,
     IntegrityError,
     ObjectNotFoundError,
@@ -69,6 +70,7 @@ _FULL_CODES = {
 }
 _INSUFFICIENT_STORAGE = 507
 _REFUSED = {301, 400, 401, 403}
+_DENIED_CODES = {"403", "AccessDenied"}
 _MISSING_KEY_CODES = {"404", "NoSuchKey", "NotFound"}
 _CONFLICT_CODES = {"412", "PreconditionFailed"}
 
@@ -318,7 +320,8 @@ class S3ObjectStore(ObjectStore):
             )
         if status in _REFUSED:
             what = "the credentials" if status == 403 else error.operation_name
-            return StoreError(f"{self._where} refused {what} for {key!r} ({code}); {advice(error)}")
+            kind = AccessDeniedError if code in _DENIED_CODES else StoreError
+            return kind(f"{self._where} refused {what} for {key!r} ({code}); {advice(error)}")
         return StoreError(
             f"{error.operation_name} of {key!r} failed in {self._where}: {code} "
             f"(HTTP {status}): {error.response.get('Error', {}).get('Message', '')}"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from catalog_pipeline.errors import (
+    AccessDeniedError,
     IntegrityError,
     KeyringError,
     ObjectNotFoundError,
@@ -27,6 +28,7 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.stores.keys import SEALED_SUFFIX
 from catalog_pipeline.stores.master_key import MasterKey, Wrapped, decrypt_key, encrypt_key
 from catalog_pipeline.stores.objects import ObjectStore
+from catalog_pipeline.stores.read_only import ReadOnlyObjectStore
 from catalog_pipeline.stores.sealing import ID_BYTES, KEY_BYTES, DataKey, KeyReference
 
 KEYS_PREFIX = "keys/"
@@ -212,21 +214,33 @@ class WrappingKeys:
         return self._opened[name]
 
 
-def require_no_keyring(objects: ObjectStore) -> None:
-    """Raises KeyringError where something is encrypted, for whoever would read without a key.
+def without_keyring(objects: ObjectStore) -> ObjectStore:
+    """``objects`` for whoever has no master key.
 
-    A reader by role may not look at keys at all; what is encrypted is closed to it anyway.
+    A reader by role may not look at keys at all: what is encrypted is closed to it anyway. It gets
+    a store that is only read, since nobody may write plain bytes into a home that is perhaps
+    encrypted.
+
+    Raises:
+        KeyringError: something is encrypted.
+        StoreError: whether it is cannot be found out now.
     """
+    where = objects.uri(KEYRING_KEY)
     try:
-        encrypted = objects.exists(KEYRING_KEY)
-    except StoreError:
-        return
-    if encrypted:
-        raise KeyringError(
-            f"{objects.uri(KEYRING_KEY)} says that this home is encrypted, and governance.yaml: "
-            "encryption.master_key is not set; set it again; to do without encryption run "
-            "`catalog-pipeline decrypt` with it first"
+        objects.read(KEYRING_KEY)  # the answer to a mere look says less of why it is refused
+    except ObjectNotFoundError:
+        return objects
+    except AccessDeniedError as error:
+        return ReadOnlyObjectStore(
+            objects,
+            f"nothing may be written here: whether this home is encrypted is not known ({error}); "
+            f"give this process the right to read {where}",
         )
+    raise KeyringError(
+        f"{where} says that this home is encrypted, and governance.yaml: encryption.master_key is "
+        "not set; set it again; to do without encryption run `catalog-pipeline decrypt` with it "
+        "first"
+    )
 
 
 def data_key_object(key_id: bytes) -> str:

@@ -23,7 +23,7 @@ from catalog_pipeline.stores.master_key import open_master_key
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.s3 import S3ObjectStore
 from catalog_pipeline.stores.sealed import SealedObjectStore
-from catalog_pipeline.stores.wrapping_keys import require_no_keyring
+from catalog_pipeline.stores.wrapping_keys import without_keyring
 from catalog_pipeline.workflows.picture_marks import PictureMarks
 from catalog_pipeline.workflows.scene_words import in_english
 from catalog_pipeline.workflows.words import Words
@@ -77,10 +77,10 @@ class Home:
         Raises:
             KeyringError: the master key is not there or is another one, or the home is encrypted
                 and the settings name none.
+            StoreError: whether it is encrypted cannot be found out now.
         """
         if self.keyring is None:
-            require_no_keyring(self.backend)
-            return self.backend
+            return without_keyring(self.backend)
         self.keyring.open()
         pictures = self.written.governance.encryption.pictures
         return SealedObjectStore(self.backend, self.keyring, pictures=pictures)
@@ -88,7 +88,7 @@ class Home:
     @property
     def where(self) -> str:
         """The folder or the bucket, for people."""
-        return self.objects.uri("catalog").removesuffix("/catalog")
+        return self.backend.uri("catalog").removesuffix("/catalog")
 
     @cached_property
     def index(self) -> IndexStore:
@@ -103,7 +103,12 @@ class Home:
     @cached_property
     def audit(self) -> AuditLog:
         """Who did what, when and with which version."""
-        return AuditLog(self.objects, Signature(default_actor(), self.run))
+        return AuditLog(self.objects, self.signature)
+
+    @property
+    def signature(self) -> Signature:
+        """Who acts."""
+        return Signature(default_actor(), self.run)
 
     @cached_property
     def archive(self) -> ImageArchive:

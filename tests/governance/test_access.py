@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from typer.testing import CliRunner, Result
 
 from catalog_pipeline.cli import app
+from catalog_pipeline.errors import AccessDeniedError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
 from tests.s3_server import S3Server, running_s3_server
@@ -291,6 +292,18 @@ def test_what_a_reader_may_not_is_one_line(
     assert told.exit_code == 1, told.output
     assert told.stderr.count("\n") == 1, told.stderr
     assert "AccessDenied" in told.stderr
+
+
+def test_who_may_not_look_at_keys_never_writes(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the policy would let it: the home may be encrypted."""
+    for name, value in bucket.environment("operator").items():
+        monkeypatch.setenv(name, value)
+    objects = open_home(settings_of(bucket.server, tmp_path)).objects
+    assert objects.read(MANIFEST.removeprefix(HOME)).data
+    with pytest.raises(AccessDeniedError, match=r"is not known \(bucket .* \(AccessDenied\)"):
+        objects.put("_staging/new", b"")
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -21,6 +21,7 @@ from catalog_pipeline.errors import (
 )
 from catalog_pipeline.records import IndexRow, SkuStatus
 from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.concept_removal import owner_of
 from catalog_pipeline.stores.keys import PLANS_PREFIX, anchors_key, days_of
 from catalog_pipeline.stores.objects import until_won
 from catalog_pipeline.workflows.catalog.first_seen import FIRST_SEEN_KEY
@@ -187,7 +188,7 @@ class _Retirement:
             store = self.home.adapters(name)
             current = store.current()
             known |= {concept.sku for concept in current.concepts} if current else set()
-            known |= {_sku_of(checkpoint) for checkpoint in store.staging_names()}
+            known |= {owner_of(checkpoint) for checkpoint in store.staging_names()}
         return [row for row in rows if row.sku in known or row.learned_hash]
 
     def vanished(self, skus: Sequence[str]) -> list[IndexRow]:
@@ -270,9 +271,4 @@ def _forgotten(row: IndexRow) -> IndexRow:
 
 
 def _checkpoints(store: AdapterStore, sku: str) -> list[str]:
-    return [name for name in store.staging_names() if _sku_of(name) == sku]
-
-
-def _sku_of(checkpoint: str) -> str:
-    """Checkpoints are named ``<sku>-<fingerprint>.safetensors``."""
-    return checkpoint.rpartition("/")[2].rpartition("-")[0]
+    return [name for name in store.staging_names() if owner_of(name) == sku]

@@ -27,6 +27,7 @@ from catalog_pipeline.workflows.learn.commit import (
     commit_learned,
     dropped_elsewhere,
     learned_outcome,
+    note_promotion,
 )
 from catalog_pipeline.workflows.learn.head_turn import head_turn
 from catalog_pipeline.workflows.learn.learn_concepts import choose_rows
@@ -107,6 +108,10 @@ def import_lora(
     outcome = dropped_elsewhere(home, photo_set, outcome)
     seconds = time.monotonic() - started
     if version is not None:
+        if outcome.status == "unchanged" and row.learned_hash != photo_set.content_hash:
+            note_promotion(
+                home, version, row.sku
+            )  # a crash, or the audit log's store, came between
         log_learned(home, photo_set, version, reason=outcome.reason, seconds=seconds)
     note_learned(home, row, photo_set, version)
     return replace(outcome, seconds=seconds)

@@ -23,6 +23,7 @@ from catalog_pipeline.records import (
     IndexRow,
     LearnOutcome,
     PhotoSet,
+    SkuStatus,
 )
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.loss_curves import read_curve
@@ -97,15 +98,29 @@ class LearningRun:
             # is, and a later run learns it.
             outcome = failed_outcome(row.sku, error)
         except CatalogPipelineError as error:
-            outcome = failed_outcome(row.sku, error)
+            outcome = self._fail(row, photo_set, error, time.monotonic() - started)
+        return replace(outcome, seconds=time.monotonic() - started)
+
+    def _fail(
+        self,
+        row: IndexRow,
+        photo_set: PhotoSet | None,
+        error: CatalogPipelineError,
+        seconds: float,
+    ) -> LearnOutcome:
+        """Mark the SKU as failed, in the audit log first where its candidate was refused."""
+        try:
             if isinstance(error, QualityGateError):
                 note_refusal(self.home, row.sku, row.collection)
-            log_failed(self.home, row, photo_set, outcome, time.monotonic() - started)
-            reason, photos = str(error), photo_set.uses if photo_set else ()
-            self.home.index.update(
-                lambda rows: mark_failed(rows, row.sku, row.content_hash, reason, photos=photos)
-            )
-        return replace(outcome, seconds=time.monotonic() - started)
+        except AuditError as refused:  # not marked: a later run learns it again, and notes it
+            return failed_outcome(row.sku, refused)
+        outcome = failed_outcome(row.sku, error)
+        log_failed(self.home, row, photo_set, outcome, seconds)
+        reason, photos = str(error), photo_set.uses if photo_set else ()
+        self.home.index.update(
+            lambda rows: mark_failed(rows, row.sku, row.content_hash, reason, photos=photos)
+        )
+        return outcome
 
     def _photos(self, sku: str) -> PhotoSet:
         """Those to learn ``sku`` from: all usable ones where it was learned from these."""
@@ -127,6 +142,7 @@ class LearningRun:
         card = photo_set.sku
         side_by_side = self.home.settings.learning.adapter.slots == "per_concept"
         with head_turn(self.home, card.collection, card.sku, side_by_side=side_by_side) as turn:
+            self._require_known(row)
             if self._is_settled(turn.seen, photo_set):
                 return self._settle(row, photo_set, turn)
             store, seen = turn.store, turn.seen
@@ -141,6 +157,16 @@ class LearningRun:
         imported = turn.known is not None and turn.known.imported_from
         replaced = "in place of what was imported" if imported else ""
         return learned_outcome(learned, version, replaced), version
+
+    def _require_known(self, row: IndexRow) -> None:
+        """ConflictError where the SKU went while it waited for its claim: a removal held that."""
+        now = next((each for each in self.home.index.read() if each.sku == row.sku), None)
+        retired = now is not None and now.status is SkuStatus.RETIRED
+        if now is None or (retired and row.status is not SkuStatus.RETIRED):
+            raise ConflictError(
+                f"{row.sku} was removed or retired while it waited to be learned; nothing was "
+                "learned; if it is to come back, run `catalog-pipeline index`, then `learn`"
+            )
 
     def _is_settled(self, seen: AdapterVersion | None, photo_set: PhotoSet) -> bool:
         """Whether the head holds what learning ``photo_set`` now would give."""

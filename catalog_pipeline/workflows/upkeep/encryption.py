@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from catalog_pipeline.errors import ConfigurationError, StoreError
+from catalog_pipeline.stores.audit_log import AuditLog
 from catalog_pipeline.stores.keyring import Keyring
 from catalog_pipeline.stores.master_key import open_master_key
 from catalog_pipeline.stores.resealing import (
@@ -83,9 +84,11 @@ def encrypt_home(home: Home, *, progress: ProgressSink | None = None) -> Changed
     store = _sealed_store(home)
     keys = plain_keys(store)
     owners = ObjectOwners(home, keys)
-    return _each(
+    done = _each(
         store, keys, lambda key: seal_stored(store, key, owners.of(key)), "encrypt", progress
     )
+    home.audit.append("encrypt", store.keyring.master.name, facts=_facts(done))
+    return done
 
 
 def decrypt_home(home: Home, *, progress: ProgressSink | None = None) -> ChangedForm:
@@ -99,8 +102,11 @@ def decrypt_home(home: Home, *, progress: ProgressSink | None = None) -> Changed
     store = _sealed_store(home)
     keys = sealed_keys(store.backend)
     done = _each(store, keys, partial(unseal_stored, store), "decrypt", progress)
-    if not done.problems and not sealed_keys(store.backend):
+    ended = not done.problems and not sealed_keys(store.backend)
+    if ended:
         drop_keyring(store.backend)
+    facts = {**_facts(done), "keys_destroyed": ended}
+    home.audit.append("decrypt", store.keyring.master.name, facts=facts)
     return done
 
 
@@ -123,7 +129,15 @@ def rotate_master_key(home: Home, new: str) -> int:
     if setting is None:
         raise _not_set()
     # Not the home's keyring: where an earlier call has ended, the old master key opens it no more.
-    return Keyring(home.backend, open_master_key(setting)).rewrap(open_master_key(new))
+    old, master = open_master_key(setting), open_master_key(new)
+    count = Keyring(home.backend, old).rewrap(master)
+    facts = {"from": old.name, "data_keys": count}
+    AuditLog(home.backend, home.signature).append("rotate-key", master.name, facts=facts)
+    return count
+
+
+def _facts(done: ChangedForm) -> dict[str, int]:
+    return {"objects": done.changed, "left": len(done.problems)}
 
 
 def _sealed_store(home: Home) -> SealedObjectStore:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from catalog_pipeline.errors import StoreError
 from catalog_pipeline.records import part_owner
+from catalog_pipeline.stores.concept_removal import owner_of
 from catalog_pipeline.stores.keys import (
     IMAGE_PREFIX,
     MANIFEST_PREFIX,
@@ -83,5 +84,5 @@ def _sku_in(key: str) -> str:
         return name.removesuffix(".json")
     parts = key.split("/")
     if len(parts) > 3 and parts[0] == "collections" and parts[2] in ("staging", "quarantine"):
-        return parts[3].rpartition("-")[0]  # <sku>-<fingerprint>...
+        return owner_of(parts[3])
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from catalog_pipeline.errors import IntegrityError, ObjectNotFoundError
+from catalog_pipeline.stores.concept_removal import owner_of
 from catalog_pipeline.stores.keys import (
     IMAGE_PREFIX,
     LEARNING_PREFIX,
@@ -16,11 +17,11 @@ from catalog_pipeline.stores.keys import (
     STAGING_PREFIX,
     VERSIONS_PREFIX,
 )
-from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.naming import Naming
 from catalog_pipeline.stores.objects import ObjectStore
 from catalog_pipeline.stores.schemas import values_as_text
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.report_pages import stores_of_pages
 
 SEARCHED = (
     *("base/", "catalog/", "collections/", "reports/", "keys/"),
@@ -64,20 +65,23 @@ def search_home(
                 except ObjectNotFoundError:
                     continue  # another process has just removed it
                 count, size = count + 1, size + len(data)
-                texts = (key.encode(), data, *_values(data, key))
-                if any(naming.stands_in(text) or _names(text, wanted) for text in texts):
+                texts = (key.encode(), *texts_in(data, key))
+                owned = any(owner_of(part) == sku for part in key.split("/"))
+                if owned or any(naming.stands_in(t) or _names(t, wanted) for t in texts):
                     named.append(key)
     return Searched(count, size, tuple(named))
 
 
 def _places(home: Home, pictures: bool) -> Iterator[tuple[ObjectStore, tuple[str, ...]]]:
     yield home.objects, (*SEARCHED, IMAGE_PREFIX) if pictures else SEARCHED
-    beside = LocalObjectStore(home.settings.home)
-    if home.objects.path("reports") != beside.path("reports"):
-        yield beside, ("reports/",)
+    local, *others = stores_of_pages(home)
+    if others:  # pages are in the local home, too
+        yield local, ("reports/",)
 
 
-def _values(data: bytes, key: str) -> Iterator[bytes]:
+def texts_in(data: bytes, key: str) -> Iterator[bytes]:
+    """Where names are looked for: ``data``, and the values of a table, which is compressed."""
+    yield data
     if key.endswith((".parquet", ".arrow")):
         try:
             yield values_as_text(data).encode()

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from catalog_pipeline.errors import ObjectNotFoundError, StoreError
 from catalog_pipeline.records import IndexRow, LearningRow, RenderJob, SkuStatus
+from catalog_pipeline.stores.concept_removal import owner_of
 from catalog_pipeline.stores.keys import PLANS_PREFIX, days_of
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.matches import Matches, MatchStore
 from catalog_pipeline.stores.naming import Naming
 from catalog_pipeline.stores.objects import ObjectStore, until_won
+from catalog_pipeline.workflows.catalog.trial import COPIES
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.night.plan_night import decode_plan, encode_plan, plan_key
+from catalog_pipeline.workflows.report_pages import stores_of_pages
+from catalog_pipeline.workflows.upkeep.removal_search import texts_in
 
 _REPORTS = "reports/"
 _RENDER_REPORTS = "reports/render/"
+_NUMBERS = "reports/nights/figures.json"
+"""Of every reported night: numbers and days, no product."""
+
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -162,12 +170,8 @@ def clean_reports(home: Home, sku: str, days: Collection[date], image_ids: Colle
     They can be made again. Of what a rendering run has measured go the product's lines and pictures
     alone.
     """
-    stores: list[ObjectStore] = [home.objects]
-    beside = LocalObjectStore(home.settings.home)
-    if home.objects.path(_REPORTS + "x") != beside.path(_REPORTS + "x"):
-        stores.append(beside)
     gone = _Gone(sku, Naming(sku), frozenset(image_ids))
-    return sum(_clean_reports(store, gone, days) for store in stores)
+    return sum(_clean_reports(store, gone, days) for store in stores_of_pages(home))
 
 
 @dataclass(frozen=True)
@@ -176,9 +180,12 @@ class _Gone:
     naming: Naming
     image_ids: frozenset[str]
 
-    def named_by(self, data: bytes) -> bool:
-        """Whether ``data`` names the product, or a picture of it."""
-        return self.naming.stands_in(data) or any(i.encode() in data for i in self.image_ids)
+    def named_by(self, data: bytes, key: str) -> bool:
+        """Whether ``data``, stored under ``key``, names the product, or a picture of it."""
+        return any(
+            self.naming.stands_in(text) or any(i.encode() in text for i in self.image_ids)
+            for text in texts_in(data, key)
+        )
 
     def taken_from(self, content: Any) -> Any:
         """JSON without what is of the product or its pictures, and without texts that name it."""
@@ -202,6 +209,8 @@ def _clean_reports(store: ObjectStore, gone: _Gone, days: Collection[date]) -> i
     pages |= {f"{_REPORTS}nights/dt={day}.html" for day in days}
     count = 0
     for key in store.list(_REPORTS):
+        if key == _NUMBERS:
+            continue  # one of them may look like a SKU
         if key.startswith(_RENDER_REPORTS):
             count += _clean_render_report(store, key, gone)
         elif key in pages or key.endswith(_PICTURES) or _is_named(store, key, gone):
@@ -212,7 +221,7 @@ def _clean_reports(store: ObjectStore, gone: _Gone, days: Collection[date]) -> i
 
 def _is_named(store: ObjectStore, key: str, gone: _Gone) -> bool:
     try:
-        return gone.named_by(store.read(key).data)
+        return gone.named_by(store.read(key).data, key)
     except ObjectNotFoundError:
         return False
 
@@ -223,7 +232,7 @@ def _clean_render_report(store: ObjectStore, key: str, gone: _Gone) -> int:
             stored = store.read(key)
         except ObjectNotFoundError:
             return 0
-        if not gone.named_by(stored.data):
+        if not gone.named_by(stored.data, key):
             return 0
         try:
             content = gone.taken_from(json.loads(stored.data))
@@ -235,6 +244,26 @@ def _clean_render_report(store: ObjectStore, key: str, gone: _Gone) -> int:
         return 1
 
     return until_won(attempt, key)
+
+
+def clean_tried(home: Home, sku: str) -> int:
+    """Delete what a first try has left of photos in the local home; how many files.
+
+    The copies that ``try`` made of a folder of this name, and the contact sheet of the demo.
+    """
+    local = LocalObjectStore(home.settings.home)
+    left = [*local.list(f"{COPIES}/{sku}/"), *local.list("contact-sheet.png")]
+    local.delete_many(left)
+    return len(left)
+
+
+def clean_folders(home: Home, sku: str) -> None:
+    """Remove empty folders that are named after the product; a bucket has none."""
+    root = home.settings.home
+    named = [f for f in root.glob("collections/*/quarantine/*") if owner_of(f.name) == sku]
+    for folder in (*named, root / COPIES / sku):
+        with suppress(OSError):  # it holds something, or is not there
+            folder.rmdir()
 
 
 def digests_of(home: Home, sku: str) -> Iterator[str]:

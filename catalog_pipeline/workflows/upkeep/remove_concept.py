@@ -176,13 +176,10 @@ class _Removal:
 
     def run(self) -> RemovalOutcome:
         """All steps; one process at a time."""
-        lease = self.home.objects.lease_object(f"{record_key(self.sku)[:-5]}.lease.json")
-        try:
-            with lease.hold(self.lease_wait_seconds, LEASE_SECONDS):
-                return self._run()
-        finally:
-            if not lease.is_held():
-                self.home.objects.delete(lease.key)
+        key = f"{record_key(self.sku)[:-5]}.lease.json"
+        lease = self.home.objects.lease_object(key, one_of_many=True)
+        with lease.hold(self.lease_wait_seconds, LEASE_SECONDS):
+            return self._run()
 
     def _run(self) -> RemovalOutcome:
         home, sku, objects = self.home, self.sku, self.home.objects
@@ -203,9 +200,11 @@ class _Removal:
         noun = row.class_noun if row else ""
         record.count(objects, {"words": traces.clean_words(home, sku, noun)})
         record.count(objects, {"listing_entries": forget_listing(home, sku)})
+        record.count(objects, {"tried_photos": traces.clean_tried(home, sku)})
         record.count(objects, {"attempts": traces.clean_log(home, sku, record.renamed)})
         record.count(objects, {"index_rows": traces.clean_index(home, sku, record.renamed)})
         objects.remove_temporaries(datetime.now(UTC) - OLD)
+        traces.clean_folders(home, sku)
         return self._tombstone(record)
 
     def _clean_collection(self, name: str, record: RemovalRecord, card: str) -> None:

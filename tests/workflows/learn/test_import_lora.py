@@ -19,6 +19,7 @@ from catalog_pipeline.cli import app
 from catalog_pipeline.cli.report import version_lines
 from catalog_pipeline.diffusion.prompts import trigger_word
 from catalog_pipeline.errors import (
+    AuditError,
     CatalogError,
     ConfigurationError,
     LearningError,
@@ -27,12 +28,14 @@ from catalog_pipeline.errors import (
 from catalog_pipeline.records import LearnOutcome, SkuStatus
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
+from catalog_pipeline.stores.audit_log import AuditLog
 from catalog_pipeline.stores.versions import encode_version
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import open_home
 from catalog_pipeline.workflows.learn.import_lora import LoraSource, import_lora
 from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.models import drawn_by, open_sampler, served_version
+from catalog_pipeline.workflows.upkeep.audit_entries import matching_entries
 from catalog_pipeline.workflows.upkeep.claims import head_problems
 from catalog_pipeline.workflows.upkeep.export_concept import export_concept
 from catalog_pipeline.workflows.upkeep.status import collect_status
@@ -291,6 +294,23 @@ def test_an_import_that_died_before_the_head_moved_is_done_by_a_rerun(
     assert (store.head(), store.staging_names()) == (None, [])
     assert statuses(tiny) == {"A": SkuStatus.NEW}
     assert take_in(tiny, learned.file).version == written
+
+
+def test_an_import_whose_entries_were_refused_is_noted_by_a_rerun(
+    tiny: Settings, learned: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_, **__):
+        raise AuditError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditLog, "append", refuses)
+        with pytest.raises(AuditError):
+            take_in(tiny, learned.file)
+    version = served(tiny).version
+    for _ in range(2):
+        assert take_in(tiny, learned.file).status == "unchanged"
+    entries = matching_entries(open_home(tiny), sku="A")
+    assert [(e.action, e.version) for e in entries] == [("promote", version), ("import", version)]
 
 
 # --- what is refused ---------------------------------------------------------

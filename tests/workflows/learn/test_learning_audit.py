@@ -15,7 +15,9 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.audit_chain import verify_chain
 from catalog_pipeline.stores.audit_log import AUDIT_PREFIX, AuditLog
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import Home, open_home
+from catalog_pipeline.workflows.learn.learn_concepts import learn_concepts
 from catalog_pipeline.workflows.upkeep.audit_entries import matching_entries
 from catalog_pipeline.workflows.upkeep.removal_search import search_home
 from catalog_pipeline.workflows.upkeep.remove_concept import plan_removals, remove_concepts
@@ -81,9 +83,7 @@ def test_an_entry_that_a_kill_came_before_is_noted_by_the_next_run(
     assert len(open_home(settings).adapters("default").history()) == 1
 
 
-def test_a_log_that_is_refused_loses_no_training(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def refuse_entries(patched: pytest.MonkeyPatch) -> None:
     create = LocalObjectStore.put_if_absent
 
     def refusing(self: LocalObjectStore, key: str, data: bytes) -> bool:
@@ -91,9 +91,15 @@ def test_a_log_that_is_refused_loses_no_training(
             raise StoreError("no room")
         return create(self, key, data)
 
+    patched.setattr(LocalObjectStore, "put_if_absent", refusing)
+
+
+def test_a_log_that_is_refused_loses_no_training(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_photos(settings, "A")
     with monkeypatch.context() as patched:
-        patched.setattr(LocalObjectStore, "put_if_absent", refusing)
+        refuse_entries(patched)
         outcome = learn_all(settings)["A"]
     assert outcome.status == "failed"
     assert "the audit log did not take the entry 'promote' of A" in outcome.reason
@@ -109,6 +115,24 @@ def test_a_refused_candidate_is_noted(settings: Settings) -> None:
     assert learn_all(strict)["A"].status == "failed"
     (entry,) = matching_entries(open_home(settings))
     assert (entry.action, entry.subject, entry.facts) == ("refuse", "A", {"collection": "default"})
+
+
+def test_a_log_that_is_refused_keeps_no_other_product_from_its_turn(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, sku in enumerate("AB"):
+        write_photos(settings, sku, seed=seed)
+    strict = with_learning(settings, gate_min_fidelity_share=5.0)
+    with monkeypatch.context() as patched:
+        refuse_entries(patched)
+        outcomes = learn_all(strict)
+    assert set(outcomes) == {"A", "B"}
+    for sku, outcome in outcomes.items():
+        assert f"did not take the entry 'refuse' of {sku}" in outcome.reason
+    assert set(statuses(settings).values()) == {SkuStatus.NEW}
+    assert learn_all(strict, ["A"])["A"].status == "failed"
+    assert noted(settings, "A") == ["refuse"]
+    assert statuses(settings)["A"] is SkuStatus.FAILED
 
 
 def drawn(settings: Settings, sku: str) -> list[Pixels]:
@@ -156,6 +180,18 @@ def test_a_removed_product_changes_no_bit_of_its_neighbours_pictures(settings: S
     assert all(weights[-64:] not in path.read_bytes() for path in files)
     assert learn_all(settings) == {}
     assert verify_chain(home.objects).problems == ()
+
+
+def test_who_waits_while_a_product_is_removed_does_not_learn_it(settings: Settings) -> None:
+    write_photos(settings, "beta-77")
+    home = open_home(settings)
+    refresh_index(home)
+    (outcome,) = learn_concepts(
+        home, ["beta-77"], on_photo_set=lambda _: removed(open_home(settings), "beta-77")
+    )
+    assert outcome.status == "failed"
+    assert "was removed or retired while it waited" in outcome.reason
+    assert search_home(home, "beta-77", ()).named_in == ()
 
 
 def test_a_shared_slot_goes_back_to_where_it_had_not_seen_the_product(

@@ -33,11 +33,14 @@ from catalog_pipeline.workflows.night.night_report import write_night_report
 from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.report_pages import write_page
+from catalog_pipeline.workflows.upkeep.cost_report import write_cost_report
 from tests.workflows.painted_night import DAY, Studio
 from tests.workflows.upkeep.data_home import learning_row
 
 GONE = "gone-00123"
 SKUS = ("blue-mug", GONE, "vase")
+UNREPORTED = "collections/default/quarantine/vase-0011223344556677/pictures.png"
+"""Of a learner that was killed before it could say whom the picture shows."""
 POLICIES = {"singles_per_sku": 1, "pairs": 2, "triples": 0}
 
 
@@ -72,6 +75,9 @@ def fill(settings: Settings) -> Filled:
     write_gallery(home, DAY)
     write_night_report(home, DAY)
     write_page(home, "preview.png", _png(5))
+    write_cost_report(home)
+    shutil.copytree(root / GONE, settings.home / "photos-tried" / GONE)
+    shutil.copy(root / GONE / "0.png", settings.home / "contact-sheet.png")
     _learn(studio, "vase", "edition 9")
     plan_night(home, DAY)
     studio.render()
@@ -142,6 +148,7 @@ def _quarantine(home: Home) -> None:
         folder = f"collections/default/quarantine/{sku}-fedcba9876543210/"
         objects.put(folder + "pictures.png", _png(7))
         objects.put(folder + "report.json", b'{"sku": "%s"}' % sku.encode())
+    objects.put(UNREPORTED, _png(8))
     row = next(row for row in home.index.read() if row.sku == GONE)
     log_failed(home, row, None, LearnOutcome(GONE, "failed", reason=f"{GONE} is dark"), 1.0)
 

@@ -26,10 +26,12 @@ from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.adapters import version_hash
 from catalog_pipeline.stores.keys import SEALED_SUFFIX
 from catalog_pipeline.stores.local import LocalObjectStore
+from catalog_pipeline.stores.master_key import open_master_key
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.gallery import write_gallery
 from catalog_pipeline.workflows.night.plan_night import plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
+from catalog_pipeline.workflows.upkeep.audit_entries import matching_entries
 from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 from catalog_pipeline.workflows.upkeep.doctor_encryption import check_encryption
@@ -89,9 +91,9 @@ def encrypted(studio: Studio, folder: Path, *, pictures: bool = True) -> Setting
 
 
 def content(home: Home) -> dict[str, bytes]:
-    """Every logical object but leases and what counts them."""
-    found = home.objects.list("")
-    return {key: home.objects.read(key).data for key in found if not re.search("HEAD|LEASE", key)}
+    """Every logical object but the audit log, leases and what counts them."""
+    found = [key for key in home.objects.list("") if not re.search("HEAD|LEASE|^audit/", key)]
+    return {key: home.objects.read(key).data for key in found}
 
 
 def test_a_home_is_encrypted_and_decrypted_without_a_changed_byte(
@@ -243,6 +245,29 @@ def test_copies_of_objects_are_written_where_one_asks(studio: Studio, tmp_path: 
     with pytest.raises(ConfigurationError, match="among what the program stores itself"):
         export_objects(open_home(settings), "images/", settings.home / "keys" / "x")
     assert not (tmp_path / "other").exists()
+    (entry,) = matching_entries(open_home(settings), sku="mug", action="export")
+    assert entry.subject == str(tmp_path / "out")
+    assert entry.facts == {"prefix": "collections/default/qua", "skus": ["mug"], "objects": 1}
+
+
+@only_local
+def test_what_becomes_of_keys_is_noted(studio: Studio, tmp_path: Path) -> None:
+    settings = encrypted(studio, tmp_path)
+    sealed = encrypt_home(open_home(settings)).changed
+    new = new_master_key(tmp_path, "new.key")
+    keys = rotate_master_key(open_home(settings), new)
+    after = with_encryption(settings, master_key=new, pictures=True)
+    home = open_home(after)
+    assert home.keyring is not None
+    old_name = open_master_key(f"file:{tmp_path}/master.key").name
+    new_name = home.keyring.master.name
+    decrypt_home(home)
+    told = [(e.action, e.subject, e.facts) for e in matching_entries(studio.home)][-3:]
+    assert told == [
+        ("encrypt", old_name, {"objects": sealed, "left": 0}),
+        ("rotate-key", new_name, {"from": old_name, "data_keys": keys}),
+        ("decrypt", new_name, {"objects": sealed, "left": 0, "keys_destroyed": True}),
+    ]
 
 
 def told(settings: Settings) -> list[str]:

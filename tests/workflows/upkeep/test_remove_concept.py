@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,14 @@ from catalog_pipeline.settings import S3Settings, Settings
 from catalog_pipeline.stores.audit_chain import verify_chain
 from catalog_pipeline.workflows.catalog.refresh_index import refresh_index
 from catalog_pipeline.workflows.home import Home
+from catalog_pipeline.workflows.night.night_figures import read_figures
 from catalog_pipeline.workflows.night.plan_night import find_plan, plan_night
 from catalog_pipeline.workflows.night.publish_manifest import publish_manifest
 from catalog_pipeline.workflows.upkeep.audit_entries import matching_entries
 from catalog_pipeline.workflows.upkeep.collect_garbage import collect_garbage
 from catalog_pipeline.workflows.upkeep.doctor import run_doctor
 from catalog_pipeline.workflows.upkeep.removal_record import unfinished
+from catalog_pipeline.workflows.upkeep.removal_search import SEARCHED, search_home
 from catalog_pipeline.workflows.upkeep.remove_concept import (
     RemovalOutcome,
     plan_removals,
@@ -32,6 +35,7 @@ from catalog_pipeline.workflows.upkeep.versions import list_versions, rollback
 from tests.workflows.painted_night import DAY, Studio
 from tests.workflows.upkeep.removal_home import (
     GONE,
+    UNREPORTED,
     Filled,
     copied,
     fill,
@@ -91,6 +95,8 @@ def test_nothing_of_it_is_left_in_any_byte_of_the_home(filled: Filled) -> None:
     assert outcome.reason == ""
     assert len(filled.secrets) > 30
     assert leftovers(filled.studio.files(), filled.secrets) == []
+    assert not filled.home.objects.exists(UNREPORTED)
+    assert not [path for path in settings.home.rglob(f"{GONE}*") if path.is_dir()]
     assert outcome.searched is not None
     assert outcome.searched.named_in == ()
     assert outcome.searched.bytes > 10_000
@@ -147,6 +153,31 @@ def test_rollbacks_and_time_travel_go_on_without_it(filled: Filled) -> None:
         rows = archive.read_as_of(DAY, state.published_utc)
         assert rows
         assert all(GONE not in row.skus for row in rows)
+
+
+def test_the_search_finds_what_a_key_is_made_of_and_what_a_table_holds(filled: Filled) -> None:
+    left = [
+        f"collections/default/staging/{GONE}-8899aabbccddeeff.safetensors",
+        "reports/cost/skus.parquet",
+    ]
+    filled.home.objects.put(left[0], b"weights")
+    assert set(left) <= set(search_home(filled.home, GONE, ()).named_in)
+
+
+def test_figures_of_nights_are_no_products_that_are_called_by_a_number(filled: Filled) -> None:
+    figures = read_figures(filled.home)
+    number = str(figures[0].published)
+    remove(filled.home, number)
+    assert read_figures(filled.home) == figures
+
+
+def test_every_prefix_of_a_home_is_searched_or_named_as_not() -> None:
+    page = Path(__file__).parents[3] / "docs" / "architecture.md"
+    table = page.read_text("utf-8").partition("## What lies where")[2].partition("**Crashes.**")[0]
+    prefixes = set(re.findall(r"`([a-z_]+)/", table))
+    assert len(prefixes) >= 12
+    searched = {prefix.partition("/")[0] for prefix in SEARCHED}
+    assert prefixes - searched == {"audit", "images", "removals"}
 
 
 def test_plans_keep_their_other_jobs_and_the_next_night_is_drawn(filled: Filled) -> None:
