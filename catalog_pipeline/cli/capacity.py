@@ -10,6 +10,7 @@ import typer
 from catalog_pipeline.cli import report
 from catalog_pipeline.cli.commands import ConfigOption, HomeOption, app, chosen_home
 from catalog_pipeline.cli.tables import table_lines
+from catalog_pipeline.evaluation.amounts import size
 
 if TYPE_CHECKING:
     from catalog_pipeline.workflows.upkeep.capacity import CapacityPlan, Figure
@@ -125,8 +126,8 @@ def plan_lines(plan: CapacityPlan, currency: str) -> list[str]:
         f"night      {_hours(plan.hours)} on average; the busiest {_hours(plan.busiest_hours)}, "
         f"which {verdict} {demand.hours:g} h",
         f"work       {plan.card_hours:,.0f} card hours in {demand.nights} nights: {shares}",
-        f"storage    {_bytes(sum(plan.stored_bytes.values()))}: "
-        + ", ".join(f"{name} {_bytes(size)}" for name, size in plan.stored_bytes.items()),
+        f"storage    {size(sum(plan.stored_bytes.values()))}: "
+        + ", ".join(f"{name} {size(stored)}" for name, stored in plan.stored_bytes.items()),
         "money      "
         + (
             "no price; --price-per-hour or evaluation.yaml"
@@ -138,7 +139,7 @@ def plan_lines(plan: CapacityPlan, currency: str) -> list[str]:
 
 
 def _figure_cells(figure: Figure) -> Sequence[str]:
-    show = _bytes if figure.unit == "bytes" else _seconds
+    show = size if figure.unit == "bytes" else _seconds
     error = "-" if figure.error is None else f"{figure.error:.0%} ({figure.left_out})"
     return (
         figure.name,
@@ -156,11 +157,3 @@ def _hours(value: float) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.3g} s"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -90,7 +90,7 @@ def cost_report(
 
 def cost_lines(written: WrittenCosts) -> list[str]:
     """The totals, what others would ask, what is missing, and where the files are."""
-    from catalog_pipeline.evaluation.cost_page import money, price, size, took
+    from catalog_pipeline.evaluation.amounts import count, money, price, size, took
 
     found = written.report
     currency = found.prices.currency
@@ -102,9 +102,9 @@ def cost_lines(written: WrittenCosts) -> list[str]:
         f"machine    {shown(found.cost)} so far: learning {took(found.learning_seconds)} "
         f"({took(found.refused_seconds)} of it failed), rendering {took(found.rendering_seconds)} "
         f"({took(found.unused_seconds)} of it not published)",
-        f"product    {shown(found.cost_per_sku)} each of {found.learned_skus} learned",
-        f"picture    {shown(found.cost_per_picture)} each of {found.published} published, with "
-        f"learning {shown(found.full_cost_per_picture)}",
+        f"product    {shown(found.cost_per_sku)} each of {count(found.learned_skus)} learned",
+        f"picture    {shown(found.cost_per_picture)} each of {count(found.published)} published, "
+        f"with learning {shown(found.full_cost_per_picture)}",
         f"storage    {shown(found.storage_cost_month)} a month for {size(found.stored_bytes)}",
     ]
     for other in found.alternatives:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from catalog_pipeline.evaluation.confusion import ConfusionMatrix
 from catalog_pipeline.evaluation.retention import Matrix, RetentionMatrix
@@ -162,6 +162,23 @@ def _over_tasks(
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure, axes, len(series))
+
+
+def growth_chart(
+    points: Sequence[tuple[int, float]],
+    line: Sequence[tuple[int, float]],
+    x_label: str,
+    y_label: str,
+) -> bytes:
+    """Points, and the line through them where there is one; the axis starts at 0."""
+    figure, axes = _figure(x_label, y_label)
+    axes.plot(*zip(*points, strict=True), ls="", marker="o", ms=3.5, label="measured")
+    if line:
+        axes.plot(*zip(*line, strict=True), lw=1.6, label="line")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    return _png(figure, axes, 2)
 
 
 def interval_chart(

@@ -44,7 +44,7 @@ class Interval:
         return self.low is not None and self.low > 0
 
     def __str__(self) -> str:
-        """``+0.120 (0.05 to 0.19)``."""
+        """``+0.120 (+0.050 to +0.190)``."""
         if self.low is None or self.high is None:
             return f"{self.mean:+.3f} ({self.products} products: no interval)"
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
@@ -86,7 +86,7 @@ class Verdict:
     """What to choose with ``slots``, by likeness at the end.
 
     ``recommended`` is empty where the interval of a difference to the best spans zero, or there is
-    none. ``confidence`` is the share of resamples in which ``leading`` is the most alike.
+    none. ``confidence`` is the share of resamples in which ``leading`` alone is the most alike.
     """
 
     slots: str
@@ -194,9 +194,13 @@ def judge(slots: str, choices: Mapping[str, Mapping[str, float]]) -> Verdict:
     if len(common) < FEWEST_PRODUCTS:
         words = f"No recommendation: {len(common)} products are too few for an interval."
         return Verdict(slots, names[best], "", None, differences, words)
-    means = table[:, _resamples(len(common))].mean(axis=2)  # (choices, resamples)
-    confidence = float((means.argmax(axis=0) == best).mean())
+    drawn = _resamples(len(common))
+    means = np.stack([found[drawn].mean(axis=1) for found in table])  # (choices, resamples)
+    confidence = float((means[best] > np.delete(means, best, axis=0).max(axis=0)).mean())
     unsure = [each for each in differences if not each.interval.above_zero]
+    if (table == table[0]).all():
+        words = f"No recommendation: {', '.join(names)} are equally alike, product by product."
+        return Verdict(slots, names[best], "", confidence, differences, words)
     return Verdict(
         slots,
         names[best],
@@ -210,14 +214,14 @@ def judge(slots: str, choices: Mapping[str, Mapping[str, float]]) -> Verdict:
 def _words(
     best: str, confidence: float, told: Sequence[Difference], products: int, *, sure: bool
 ) -> str:
-    listed = "; ".join(f"against {each.other} {each.interval}" for each in told)
+    listed = "; ".join(f"{each.interval} against {each.other}" for each in told)
     if sure:
         return (
-            f"{best} is recommended: over {products} products it is the most alike, {listed}; it "
+            f"Recommended: {best}. Over {products} products it is the most alike: {listed}. It "
             f"leads in {confidence:.0%} of the resamples."
         )
     return (
-        f"No recommendation: {best} leads, and the interval spans zero {listed}; it leads in "
+        f"No recommendation: {best} leads, but the interval spans zero: {listed}. It leads in "
         f"{confidence:.0%} of the resamples of {products} products."
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from catalog_pipeline.evaluation.amounts import NONE, count, size, took
 from catalog_pipeline.evaluation.charts import interval_chart
 from catalog_pipeline.evaluation.html_pages import data_uri, page_templates
 from catalog_pipeline.evaluation.study_figures import ChoiceFigures, Interval, StudyReport
@@ -12,7 +13,18 @@ _TITLES = {
     "granularity": "How fine should concepts be?",
     "frequency": "How often should the line take in what came?",
 }
-_NONE = "–"
+_MEANS = {
+    "granularity": (
+        "sku: a concept for each product. family: one for products that differ by colour or size. "
+        "category: one for all of a category. equal steps: trained as long as its products alone"
+    ),
+    "frequency": (
+        "each: an update for every delivery. nightly, weekly: at the end of each day or week with "
+        "deliveries"
+    ),
+}
+"""What the choices are, for who has not read the manual."""
+_SLOTS = {"per_concept": "each concept in a slot of its own", "shared": "one slot shared by all"}
 
 
 def render_study(report: StudyReport) -> str:
@@ -29,6 +41,8 @@ def render_study(report: StudyReport) -> str:
     return template.render(
         report=report,
         title=_TITLES[report.study],
+        means=_MEANS[report.study],
+        slots=_SLOTS,
         choices=choices,
         verdicts=report.verdicts,
         charts=charts,
@@ -36,22 +50,27 @@ def render_study(report: StudyReport) -> str:
         columns=columns,
         names={row.sku: row.name for row in report.rows},
         show=shown,
+        count=count,
+        size=size,
+        took=took,
     )
 
 
 def shown(found: Interval | None) -> str:
     """``0.612 (0.55 to 0.67)``; a dash for none."""
     if found is None:
-        return _NONE
+        return NONE
     if found.low is None or found.high is None:
         return f"{found.mean:.3f}"
     return f"{found.mean:.3f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _chart(choices: Sequence[ChoiceFigures], attribute: str) -> bytes:
+    one_kind = len({each.slots for each in choices}) == 1
     rows = []
     for each in choices:
         found: Interval | None = getattr(each, attribute)
         if found is not None:
-            rows.append((f"{each.choice}, {each.slots}", found.mean, found.low, found.high))
+            name = each.choice if one_kind else f"{each.choice}, {each.slots}"
+            rows.append((name, found.mean, found.low, found.high))
     return interval_chart(rows, attribute)

@@ -7,6 +7,7 @@ when the chain is loaded, which is before the first picture of a night.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ SIGNING_USES = {
 
 _LEAST_RSA_BITS = 2048
 _ADVICE = "docs/governance/provenance.md says what is needed"
-_INSTALL = "install the extra `provenance` (pip install 'catalog-pipeline[provenance]')"
+INSTALL = "install the extra `provenance` (pip install 'catalog-pipeline[provenance]')"
 
 Sign = Callable[[bytes], bytes]
 
@@ -61,19 +62,18 @@ def load_certificate(
 
     Args:
         certificate: the signing certificate first, then its issuers, up to the root.
-        private_key: not encrypted; P-256, P-384, or RSA of at least 2048 bits.
+        private_key: not encrypted, in a file that is not everybody's; P-256, P-384, or RSA of at
+            least 2048 bits.
         now: the time at which all are to be valid, with a zone; default the present.
 
     Raises:
-        CertificateError: a file cannot be read, the key is another's, a certificate is not valid
-            at ``now``, the chain does not lead from issuer to issuer, or C2PA would not take it.
+        CertificateError: a file cannot be read, the key is another's or open to everybody, a
+            certificate is not valid at ``now``, the chain does not lead from issuer to issuer, or
+            C2PA would not take it.
     """
-    try:
-        from cryptography.hazmat.primitives.serialization import Encoding
-    except ImportError as error:
-        raise CertificateError(
-            f"{certificate} is to sign pictures, but cryptography is not installed; {_INSTALL}"
-        ) from error
+    require_cryptography()
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     chain, key = _read_chain(certificate), _read_key(private_key)
     leaf = chain[0]
     if key.public_key() != leaf.public_key():
@@ -99,10 +99,36 @@ def read_anchors(file: Path) -> str:
     """The roots among the certificates in ``file`` as PEM, else the last: whom to trust.
 
     Raises:
-        CertificateError: the file cannot be read, or holds no certificate.
+        CertificateError: the file cannot be read, or holds no certificate; or cryptography is not
+            installed.
     """
+    require_cryptography()
     found = _read_chain(file)
     return _as_pem([one for one in found if one.issuer == one.subject] or found[-1:])
+
+
+def require_cryptography() -> None:
+    """Raises CertificateError where the package that reads and makes certificates is missing."""
+    try:
+        import cryptography  # noqa: F401
+    except ImportError as error:
+        raise CertificateError(
+            f"certificates need the package cryptography, which is not installed; {INSTALL}"
+        ) from error
+
+
+def open_to_all(file: Path) -> str:
+    """What is wrong with the mode of a file that holds a secret; empty where nothing is.
+
+    A group may have it: a service and the operators who made it share one.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if not mode & stat.S_IRWXO:
+        return ""
+    return f"has the mode {mode:04o}: everybody on this machine may use it; run `chmod 600 {file}`"
 
 
 def _as_pem(chain: Sequence[x509.Certificate]) -> str:
@@ -138,7 +164,7 @@ def _read_key(file: Path) -> PrivateKeyTypes:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        return load_pem_private_key(_read(file, "the private key"), password=None)
+        key = load_pem_private_key(_read(file, "the private key"), password=None)
     except TypeError as error:
         raise CertificateError(
             f"the private key {file} is encrypted; expected one without a password, in a file "
@@ -148,6 +174,9 @@ def _read_key(file: Path) -> PrivateKeyTypes:
         raise CertificateError(
             f"{file} holds no readable private key; expected PEM; {_ADVICE}"
         ) from error
+    if problem := open_to_all(file):
+        raise CertificateError(f"the private key {file} {problem}")
+    return key
 
 
 def _check_validity(chain: Sequence[x509.Certificate], file: Path, moment: datetime) -> None:

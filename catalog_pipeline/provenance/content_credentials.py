@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_pipeline import __version__
 from catalog_pipeline.errors import CertificateError
-from catalog_pipeline.provenance.certificates import SIGNING_USES, SigningCertificate
+from catalog_pipeline.provenance.certificates import INSTALL, SIGNING_USES, SigningCertificate
 from catalog_pipeline.provenance.origin import PROGRAM, Origin, source_type_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _PROOFS = {"claimSignature.validated", "assertion.dataHash.match"}
 _EXPIRED = "signingCredential.expired"
 _OF_TRUST = {_EXPIRED, "signingCredential.untrusted"}
 """Failures that say something of the signer, and nothing of the file."""
-_INSTALL = "install the extra `provenance` (pip install 'catalog-pipeline[provenance]')"
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _library() -> Any:
         import c2pa
     except ImportError as error:
         raise CertificateError(
-            f"Content Credentials need c2pa-python, which is not installed; {_INSTALL}"
+            f"Content Credentials need c2pa-python, which is not installed; {INSTALL}"
         ) from error
     return c2pa
 
@@ -192,18 +191,19 @@ def _codes(store: Mapping[str, Any], kind: str) -> dict[str, None]:
 
 
 def _origin(manifest: Mapping[str, Any]) -> Origin | None:
+    """What a manifest says of a picture of ours; anybody may have put anything under our label."""
     said = {str(a.get("label")): a.get("data") or {} for a in manifest.get("assertions") or []}
     job = said.get(_JOB)
-    if not job:
+    if not isinstance(job, Mapping):
         return None
     actions = [a for name in _ACTIONS for a in said.get(name, {}).get("actions") or []]
     created = [action for action in actions if action.get("action") == _CREATED]
     made: Mapping[str, Any] = created[0] if created else {}
-    maker = made.get("softwareAgent")
+    maker, versions = made.get("softwareAgent"), job.get("adapter_versions")
     return Origin(
         job_id=str(job.get("job_id", "")),
         source_type=source_type_of(str(made.get("digitalSourceType", ""))),
         base_model_hash=str(job.get("base_model_hash", "")),
-        adapter_versions=tuple(map(str, job.get("adapter_versions") or ())),
+        adapter_versions=tuple(map(str, versions)) if isinstance(versions, list) else (),
         version=str(maker.get("version", "")) if isinstance(maker, Mapping) else "",
     )

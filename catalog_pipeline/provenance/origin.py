@@ -48,7 +48,7 @@ def origin_of(row: ArchiveRow, version: str = "") -> Origin:
     """The origin of the picture of ``row``; its path, digests and time have no part in it."""
     return Origin(
         job_id=row.job_id,
-        source_type=COMPOSITE if row.real_pixels > 0 else GENERATED,
+        source_type=COMPOSITE if row.mode == "exact" or row.real_pixels > 0 else GENERATED,
         base_model_hash=row.base_model_hash,
         adapter_versions=tuple(sorted({s.adapter_version for s in sources_of(row).values()})),
         version=version,

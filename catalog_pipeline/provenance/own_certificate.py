@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog_pipeline.errors import CertificateError, ConfigurationError
+from catalog_pipeline.provenance.certificates import open_to_all, require_cryptography
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -52,14 +53,10 @@ def make_certificate(
         CertificateError: cryptography is not installed, ``organisation`` is blank or too long, a
             file of these names is there, or the folder cannot be written.
     """
-    try:
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.serialization import Encoding
-    except ImportError as error:
-        raise CertificateError(
-            "cryptography is not installed; install the extra `provenance` (pip install "
-            "'catalog-pipeline[provenance]')"
-        ) from error
+    require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     begins = (now or datetime.now(UTC)) - _CLOCKS_DIFFER
     ends = begins + _CLOCKS_DIFFER + timedelta(days=days)
     chain, signing, anchor, secret = (
@@ -112,11 +109,11 @@ def read_watermark_key(file: Path) -> bytes:
     """The key in ``file``.
 
     Raises:
-        ConfigurationError: it cannot be read, or is not 32 bytes in hex.
+        ConfigurationError: it cannot be read, is everybody's, or is not 32 bytes in hex.
     """
     try:
-        text = file.read_text("ascii").strip()
-        key = bytes.fromhex(text)
+        problem = open_to_all(file)
+        key = bytes.fromhex(file.read_text("ascii").strip())
     except OSError as error:
         raise ConfigurationError(
             f"the watermark key {file} cannot be read: {error.strerror}; correct governance.yaml: "
@@ -126,6 +123,8 @@ def read_watermark_key(file: Path) -> bytes:
         raise ConfigurationError(_no_key(file)) from error
     if len(key) != _KEY_BYTES:
         raise ConfigurationError(_no_key(file))
+    if problem:
+        raise ConfigurationError(f"the watermark key {file} {problem}")
     return key
 
 

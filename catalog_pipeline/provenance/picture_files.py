@@ -32,13 +32,15 @@ class PictureFile:
     """A picture as it was read.
 
     ``media_type`` is one of :data:`MEDIA_TYPES`; ``xmp`` is the packet, empty without one.
-    ``pixels`` is ``None`` where they cannot be decoded, and ``damage`` says why.
+    ``pixels`` is ``None`` where they cannot be decoded, and ``damage`` says why. ``plain``: they
+    are what the file shows; not so with frames after the first, or where it is transparent.
     """
 
     media_type: str
     xmp: bytes
     pixels: Pixels | None
     damage: str = ""
+    plain: bool = True
 
 
 def pixel_digest(pixels: Pixels) -> str:
@@ -68,12 +70,19 @@ def read_picture(data: bytes) -> PictureFile:
             with Image.open(BytesIO(data), formats=list(MEDIA_TYPES)) as image:
                 packet = image.info.get("xmp") or image.info.get(_XMP_KEYWORD.decode()) or b""
                 xmp = packet.encode() if isinstance(packet, str) else bytes(packet)
-                return PictureFile(media_type, xmp, np.asarray(image.convert("RGB")))
+                plain = getattr(image, "n_frames", 1) == 1 and not _shines_through(image)
+                return PictureFile(media_type, xmp, np.asarray(image.convert("RGB")), plain=plain)
     except (
         *(UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error),
         *(Image.DecompressionBombWarning, Image.DecompressionBombError),
     ) as error:
         return PictureFile(media_type, xmp, None, str(error))
+
+
+def _shines_through(image: Image.Image) -> bool:
+    if not image.has_transparency_data:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
 def _media_type(data: bytes) -> str:

@@ -15,6 +15,12 @@ from datetime import date
 
 from catalog_pipeline.errors import IntegrityError, StoreError
 
+HOME_FOLDERS = (
+    *("_staging", "_versions", "audit", "base", "catalog", "collections", "images"),
+    *("keys", "learning", "manifest", "plans", "quarantine", "removals", "reports"),
+)
+"""What every key of the program begins with; a home may lie in a folder that holds other things."""
+
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 IMAGE_PREFIX = "images/sha256="

@@ -32,7 +32,7 @@ def test_the_page_has_a_line_a_choice_and_names_no_folder(tmp_path: Path) -> Non
     study.report({"granularity": found.to_record() | {"clock_seconds": 60}}, options)
     page = (tmp_path / "study.md").read_text("utf-8")
     assert "| sku | per_concept | 0.530 (" in page
-    assert "**per_concept**: sku is recommended" in page
+    assert "**per_concept**: Recommended: sku." in page
     assert "- family is the same as sku" in page
     assert "--quick`" in page
     record = (tmp_path / "study.json").read_text("utf-8")

@@ -9,6 +9,7 @@ from catalog_pipeline.evaluation.charts import (
     confusion_heat_map,
     cost_against_tasks,
     fidelity_chart,
+    growth_chart,
     loss_chart,
     retention_curves,
     retention_heat_map,
@@ -35,6 +36,8 @@ def test_charts_are_pictures():
         fidelity_chart({"a": [None, 0.3]}, ["x", "y"], mean=[0.2, 0.3]),
         retention_curves(SERIES, "fidelity"),
         cost_against_tasks(SERIES, "seconds"),
+        growth_chart([(0, 3.0), (4, 5.0)], [], "products", "seconds"),
+        growth_chart([(0, 3.0), (4, 5.0)], [(0, 3.0), (4, 5.0)], "products", "seconds"),
     ):
         pixels = decode_png(png)
         assert pixels.shape[2] == 3

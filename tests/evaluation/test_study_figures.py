@@ -87,7 +87,7 @@ def test_what_is_better_of_every_product_is_recommended():
     (difference,) = verdict.differences
     # Paired: the products differ from each other, the difference does not.
     assert difference.interval.low == pytest.approx(0.1)
-    assert "sku is recommended: over 8 products" in verdict.words
+    assert verdict.words.startswith("Recommended: sku. Over 8 products")
 
 
 def test_an_interval_that_spans_zero_recommends_nothing():
@@ -103,9 +103,20 @@ def test_an_interval_that_spans_zero_recommends_nothing():
     assert (verdict.leading, verdict.recommended) == ("weekly", "")
     assert verdict.confidence is not None
     assert 0.4 < verdict.confidence < 0.8
-    assert verdict.words.startswith("No recommendation: weekly leads, and the interval spans zero")
+    assert verdict.words.startswith("No recommendation: weekly leads, but the interval spans zero")
     assert "against each" in verdict.words
     assert "nightly" not in verdict.words  # that difference is clear
+
+
+def test_what_is_equally_alike_leads_in_no_resample():
+    """Own slots, whose last training has all photos, come out the same however often."""
+    alike = {f"S{n}": 0.5 + n / 100 for n in range(8)}
+    verdict = judge("per_concept", {"each": alike, "nightly": alike, "weekly": dict(alike)})
+    assert (verdict.recommended, verdict.confidence) == ("", 0.0)
+    assert "each, nightly, weekly are equally alike" in verdict.words
+    lower = {sku: value - 0.1 for sku, value in alike.items()}
+    two = judge("per_concept", {"each": alike, "nightly": alike, "weekly": lower})
+    assert (two.recommended, two.confidence) == ("", 0.0)
 
 
 def test_products_without_all_figures_and_lone_choices_are_no_comparison():
@@ -149,7 +160,9 @@ def test_the_page_is_one_file_that_escapes_what_people_typed():
     assert "https://" not in page
     assert "Product &lt;S0&gt;" in page
     assert "&lt;b&gt;no photo" in page
-    assert "sku is recommended" in page
+    assert "Recommended: sku." in page
+    assert "sku: a concept for each product" in page
+    assert "100 s" in page
     assert shown(None) == "–"
     record = report.to_record()
     assert [each["choice"] for each in record["choices"]] == ["sku", "category"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -128,6 +129,31 @@ def test_an_encrypted_key_is_refused_with_what_to_do(made: MadeCertificate, tmp_
         load_certificate(made.chain, sealed)
 
 
+def test_a_key_that_everybody_may_read_is_refused(made: MadeCertificate, tmp_path: Path) -> None:
+    made.private_key.chmod(0o644)
+    with pytest.raises(CertificateError, match=r"has the mode 0644: .* run `chmod 600 .*signing"):
+        load_certificate(made.chain, made.private_key)
+    made.private_key.chmod(0o640)  # the group of the service
+    assert load_certificate(made.chain, made.private_key).algorithm == "ES256"
+    make_watermark_key(tmp_path / "mark.key")
+    (tmp_path / "mark.key").chmod(0o604)
+    with pytest.raises(ConfigurationError, match=r"mark.key has the mode 0604: everybody"):
+        read_watermark_key(tmp_path / "mark.key")
+
+
+def test_without_the_package_every_door_says_what_to_install(
+    made: MadeCertificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for door in (
+        lambda: load_certificate(made.chain, made.private_key),
+        lambda: read_anchors(made.root),
+        lambda: make_certificate(tmp_path / "more", "Acme"),
+    ):
+        with pytest.raises(CertificateError, match="install the extra `provenance`"):
+            door()
+
+
 def issued(folder: Path, made: MadeCertificate, key, *extensions: x509.ExtensionType) -> Path:
     """A chain for ``key``, issued by the root of ``made``, and the key beside it."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -150,6 +176,7 @@ def issued(folder: Path, made: MadeCertificate, key, *extensions: x509.Extension
     chain = folder / "chain.pem"
     chain.write_bytes(leaf.public_bytes(Encoding.PEM) + made.root.read_bytes())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "signing.key").touch(0o600)
     (folder / "signing.key").write_bytes(pem)
     return chain
 

@@ -7,12 +7,14 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from catalog_pipeline.errors import CertificateError
 from catalog_pipeline.evaluation.contact_sheet import encode_png
+from catalog_pipeline.provenance import content_credentials
 from catalog_pipeline.provenance.certificates import SigningCertificate, load_certificate
 from catalog_pipeline.provenance.content_credentials import PictureSigner, read_credentials
 from catalog_pipeline.provenance.origin import Origin
@@ -115,6 +117,25 @@ def test_a_file_without_or_with_rotten_credentials(
     assert found is not None
     assert not found.intact
     assert found.failures
+
+
+@pytest.mark.parametrize("said", ["text", [1], 5, {"adapter_versions": 5}, {"job_id": {"a": 1}}])
+def test_what_a_stranger_puts_under_our_label_is_read_without_harm(
+    certificate: SigningCertificate, monkeypatch: pytest.MonkeyPatch, said: object
+) -> None:
+    honest = content_credentials._manifest
+
+    def forged(origin: Origin) -> dict[str, Any]:
+        manifest = honest(origin)
+        manifest["assertions"][1]["data"] = said
+        return manifest
+
+    monkeypatch.setattr(content_credentials, "_manifest", forged)
+    signed = PictureSigner(certificate).sign(UNSIGNED, PNG, ORIGIN)
+    found = read_credentials(signed, PNG, [certificate.anchor])
+    assert found is not None
+    assert found.trusted
+    assert (found.origin is None) == (not isinstance(said, dict))
 
 
 def test_a_signature_whose_certificate_has_ended_is_told_from_a_broken_one(

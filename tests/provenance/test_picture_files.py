@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from catalog_pipeline.errors import IntegrityError
 from catalog_pipeline.evaluation.contact_sheet import encode_png
@@ -50,6 +52,23 @@ def test_a_damaged_file_still_says_what_it_can() -> None:
     assert (found.pixels, found.xmp) == (None, b"told")
     assert found.damage
     assert read_picture(png[:20]).damage
+
+
+def test_what_shows_more_than_its_pixels_is_not_plain() -> None:
+    """A hidden half or a second frame is another picture, though the first frame is the same."""
+    image, half = Image.fromarray(PIXELS), Image.new("L", (24, 24), 255)
+    half.paste(0, (0, 0, 12, 24))
+    for opacity, form, plain in ((255, "PNG", True), (half, "PNG", False), (half, "WEBP", False)):
+        image.putalpha(opacity)
+        stream = io.BytesIO()
+        image.save(stream, form, lossless=True, exact=True)
+        found = read_picture(stream.getvalue())
+        assert found.pixels is not None
+        assert (found.plain, pixel_digest(found.pixels)) == (plain, pixel_digest(PIXELS))
+    for form in ("PNG", "WEBP"):
+        stream, frames = io.BytesIO(), [Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)]
+        frames[0].save(stream, form, save_all=True, append_images=frames[1:], lossless=True)
+        assert not read_picture(stream.getvalue()).plain
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"no picture at all"])

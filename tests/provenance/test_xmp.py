@@ -98,8 +98,9 @@ def test_a_row_is_a_composite_when_pixels_of_a_photo_stand_in_it() -> None:
     drawn = make_archive_row("job", "MUG", mode="learned")
     redrawn = make_archive_row("job", "MUG", mode="anchored", photos={"MUG": "ab"})
     placed = make_archive_row("job", "MUG", mode="exact", real_pixels=0.4, photos={"MUG": "ab"})
-    kinds = [origin_of(row).source_type for row in (drawn, redrawn, placed)]
-    assert kinds == [GENERATED, GENERATED, COMPOSITE]
+    soft = replace(placed, real_pixels=0.0)  # nothing of it is wholly opaque
+    kinds = [origin_of(row).source_type for row in (drawn, redrawn, placed, soft)]
+    assert kinds == [GENERATED, GENERATED, COMPOSITE, COMPOSITE]
 
 
 def test_no_product_and_no_prompt_is_in_what_travels() -> None:

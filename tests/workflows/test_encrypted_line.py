@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,24 @@ def test_every_command_works_as_without(options: list[str], tmp_path: Path) -> N
     assert {path.read_bytes() for path in exported} == {
         path.read_bytes() for path in (tmp_path / "copies/images").iterdir()
     }
+
+
+def test_the_cost_report_counts_every_byte_that_the_line_has_written(options: list[str]) -> None:
+    """In every folder there is, keys among them; products lie in this home, too."""
+    home = settings_of(options).home
+    told = json.loads(succeed(options, "cost-report", "--json"))
+    files = [path for path in home.rglob("*") if path.is_file()]
+    parts = {path: path.relative_to(home).parts for path in files}
+    written = [
+        path
+        for path in files
+        if parts[path][0] != "products"
+        and parts[path][:2] != ("reports", "cost")
+        and not any(part.startswith(".") for part in parts[path])
+    ]
+    assert {"audit", "keys"} <= {parts[path][0] for path in written}
+    assert told["stored_bytes"] == sum(path.stat().st_size for path in written)
+    assert told["published"] == 3
 
 
 def test_no_byte_of_the_home_shows_a_product(options: list[str]) -> None:

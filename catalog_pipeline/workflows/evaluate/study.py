@@ -150,18 +150,26 @@ def plan_cells(
 ) -> tuple[list[Cell], list[str]]:
     """The cells of a study, and in words which were not worth running."""
     make = _granularities if study == "granularity" else _frequencies
-    cells: list[Cell] = []
+    first = settings.learning.seed
+    seeds = [make(settings, products, options, first + n) for n in range(options.seeds)]
+    ways: list[tuple[Cell, ...]] = []
     skipped: dict[str, None] = {}
-    for seed in range(settings.learning.seed, settings.learning.seed + options.seeds):
-        for cell in make(settings, products, options, seed):
-            twin = next((known for known in cells if _same_work(known, cell, products)), None)
-            if twin is None:
-                cells.append(cell)
-            else:
-                skipped[
-                    f"{cell.choice} is the same as {twin.choice} for these products: it was not run"
-                ] = None
-    return cells, list(skipped)
+    for way in zip(*seeds, strict=True):
+        # With every seed: a choice that lacks one could not be compared product by product.
+        alike = (
+            known
+            for known in ways
+            if all(_same_work(*both, products) for both in zip(known, way, strict=True))
+        )
+        twin = next(alike, None)
+        if twin is None:
+            ways.append(way)
+        else:
+            skipped[
+                f"{way[0].choice} is the same as {twin[0].choice} for these products: it was not "
+                "run"
+            ] = None
+    return [cell for cells in zip(*ways, strict=True) for cell in cells], list(skipped)
 
 
 def _granularities(
@@ -254,6 +262,7 @@ def _pictures(
     from catalog_pipeline.evaluation.html_pages import picture_uri
 
     shown = products[:: -(-len(products) // PICTURED)]
+    one_kind = len({cell.slots for cell in cells}) == 1
     found = {each.sku: {"photo": picture_uri(each.photos[0].pixels, _SHOWN_PX)} for each in shown}
     for cell, own in zip(cells, files, strict=True):
         if cell.seed != cells[0].seed:
@@ -261,7 +270,8 @@ def _pictures(
         for sku, columns in found.items():
             png = own.picture(sku)
             if png is not None:
-                columns[f"{cell.choice}, {cell.slots}"] = picture_uri(decode_png(png), _SHOWN_PX)
+                title = cell.choice if one_kind else f"{cell.choice}, {cell.slots}"
+                columns[title] = picture_uri(decode_png(png), _SHOWN_PX)
     return found
 
 

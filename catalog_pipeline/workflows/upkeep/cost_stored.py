@@ -15,6 +15,7 @@ from datetime import date
 from catalog_pipeline.evaluation.costs import StoredKind
 from catalog_pipeline.records import part_owner
 from catalog_pipeline.stores.keys import (
+    HOME_FOLDERS,
     IMAGE_PREFIX,
     MANIFEST_PREFIX,
     QUARANTINE_PREFIX,
@@ -41,10 +42,10 @@ _SPREAD = {
     RECORDS: "evenly over all served products",
 }
 _OF_NIGHTS = (MANIFEST_PREFIX, QUARANTINE_PREFIX, VERSIONS_PREFIX)
-_RECORD_PREFIXES = (
-    *("catalog/", "learning/", "plans/", "reports/", "_staging/"),
-    *("audit/", "keys/", "removals/"),
-)
+_CACHES_PREFIX = "base/"
+_COUNTED_APART = {
+    prefix.partition("/")[0] for prefix in (*_OF_NIGHTS, _CACHES_PREFIX, IMAGE_PREFIX)
+} | {"collections"}
 _OWN_PREFIX = "reports/cost/"
 """Of the report itself, which would count its last one and never come out the same."""
 _FINGERPRINT_CHARS = 16
@@ -128,11 +129,13 @@ def read_stored(home: Home) -> Stored:
     stored.image_bytes = {info.key: info.size_bytes for info in images}
     nights = [info for prefix in _OF_NIGHTS for info in home.objects.scan(prefix)]
     stored.night_bytes = _by_night(nights)
-    caches = home.objects.scan("base/")
+    caches = home.objects.scan(_CACHES_PREFIX)
     records = [
         info
-        for prefix in _RECORD_PREFIXES
-        for info in home.objects.scan(prefix)
+        for name in HOME_FOLDERS
+        if name not in _COUNTED_APART
+        # The backend, since what opens what is sealed lists no keys.
+        for info in home.backend.scan(f"{name}/")
         if not info.key.startswith(_OWN_PREFIX)
     ]
     stored.for_all = float(_size(caches) + _size(records))

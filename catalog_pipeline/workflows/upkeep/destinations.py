@@ -17,13 +17,9 @@ from pathlib import Path
 
 from catalog_pipeline.errors import ConfigurationError, StorageFullError, StoreError
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.keys import HOME_FOLDERS
 from catalog_pipeline.stores.local import write_error
 
-_KEPT = (
-    *("_staging", "_versions", "audit", "base", "catalog", "collections", "images"),
-    *("keys", "learning", "manifest", "plans", "quarantine", "removals", "reports"),
-)
-"""Folders of a home that hold the program's own objects."""
 _UNFINISHED = ".catalog-pipeline-export-"
 _OF_THE_DISK = {"lost+found"}
 """What an empty file system holds."""
@@ -40,7 +36,7 @@ def check_destination(settings: Settings, path: Path) -> None:
     if settings.catalog.s3 is None:
         taken.append((settings.catalog_root, "the watched photos"))
     if settings.archive.s3 is None:
-        taken += [(settings.home / name, "what the program stores itself") for name in _KEPT]
+        taken += [(settings.home / name, "what the program stores itself") for name in HOME_FOLDERS]
     for folder, what in taken:
         if real.is_relative_to(os.path.realpath(folder)):
             raise ConfigurationError(

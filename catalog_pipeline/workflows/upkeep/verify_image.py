@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -18,7 +19,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from catalog_pipeline.errors import CertificateError, IntegrityError
+from catalog_pipeline.errors import (
+    CertificateError,
+    ConfigurationError,
+    IntegrityError,
+    ObjectNotFoundError,
+)
 from catalog_pipeline.provenance.certificates import read_anchors
 from catalog_pipeline.provenance.content_credentials import ContentCredentials, read_credentials
 from catalog_pipeline.provenance.origin import Origin
@@ -35,6 +41,8 @@ _BEST_FIRST: tuple[FoundBy, ...] = ("bytes", "pixels", "credentials", "xmp", "wa
 
 Shelf = Literal["published", "held back", "staged"]
 
+_LARGEST_BYTES = 2**28
+"""Of a file that is read."""
 _SHAPES_DIFFER = 0.01
 """Share by which width over height changes when a picture is scaled to whole pixels."""
 
@@ -68,7 +76,7 @@ class ImageReport:
         found: its row; ``None`` without a home, or where no row fits.
         says: what its XMP says, which nobody vouches for.
         credentials: its Content Credentials; ``None`` where it has none.
-        unread: why Content Credentials were not looked at; empty when they were.
+        unread: what was not looked at, a watermark or a signature, and why.
     """
 
     file: Path
@@ -76,7 +84,7 @@ class ImageReport:
     found: Found | None = None
     says: Origin | None = None
     credentials: ContentCredentials | None = None
-    unread: str = ""
+    unread: tuple[str, ...] = ()
 
     @property
     def established(self) -> bool:
@@ -137,21 +145,27 @@ def verify_images(
     those that are rendered but not published.
 
     Args:
-        home: whose archive is asked, whose certificate is trusted, and whose watermark is read;
-            ``None`` for what the files themselves say.
+        home: whose archive is asked, whose certificate is trusted, and whose watermark is read,
+            as far as this user may read certificate and key; ``None`` for what the files say.
         files: PNG, JPEG or WebP.
         trust: PEM files of further roots whose signatures count.
 
     Raises:
-        CertificateError: a file of ``trust`` holds no certificate.
-        ConfigurationError: the watermark's key cannot be read.
+        CertificateError: a file of ``trust`` holds no certificate, or the extra ``provenance``
+            is not installed.
         IntegrityError: a manifest cannot be read.
     """
-    anchors, key = [read_anchors(file) for file in trust], None
+    anchors, key, unread = [read_anchors(file) for file in trust], None, []
     if home is not None:
-        anchors += home.marks.anchors
-        key = home.marks.watermark_key
-    read = [_read(file, anchors, key) for file in files]
+        try:
+            anchors += home.marks.anchors
+        except CertificateError as error:
+            unread.append(f"who signed: {error}")
+        try:
+            key = home.marks.watermark_key
+        except ConfigurationError as error:
+            unread.append(f"watermark: {error}")
+    read = [_read(file, anchors, key, unread) for file in files]
     if home is None:
         return [each.report for each in read]
     best, sizes = _look_up(home, dict(enumerate(read)), key)
@@ -163,36 +177,49 @@ def verify_images(
     if any(each.marks for each in scaled.values()):
         best |= _look_up(home, scaled, key)[0]
     return [
-        replace(each.report, found=_found(home, best[place])) if place in best else each.report
+        replace(each.report, found=_found(home, best[place], each))
+        if place in best
+        else each.report
         for place, each in enumerate(read)
     ]
 
 
-def _read(file: Path, anchors: Sequence[str], key: bytes | None) -> _Read:
+def _read(file: Path, anchors: Sequence[str], key: bytes | None, unread: Sequence[str]) -> _Read:
     try:
-        data = file.read_bytes()
+        data = _bytes_of(file)
         picture = read_picture(data)
     except OSError as error:
         return _Read(ImageReport(file, f"cannot be read: {error.strerror}"))
     except IntegrityError as error:
         return _Read(ImageReport(file, str(error)))
-    credentials, unread = None, ""
+    credentials = None
     try:
         credentials = read_credentials(data, picture.media_type, anchors)
     except CertificateError as error:  # the extra is not installed
-        unread = str(error)
+        unread = [*unread, f"signature: {error}"]
     says, pixels = read_origin(picture.xmp), picture.pixels
     signed = credentials.origin if credentials is not None else None
     damage = f"its pixels cannot be decoded ({picture.damage})" if picture.damage else ""
     return _Read(
-        ImageReport(file, damage, says=says, credentials=credentials, unread=unread),
+        ImageReport(file, damage, says=says, credentials=credentials, unread=tuple(unread)),
         sha256=hashlib.sha256(data).hexdigest(),
-        pixels_sha256="" if pixels is None else pixel_digest(pixels),
+        pixels_sha256="" if pixels is None or not picture.plain else pixel_digest(pixels),
         signed_job=signed.job_id if signed is not None else "",
         told_job=says.job_id if says is not None else "",
         marks=() if pixels is None or key is None else (extract(pixels, key),),
         size=(0, 0) if pixels is None else (pixels.shape[1], pixels.shape[0]),
     )
+
+
+def _bytes_of(file: Path) -> bytes:
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise IntegrityError("is a folder or a device; expected a file")
+    if found.st_size > _LARGEST_BYTES:
+        raise IntegrityError(
+            f"has {found.st_size:,} bytes; expected a picture of at most {_LARGEST_BYTES:,}"
+        )
+    return file.read_bytes()
 
 
 def _look_up(
@@ -252,7 +279,7 @@ def _digests(row: ArchiveRow) -> PictureDigests:
     return PictureDigests(*digests, row.width, row.height)
 
 
-def _found(home: Home, place: _Place) -> Found | None:
+def _found(home: Home, place: _Place, file: _Read) -> Found | None:
     archive = home.archive
     read = {
         "published": archive.read_day,
@@ -262,7 +289,21 @@ def _found(home: Home, place: _Place) -> Found | None:
     row = next((row for row in read(place.day) if row.image_id == place.image_id), None)
     if row is None:  # published or let go since it was looked up
         return None
-    return Found(place.by, row, place.shelf, _photos(home, row))
+    same = place.by != "bytes" and not row.pixels_sha256 and _shows_the_same(home, row, file)
+    return Found("pixels" if same else place.by, row, place.shelf, _photos(home, row))
+
+
+def _shows_the_same(home: Home, row: ArchiveRow, file: _Read) -> bool:
+    """Whether the stored picture of a row without a digest of its pixels shows what ``file`` does.
+
+    Such rows are older than that column; what `export-images` adds to their files is not in the
+    archive.
+    """
+    try:
+        stored = read_picture(home.archive.read_image(row.path)).pixels
+    except (ObjectNotFoundError, IntegrityError):
+        return False
+    return stored is not None and pixel_digest(stored) == file.pixels_sha256
 
 
 def _photos(home: Home, row: ArchiveRow) -> tuple[PhotoOfPicture, ...]:

@@ -155,6 +155,20 @@ def test_what_would_be_the_same_is_not_run_twice(make_settings):
     assert {cell.slots for cell in cells} == {"per_concept", "shared"}
 
 
+def test_a_choice_is_run_with_every_seed_or_with_none(make_settings):
+    """With seed 3 two deliveries come on a day, so that nightly is another choice there."""
+    products = [product("A"), product("B", name="Jar"), product("C", "bags", "Bag")]
+    options = StudyOptions(seeds=4, later_share=0.0)
+    cells, skipped = plan_cells(make_settings(), "frequency", products, options)
+    assert skipped == []
+    assert [(cell.seed, cell.choice, cell.slots) for cell in cells] == [
+        (seed, choice, slots)
+        for seed in range(4)
+        for slots in ("per_concept", "shared")
+        for choice in ("each", "nightly", "weekly")
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

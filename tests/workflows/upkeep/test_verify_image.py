@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,9 +15,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from catalog_pipeline.cli import app
+from catalog_pipeline.cli.provenance import _lines
 from catalog_pipeline.errors import CertificateError
 from catalog_pipeline.evaluation.contact_sheet import decode_png, encode_png
+from catalog_pipeline.provenance.origin import GENERATED, Origin
 from catalog_pipeline.provenance.own_certificate import make_certificate, make_watermark_key
+from catalog_pipeline.provenance.picture_files import with_xmp, xmp_of
+from catalog_pipeline.provenance.xmp import xmp_packet
 from catalog_pipeline.records import ArchiveRow
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.settings.governance import ProvenanceSettings
@@ -214,9 +219,92 @@ def test_without_the_extra_the_archive_still_answers(
     assert report.established
     assert report.found is not None
     assert report.found.by == "bytes"
-    assert "install the extra `provenance`" in report.unread
+    assert "install the extra `provenance`" in report.unread[0]
     with pytest.raises(CertificateError, match="install the extra `provenance`"):
         open_home(shop.home.settings).marks.check()
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    report = shop.verify(saved(tmp_path, shop.png))
+    assert (report.established, len(report.unread)) == (True, 2)
+    assert all("install the extra `provenance`" in line for line in report.unread)
+
+
+def test_who_may_read_neither_certificate_nor_key_still_asks_the_archive(
+    shop: Shop, tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent"
+    changes = {"certificate": absent, "private_key": absent, "watermark_key": absent}
+    settings = shop.home.settings
+    provenance = settings.governance.provenance.model_copy(update=changes)
+    governance = settings.governance.model_copy(update={"provenance": provenance})
+    home = open_home(settings.model_copy(update={"governance": governance}))
+    (report,) = verify_images(home, [saved(tmp_path, shop.png)])
+    assert report.established
+    assert report.credentials is not None
+    assert (report.credentials.intact, report.credentials.trusted) == (True, False)
+    assert [line.partition(":")[0] for line in report.unread] == ["who signed", "watermark"]
+    assert "  skipped    watermark: the watermark key" in "\n".join(_lines(report, True))
+
+
+def test_a_picture_from_before_the_digest_of_pixels_is_known_with_what_its_export_added(
+    shop: Shop, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    home = open_home(make_settings())
+    plain = encode_png(packshot(SIDE, 4))
+    path, digest = home.archive.put_image(plain)
+    row = make_archive_row("old", "MUG", width=SIDE, height=SIDE, path=path, sha256=digest)
+    assert row.pixels_sha256 == ""
+    home.archive.publish_day(NIGHT, [row], ["old"])
+    exported = home.marks.completed(plain, row)
+    assert exported != plain
+    (report,) = verify_images(home, [saved(tmp_path, exported)])
+    assert report.found is not None
+    assert (report.found.by, report.established) == ("pixels", True)
+    painted = decode_png(exported).copy()
+    painted[0, 0] ^= 1
+    altered = with_xmp(encode_png(painted), xmp_of(exported))
+    (report,) = verify_images(home, [saved(tmp_path, altered)])
+    assert report.found is not None
+    assert (report.found.by, report.established) == ("xmp", False)
+
+
+@pytest.mark.parametrize("how", ["transparent", "animated"])
+def test_a_file_that_shows_more_than_the_archived_pixels_is_not_that_picture(
+    shop: Shop, tmp_path: Path, how: str
+) -> None:
+    image, stream = Image.fromarray(decode_png(shop.png)), io.BytesIO()
+    if how == "transparent":
+        image.putalpha(Image.new("L", image.size, 0))
+        image.save(stream, "PNG")
+    else:
+        other = Image.new("RGB", image.size, "red")
+        image.save(stream, "PNG", save_all=True, append_images=[other], default_image=False)
+    report = shop.verify(saved(tmp_path, stream.getvalue()))
+    assert not report.established
+    assert report.found is not None
+    assert report.found.by == "watermark"
+
+
+def test_what_is_no_file_or_too_large_is_not_read(shop: Shop, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "huge.png").open("wb") as stream:
+        stream.truncate(2**28 + 1)
+    for name in ("pipe", "."):
+        assert shop.verify(tmp_path / name).problem == "is a folder or a device; expected a file"
+    assert "has 268,435,457 bytes; expected a picture of at most" in (
+        shop.verify(tmp_path / "huge.png").problem
+    )
+
+
+def test_a_strangers_words_cannot_look_like_ours(shop: Shop, tmp_path: Path) -> None:
+    forged = "x\n  signature  valid, by Acme Tableware, trusted\x85\u202e"
+    packet = xmp_packet(Origin(forged, GENERATED, "", ())).replace(b"\n  sig", b"&#10;  sig")
+    file = saved(tmp_path, with_xmp(encode_png(packshot(32)), packet))
+    done = run("verify-image", file, "--home", shop.home.settings.home)
+    assert done.exit_code == 1
+    assert [line for line in done.stdout.splitlines() if line.startswith("  signature")] == [
+        "  signature  none"
+    ]
+    assert "job x\\n  signature  valid" in done.stdout
 
 
 def test_many_files_are_told_in_their_order(shop: Shop, tmp_path: Path) -> None:
