@@ -20,6 +20,15 @@ def _master_key(text: str) -> str:
 MasterKey = Annotated[NotBlank, AfterValidator(_master_key)]
 
 
+def _file_of_key(path: Path) -> Path:
+    if re.search(r"-----BEGIN|[\r\n]|^[0-9a-fA-F]{32,}$", str(path)):
+        raise SecretValueError("expected the path of a file, never the key itself")
+    return path
+
+
+KeyFile = Annotated[Path, AfterValidator(_file_of_key)]
+
+
 class EncryptionSettings(Strict):
     """Encryption at rest: a data key a SKU, wrapped by one master key."""
 
@@ -40,9 +49,9 @@ class ProvenanceSettings(Strict):
     certificate: Path | None = Field(
         None, description="certificate chain (PEM) to sign pictures with; null = not signed"
     )
-    private_key: Path | None = Field(None, description="its key (PEM)")
+    private_key: KeyFile | None = Field(None, description="its key (PEM)")
     watermark: bool = Field(False, description="an invisible mark in the pixels of new pictures")
-    watermark_key: Path | None = Field(
+    watermark_key: KeyFile | None = Field(
         None, description="file of the secret that the mark is made with; keep it for ever"
     )
 

@@ -140,9 +140,11 @@ class LocalObjectStore(ObjectStore):
         top = self.root / prefix.rpartition("/")[0]
         keys: list[str] = []
         for folder, names, files in os.walk(top, onerror=_raise_unless_missing):
-            names[:] = [name for name in names if not name.startswith(".")]
             relative = Path(folder).relative_to(self.root).as_posix()
             stem = "" if relative == "." else relative + "/"
+            # Folders beside the prefix may be large, or closed to whoever lists.
+            inside = (name for name in names if f"{stem}{name}/".startswith(prefix))
+            names[:] = [name for name in inside if not name.startswith(".")]
             keys += [stem + name for name in files if not name.startswith(".")]
         return sorted(key for key in keys if key.startswith(prefix))
 

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -282,18 +283,15 @@ class _Forward(logging.Handler):
 def _cluster(settings: ExecutionSettings) -> Iterator[None]:
     """Connected to the cluster of ``settings``, or to one of this process's own on loopback."""
     check_execution(settings)
-    # Read once a process, when Ray is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     own: dict[str, Any] = {
+        "address": "local",  # and not what RAY_ADDRESS names, or another cluster of this machine
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
         "object_store_memory": _OBJECT_STORE_BYTES,
     }
     if settings.address is None:
-        os.environ[_ON_OTHER_MACHINES] = "0"
-        if _MODE not in os.environ:
-            os.environ[_MODE] = "token"
-            os.environ.setdefault(_TOKEN, secrets.token_hex(32))
+        _shut_others_out()
     import ray
     from ray.exceptions import RayError
 
@@ -311,6 +309,26 @@ def _cluster(settings: ExecutionSettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _shut_others_out() -> None:
+    """Have Ray stay on loopback and ask for a token: it reads both once, when it is imported.
+
+    Raises:
+        ConfigurationError: Ray was imported before, by other code, with neither or one of them.
+    """
+    wanted = {_ON_OTHER_MACHINES: "0", _MODE: environment(_MODE) or "token"}
+    missing = [f"{name}={value}" for name, value in wanted.items() if environment(name) != value]
+    if missing and "ray" in sys.modules:
+        raise ConfigurationError(
+            f"this process imported Ray without {' and '.join(missing)}, so a cluster of its own "
+            "would be open to others; expected Ray to be imported by the run itself: set "
+            f"{'both' if len(missing) == 2 else 'it'} before the process starts, or name a "
+            "cluster (execution.yaml: address)"
+        )
+    if environment(_TOKEN) is None and environment(_TOKEN_PATH) is None:
+        os.environ[_TOKEN] = secrets.token_hex(32)
+    os.environ.update(wanted)
 
 
 def _knock(address: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from catalog_pipeline.cli import app
 from catalog_pipeline.errors import AccessDeniedError
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.workflows.home import open_home
+from tests.governance.places import INNER, KEYS, TABLES_AND_PICTURES
 from tests.s3_server import S3Server, running_s3_server
 from tests.workflows.upkeep.data_home import fill_home
 
@@ -96,15 +99,10 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 
 
 SECRETS = (
-    f"{HOME}collections/default/HEAD.json",
-    f"{HOME}collections/default/parts/{'0' * 64}.safetensors",
-    f"{HOME}keys/MUG.json",
-    f"{HOME}audit/2026-03.jsonl",
-    f"{HOME}reports/nights/index.html",
-    f"{HOME}plans/dt=2026-03-09/plan.json",
-    f"{HOME}catalog/anchors/MUG.json",
-    "another-home/manifest/dt=2026-03-01/part-0.parquet",
+    *(HOME + key for key in (*INNER, *KEYS)),
+    f"another-home/{TABLES_AND_PICTURES[1]}",
 )
+AUDIT = HOME + INNER[0]
 
 
 def settings_of(server: S3Server, folder: Path) -> Settings:
@@ -150,9 +148,9 @@ def lists(client: Any, bucket: str, prefix: str) -> bool:
 
 def test_a_reader_reads_pictures_and_tables_and_nothing_else(bucket: Bucket) -> None:
     reader = bucket.client("reader")
-    assert reads(reader, ARCHIVE, MANIFEST)
+    for key in TABLES_AND_PICTURES:
+        assert reads(reader, ARCHIVE, HOME + key), key
     assert reads(reader, ARCHIVE, an_image(bucket))
-    assert reads(reader, ARCHIVE, f"{HOME}catalog/index.parquet")
     assert [key for key in SECRETS if reads(reader, ARCHIVE, key)] == []
     assert not reads(reader, PHOTOS, f"{CATALOG}MUG/a.jpg")
 
@@ -184,7 +182,7 @@ def test_a_reader_changes_nothing(bucket: Bucket) -> None:
 
 def test_a_reader_takes_no_way_around(bucket: Bucket) -> None:
     reader = bucket.client("reader")
-    part = {"Bucket": ARCHIVE, "Key": SECRETS[1]}
+    part = {"Bucket": ARCHIVE, "Key": next(key for key in SECRETS if "/parts/" in key)}
     taken = {"Bucket": ARCHIVE, "Key": f"{HOME}images/taken"}
     assert not is_allowed(lambda: reader.copy_object(CopySource=part, **taken))
     opened = {"Version": "2012-10-17", "Statement": []}
@@ -209,7 +207,7 @@ def test_an_operator_keeps_the_photos_and_sees_all_of_the_home_but_keys(bucket: 
     assert reads(operator, PHOTOS, photo)
     assert deletes(operator, PHOTOS, photo)
     readable = [key for key in SECRETS if reads(operator, ARCHIVE, key)]
-    assert readable == [key for key in SECRETS if key.startswith(HOME) and "/keys/" not in key]
+    assert readable == [HOME + key for key in INNER]
     for key in (MANIFEST, *SECRETS):
         assert not writes(operator, ARCHIVE, key), key
         assert not deletes(operator, ARCHIVE, key), key
@@ -230,14 +228,13 @@ def test_the_service_keeps_the_home_and_only_reads_photos(bucket: Bucket) -> Non
 
 
 def test_nobody_takes_anything_out_of_the_audit_log(bucket: Bucket) -> None:
-    key = f"{HOME}audit/2026-03.jsonl"
-    assert writes(bucket.client("service"), ARCHIVE, f"{HOME}audit/2026-04.jsonl")
+    assert writes(bucket.client("service"), ARCHIVE, AUDIT.replace("1.json", "2.json"))
     for role in ROLES:
-        assert not deletes(bucket.client(role), ARCHIVE, key), role
-        one = {"Objects": [{"Key": key}]}
+        assert not deletes(bucket.client(role), ARCHIVE, AUDIT), role
+        one = {"Objects": [{"Key": AUDIT}]}
         told = bucket.client(role).delete_objects(Bucket=ARCHIVE, Delete=one)
         assert len(told.get("Errors", [])) == 1, role
-    assert reads(bucket.client("service"), ARCHIVE, key)
+    assert reads(bucket.client("service"), ARCHIVE, AUDIT)
 
 
 def test_who_has_no_key_or_a_wrong_one_gets_nothing(bucket: Bucket) -> None:
@@ -278,7 +275,13 @@ def test_every_role_queries_the_tables(run_as: Callable[..., Result], role: str)
     told = run_as(role, "manifest", "--day", "2026-03-02")
     assert told.exit_code == 0, told.output
     assert "mug-second" in told.stdout
-    assert run_as(role, "query", "SELECT count(*) FROM changes").exit_code == 0
+    # One query each of every file that any view is made of.
+    views = ("images", "held_back", "learning", "catalog", "history")
+    counts = " UNION ALL ".join(f"SELECT count(*) AS rows FROM {view}" for view in views)
+    told = run_as(role, "query", counts, "--format", "csv")
+    assert told.exit_code == 0, told.output
+    assert len(told.stdout.split()) == 1 + len(views)
+    assert "0" not in told.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -325,3 +328,29 @@ def test_a_policy_names_the_buckets_of_the_shipped_examples_and_nobody_in_genera
     shipped = Path(__file__).resolve().parents[2] / "assets_config"
     for name, example in (("archive", f"{ARCHIVE}, prefix: {HOME}"), ("catalogs", PHOTOS)):
         assert f"s3: {{bucket: {example}" in (shipped / f"{name}.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_names_of_another_bucket_are_put_in_as_the_page_says(role: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/governance/access.md").read_text("utf-8")
+    (command,) = [line for line in page.splitlines() if line.startswith("sed ")]
+    done = subprocess.run(
+        ["sh", "-c", command.replace("reader.json", f"{role}.json")],
+        cwd=PROFILES,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    changed, shipped = done.stdout, (PROFILES / f"{role}.json").read_text("utf-8")
+    assert "my-archive/" in json.dumps(json.loads(changed))
+    assert ARCHIVE not in changed
+    assert HOME not in changed
+    assert changed.count("my-archive") == shipped.count(ARCHIVE)
+
+
+def test_every_place_of_a_home_is_tried() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/architecture.md").read_text("utf-8")
+    table = page.partition("## What lies where")[2].partition("\n## ")[0]
+    places = {key.partition("/")[0] for key in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)}
+    tried = {key.partition("/")[0] for key in (*TABLES_AND_PICTURES, *INNER, *KEYS)}
+    assert places == tried | {"images", "_versions"}

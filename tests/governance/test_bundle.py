@@ -112,6 +112,20 @@ def test_another_python_is_refused_with_what_was_found(pack: ModuleType, small: 
     )
 
 
+def test_an_installation_asks_no_index_whatever_pip_was_told(small: Path, tmp_path: Path) -> None:
+    elsewhere = "http://192.0.2.1/simple"
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {elsewhere}\n")
+    told = {"PIP_INDEX_URL": elsewhere, "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    done, report = run_without_network(
+        ["sh", str(small / "install.sh")],
+        tmp_path,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY), **told},
+    )
+    assert done.returncode != 0
+    assert "No matching distribution found for catalog-pipeline" in done.stderr
+    assert (report["unroutable"], report["names"]) == (0, 0)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The whole bundle: a given one, or one that is packed now, from a package index."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.governance.places import INNER, KEYS, TABLES_AND_PICTURES
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "dagster_home" / "profiles" / "access" / "folder.sh"
 OPERATORS, READERS = 54001, 54002
@@ -31,9 +33,8 @@ HOW = {
     "list": ["ls"],
     "write": ["sh", "-c", 'printf other > "$1"', "sh"],
 }
-PART = f"collections/default/parts/{'0' * 64}.safetensors"
-SECRETS = (PART, "collections/default/HEAD.json", "reports/page.html", "plans/dt=2026-03-09/p.json")
-KEY = "keys/MUG.json"
+WORDS = ("catalog/IMPORT_LEASE.json", "catalog/matches.json")
+"""Beside the index: words that cards were read by, and who takes in a feed. Groups read folders."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def shared() -> Iterator[Shared]:
         found.grant()
         filled = found.act("service", "fill")
         assert filled.returncode == 0, filled.stderr
-        for key in (*SECRETS, KEY):
+        for key in (*INNER, *KEYS):
             (found.home / key).parent.mkdir(parents=True, exist_ok=True)
             (found.home / key).write_bytes(b"secret")
         # Again over a home that is in use: nothing that worked stops working.
@@ -109,13 +110,16 @@ def test_a_reader_queries_and_reads_pictures(shared: Shared) -> None:
     assert told.stdout.splitlines()[-3:] == ["2026-03-01,3", "2026-03-02,1", "2026-03-03,1"]
     told = shared.act("reader", "cli", "manifest", "--day", "2026-03-02")
     assert told.returncode == 0, told.stderr
+    for key in (*TABLES_AND_PICTURES, *WORDS):
+        assert shared.may("reader", "read", shared.home / key), key
     assert shared.may("reader", "read", next((shared.home / "images").iterdir()))
 
 
 def test_a_reader_sees_neither_photos_nor_what_was_learned(shared: Shared) -> None:
-    for key in (*SECRETS, KEY):
+    for key in {*INNER, *KEYS} - set(WORDS):
         assert not shared.may("reader", "read", shared.home / key), key
-    for folder in (shared.home, shared.home / "collections", shared.photos):
+    anchors = shared.home / "catalog" / "anchors"
+    for folder in (shared.home, shared.home / "collections", anchors, shared.photos):
         assert not shared.may("reader", "list", folder), folder
     assert not shared.may("reader", "read", shared.photos / "MUG" / "a.jpg")
 
@@ -131,26 +135,28 @@ def test_a_reader_writes_nothing(shared: Shared) -> None:
 
 def test_an_operator_brings_photos_and_reads_all_of_the_home_but_keys(shared: Shared) -> None:
     assert shared.may("operator", "write", shared.photos / "MUG" / "c.jpg")
-    for key in SECRETS:
+    for key in (*INNER, *TABLES_AND_PICTURES):
         assert shared.may("operator", "read", shared.home / key), key
         assert not shared.may("operator", "write", shared.home / key), key
-    assert not shared.may("operator", "read", shared.home / KEY)
-    manifest = shared.home / "manifest" / "dt=2026-03-01" / "part-0.parquet"
-    assert shared.may("operator", "read", manifest)
-    assert not shared.may("operator", "write", manifest)
+        assert not shared.may("operator", "write", (shared.home / key).parent / "new"), key
+    for key in KEYS:
+        assert not shared.may("operator", "read", shared.home / key), key
+        assert not shared.may("operator", "write", shared.home / key), key
+    for name in ("", ".tmp", ".locks"):
+        assert not shared.may("operator", "write", shared.home / name / "new"), name
 
 
 def test_the_service_reads_what_an_operator_has_brought_and_keeps_the_keys(shared: Shared) -> None:
     assert shared.may("operator", "write", shared.photos / "MUG" / "d.jpg")
     assert shared.may("service", "read", shared.photos / "MUG" / "d.jpg")
-    assert shared.may("service", "read", shared.home / KEY)
+    assert shared.may("service", "read", shared.home / KEYS[0])
     again = shared.act("service", "fill")
     assert again.returncode == 0, again.stderr
 
 
 def test_everybody_else_sees_nothing(shared: Shared) -> None:
     image = next((shared.home / "images").iterdir())
-    for path in (image, shared.home / KEY, shared.photos / "MUG" / "a.jpg"):
+    for path in (image, shared.home / KEYS[0], shared.photos / "MUG" / "a.jpg"):
         assert not shared.may("stranger", "read", path), path
     assert not shared.may("stranger", "list", shared.home / "images")
 

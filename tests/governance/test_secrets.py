@@ -26,12 +26,15 @@ import dagster as dg
 import pytest
 import trustme
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from typer.testing import CliRunner
 
 from catalog_pipeline.cli import app
 from catalog_pipeline.definitions import defs
 from catalog_pipeline.defs.ops import alerts
 from catalog_pipeline.defs.ops.recorded_runs import execute_recorded
+from catalog_pipeline.provenance.own_certificate import make_certificate, make_watermark_key
 from catalog_pipeline.settings import CONFIG_ENV, HOME_ENV, load_settings
 from tests.governance.canaries import PATH_OF_WEBHOOK, Canaries, leaks, plant, spellings, written
 from tests.listeners import free_port, running_mail_server, running_webhook
@@ -160,10 +163,31 @@ def bench(
     sections["catalogs"] = sections.pop("catalog")
     policies = {"singles_per_sku": 1, "pairs": 0, "triples": 0}
     sections["generation"] = {**sections["generation"], "policies": policies}
-    encryption = {"master_key": f"file:{key}"}
-    found.write(**sections, governance={"encryption": encryption})
+    governance = {
+        "encryption": {"master_key": f"file:{key}"},
+        "provenance": _signed(found, tmp_path),
+    }
+    found.write(**sections, governance=governance)
     caplog.set_level(logging.DEBUG)
     return found
+
+
+def _signed(bench: Bench, folder: Path) -> dict[str, Any]:
+    """Settings that sign and mark pictures, with keys that are looked for from now on."""
+    made = make_certificate(folder / "signing", "Catalog House")
+    pem = made.private_key.read_bytes()
+    key = load_pem_private_key(pem, None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    mark = folder / "watermark.key"
+    make_watermark_key(mark)
+    keys = {
+        "signing.key": f"{key.private_numbers().private_value:064x}",
+        "signing.key as PEM": pem.decode().splitlines()[1],
+        "watermark.key": mark.read_text("ascii").strip(),
+    }
+    bench.planted = Canaries(bench.planted.environment, {**bench.planted.files, **keys})
+    signature = {"certificate": str(made.chain), "private_key": str(made.private_key)}
+    return {**signature, "watermark": True, "watermark_key": str(mark)}
 
 
 def in_bucket(server: S3Server, **changes: Any) -> dict[str, Any]:
@@ -249,6 +273,16 @@ def test_a_server_that_is_away_is_told_without_the_key(bench: Bench, server: S3S
 
 WRONG = {
     "a key in place of its file": ("governance", "encryption", "master_key", "{0}"),
+    "a key in place of the file of the mark's": (
+        "governance",
+        "provenance",
+        "watermark_key",
+        "{0}",
+    ),
+    "a key in place of the file of the signature's": (
+        *("governance", "provenance", "private_key"),
+        "-----BEGIN PRIVATE KEY-----\n{0}\n-----END PRIVATE KEY-----\n",
+    ),
     "a login in the address of a webhook": ("alerts", "webhook_url", "https://me:{0}@chat.test/"),
     "a webhook without a scheme": ("alerts", "webhook_url", "chat.test/hooks/{0}"),
     "a login in the address of a bucket": ("archive", "s3", "endpoint_url", "http://a:{0}@s3.test"),

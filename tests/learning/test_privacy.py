@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog_pipeline.learning.privacy import epsilon_of, noise_multiplier_for
+from catalog_pipeline.settings import LearningSettings, PrivacySettings
 
 
 def test_the_plain_gaussian_is_the_closed_form() -> None:
@@ -54,3 +57,16 @@ def test_the_multiplier_is_the_least_that_is_enough(epsilon: float, rate: float,
     sigma = noise_multiplier_for(epsilon, rate, steps, 1e-5)
     assert epsilon_of(sigma, rate, steps, 1e-5) <= epsilon
     assert epsilon_of(sigma * 0.998, rate, steps, 1e-5) > epsilon or sigma < 1e-2
+
+
+def test_the_noise_that_the_page_names_is_what_the_shipped_settings_need() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/governance/privacy.md").read_text("utf-8")
+    learning, privacy = LearningSettings(), PrivacySettings()
+    assert f"{learning.steps} steps\nof {learning.batch_size} photos, delta 1e-5" in page
+    rows = re.findall(r"^\| ([\d,]+).*?\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for photos, *told in rows:
+        rate = learning.batch_size / int(photos.replace(",", ""))
+        for epsilon, noise in zip((1.0, 3.0, 8.0), told, strict=True):
+            found = noise_multiplier_for(epsilon, rate, learning.steps, privacy.delta)
+            assert f"{found:.{len(noise.partition('.')[2])}f}" == noise, (photos, epsilon)

@@ -34,6 +34,9 @@ for name in images manifest _versions quarantine learning catalog; do
   mkdir -p "$home/$name"
   share "$readers" "$home/$name"
 done
+# What is known of photos lies beside the index, and is no table.
+mkdir -p "$home/catalog/anchors"
+share "$operators" "$home/catalog/anchors"
 # Keys, and what only a writer needs: the service alone.
 for name in keys .tmp .locks; do
   mkdir -p "$home/$name"
