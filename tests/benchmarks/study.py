@@ -46,7 +46,7 @@ REDUCED: dict[str, dict[str, Any]] = {
 """Of the shipped settings, so that it ends within an hour; the page says so."""
 
 GRANULARITY = StudyOptions(skus=24, categories=4, images=3, steps=20)
-FREQUENCY = StudyOptions(skus=12, categories=4, images=3, steps=15)
+FREQUENCY = StudyOptions(skus=6, categories=3, images=3, steps=15)
 QUICK = StudyOptions(skus=4, categories=2, images=2, steps=5)
 
 
