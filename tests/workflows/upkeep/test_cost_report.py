@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.evaluation.costs import machine_cost
 from catalog_pipeline.records import NightCost, SkuCost
 from catalog_pipeline.settings import Settings
+from catalog_pipeline.stores.naming import Naming
+from catalog_pipeline.stores.report_tables import encode_sku_costs
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.night.night_report import write_night_report
 from catalog_pipeline.workflows.upkeep.cost_report import collect_costs, write_cost_report
+from catalog_pipeline.workflows.upkeep.removal_traces import clean_reports
 from tests.builders import make_concept, next_version, promote
 from tests.evaluation.test_gallery import Collector
 from tests.workflows.upkeep.data_home import (
@@ -279,6 +283,17 @@ def test_a_bucket_has_the_same_costs(home: Home, make_settings: MakeSettings, s3
     assert in_bucket["collections"] == in_folder["collections"] + 1  # its lease is an object
     assert in_bucket == in_folder | {"collections": in_bucket["collections"]}
     assert there.objects.exists("reports/cost/skus.parquet")
+
+
+def test_a_removal_takes_a_table_whose_bytes_do_not_show_the_name(home: Home, costs: Any) -> None:
+    key, gone = "reports/cost/skus.parquet", "MUG-00010"
+    rows = [replace(costs.skus[0], sku=f"MUG-{n:05d}") for n in range(20)]
+    data = encode_sku_costs(rows, "{}")
+    assert not Naming(gone).stands_in(data)  # compressed
+    home.objects.put(key, data)
+    assert clean_reports(home, "MUG-00099", [], []) == 0
+    assert clean_reports(home, gone, [], []) == 1
+    assert not home.objects.exists(key)
 
 
 def test_an_empty_home_has_no_report(make_settings: MakeSettings) -> None:
