@@ -209,6 +209,8 @@ def test_a_whole_line_writes_no_secret(bench: Bench) -> None:
     ):
         bench.run(*arguments)
     assert "1" in bench.run("query", "SELECT images FROM nights")
+    (picture,) = (bench.home / "images").iterdir()
+    assert b"c2pa" in picture.read_bytes()  # it is signed
     assert bench.leaks() == []
 
 
