@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
@@ -172,6 +173,25 @@ def few_photos(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sample_catalog, "PHOTOS_PER_SKU", 3)
     monkeypatch.setattr(sample_catalog, "_AZIMUTHS", sample_catalog._AZIMUTHS[:3])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_mask_is_estimated_once() -> Iterator[None]:
+    """What the mask network said of the same pixels is kept: many tests use the same photos."""
+    from catalog_pipeline.evaluation.product_mask import ProductMasker
+
+    known: dict[tuple[tuple[int, ...], str], Any] = {}
+    estimate = ProductMasker._saliency
+
+    def saliency(masker: ProductMasker, pixels: Any) -> Any:
+        key = pixels.shape, hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+        if key not in known:
+            known[key] = estimate(masker, pixels)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProductMasker, "_saliency", saliency)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ def test_another_python_is_refused_with_what_was_found(pack: ModuleType, small: 
 
 def test_an_installation_asks_no_index_whatever_pip_was_told(small: Path, tmp_path: Path) -> None:
     elsewhere = "http://192.0.2.1/simple"
-    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {elsewhere}\n")
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex_url = {elsewhere}\n")
     told = {"PIP_INDEX_URL": elsewhere, "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
     done, report = run_without_network(
         ["sh", str(small / "install.sh")],

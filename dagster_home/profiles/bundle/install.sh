@@ -29,7 +29,8 @@ if [ -z "$python" ]; then
   exit 1
 fi
 
-# What a person or a machine has set for pip must not lead elsewhere.
+# What a person or a machine has set for pip or Python must not lead elsewhere.
+unset PYTHONPATH PYTHONHOME
 install() {
   PIP_CONFIG_FILE=/dev/null "$target/bin/python" -m pip --isolated --disable-pip-version-check \
     install --quiet --no-index -f "$here/wheelhouse" "$@"
