@@ -119,10 +119,18 @@ def audit(
 
 def _entry_line(entry: AuditEntry) -> str:
     words = [entry.action.ljust(9), entry.subject, entry.version[:16]]
-    words += [f"{name}={value}" for name, value in entry.facts.items() if not _is_long(value)]
+    words += [
+        f"{name}={_shown(value)}" for name, value in entry.facts.items() if not _is_long(value)
+    ]
     who = entry.signed.actor + (f" in run {entry.signed.run[:8]}" if entry.signed.run else "")
     text = " ".join(filter(None, words))
     return f"{entry.number:>7} {entry.at_utc:%Y-%m-%d %H:%M:%S} {text} ({who})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{_shown(item)}" for key, item in value.items())
+    return ",".join(map(_shown, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _is_long(value: object) -> bool:

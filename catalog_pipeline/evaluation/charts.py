@@ -159,9 +159,14 @@ def _over_tasks(
             label=name,
         )
     if from_zero:
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure, axes, len(series))
+
+
+def _from_zero(axes: Axes) -> None:
+    """Room above: the margin of near equal values is thinner than a marker."""
+    axes.set_ylim(0, 1.06 * axes.dataLim.y1 or None)
 
 
 def growth_chart(
@@ -175,7 +180,7 @@ def growth_chart(
     axes.plot(*zip(*points, strict=True), ls="", marker="o", ms=3.5, label="measured")
     if line:
         axes.plot(*zip(*line, strict=True), lw=1.6, label="line")
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     return _png(figure, axes, 2)
