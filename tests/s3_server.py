@@ -47,6 +47,7 @@ class S3Server:
         config = folder / "s3.json"
         others = dict(access or {})
         others["identities"] = [identity, *others.get("identities", ())]
+        folder.mkdir(parents=True, exist_ok=True)
         config.write_text(json.dumps(others), encoding="utf-8")
         ports = _free_ports(10)
         self.endpoint_url = f"http://127.0.0.1:{ports[-1]}"
