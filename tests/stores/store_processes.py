@@ -22,6 +22,7 @@ from catalog_pipeline.records import AdapterVersion, ArchiveRow, IndexRow
 from catalog_pipeline.settings import S3Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.archive import ImageArchive
+from catalog_pipeline.stores.audit_log import AuditLog
 from catalog_pipeline.stores.garbage import CollectionGarbage, find_images, remove
 from catalog_pipeline.stores.index import IndexStore
 from catalog_pipeline.stores.keys import manifest_key, sha256_hex, version_key
@@ -195,6 +196,12 @@ def expire(objects: ObjectStore, before: str) -> None:
     remove(objects, find_images(objects, ImageArchive(objects), moment), moment)
 
 
+def note(objects: ObjectStore, count: int) -> None:
+    """Append ``count`` entries to the audit log."""
+    for number in range(count):
+        AuditLog(objects).append("learn", f"child-{number}")
+
+
 def upgrade(objects: ObjectStore) -> None:
     """Write a night of an earlier release anew."""
     ImageArchive(objects).upgrade_day(NIGHT)
@@ -252,6 +259,7 @@ TASKS: dict[str, Callable[..., None]] = {
         learn,
         learn_all,
         hold,
+        note,
         sweep,
         expire,
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from catalog_pipeline.stores.audit_log import (
 from catalog_pipeline.stores.keys import sha256_hex
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.stores.objects import ObjectStore
+from tests.stores.store_processes import Worker
 from tests.stores.test_third_backend import MemoryObjectStore
 
 SIGNED = Signature("ada", "run 1")
@@ -83,16 +83,14 @@ def test_racing_writers_all_get_their_entry_and_the_chain_holds(objects: ObjectS
     assert sorted(subjects) == sorted(f"{w}-{n}" for w in range(6) for n in range(4))
 
 
-def test_a_writer_that_dies_leaves_a_chain_that_goes_on(objects: ObjectStore) -> None:
+def test_a_writer_that_dies_leaves_a_chain_that_goes_on(
+    objects: ObjectStore, start: Callable[..., Worker]
+) -> None:
     filled(objects, 2)
-    child = os.fork()
-    if child == 0:
-        for number in range(1000):
-            AuditLog(objects, SIGNED).append("learn", f"child-{number}")
+    child = start("note", 100_000)
     while AuditLog(objects).end().number < 5:
-        pass
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+        assert child.process.is_alive()
+    child.kill()
     after = AuditLog(objects, SIGNED).append("learn", "parent").number
     report = verify_chain(objects)
     assert (report.problems, report.entries) == ((), after)

@@ -59,8 +59,10 @@ def die_at_the_entry(act: Callable[[], object]) -> None:
     child = os.fork()
     if child == 0:
         AuditLog.append = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment,method-assign]
-        act()
-        os._exit(0)
+        try:
+            act()
+        finally:
+            os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 
 
