@@ -23,7 +23,7 @@ def _stored_bits(bits: int) -> int:
 class AdapterSettings(Strict):
     """Which weights a concept may move; docs/learning.md says what the choices mean."""
 
-    slots: Literal["per_concept", "shared"] = "per_concept"
+    slots: Literal["per_concept", "shared", "consolidated"] = "per_concept"
     parametrisation: Literal["low_rank", "spectral_shift", "dense"] = "low_rank"
     rank: int = Field(16, ge=1, description="of low_rank")
     initial_scale: float = Field(4.0, gt=0, description="of low_rank: how fast it starts to move")
@@ -38,6 +38,9 @@ class AdapterSettings(Strict):
         ("mid", "up"), min_length=1, description="of a UNet; without down a step is shorter"
     )
     tokens_per_concept: int = Field(2, ge=1, le=8)
+    consolidated_rank: int = Field(
+        64, ge=1, description="most of the slot of a collection, with slots: consolidated"
+    )
     stored_bits: Annotated[int, AfterValidator(_stored_bits)] = Field(
         8, description="4, 8 or 16, of a number of a slot of its own; a shared one keeps 32"
     )
@@ -49,6 +52,14 @@ class AdapterSettings(Strict):
         "(root of the sum of squares)",
     )
 
+    @model_validator(mode="after")
+    def _consolidated_is_low_rank(self) -> AdapterSettings:
+        if self.slots == "consolidated" and self.parametrisation != "low_rank":
+            raise ValueError(
+                f"slots: consolidated needs parametrisation: low_rank, got {self.parametrisation}"
+            )
+        return self
+
 
 class LossSettings(Strict):
     """Weights of Eq. 7, arXiv:2309.04430 (``lambda``, ``alpha``, ``beta``, ``gamma``)."""
@@ -58,6 +69,12 @@ class LossSettings(Strict):
     distillation_weight: float = Field(1.0, ge=0, description="gamma of Eq. 6 (ECD)")
     elasticity: float = Field(
         1.0, ge=0, description="how much harder drifting concepts are held in Eq. 6; 0 = all alike"
+    )
+    drift_weight: float = Field(
+        3.5,
+        ge=0,
+        description="with slots: consolidated, how hard a task is kept from moving what earlier "
+        "concepts make of their inputs",
     )
 
 

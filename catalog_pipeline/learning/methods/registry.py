@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from catalog_pipeline.learning.methods.c_lora import CLora
 from catalog_pipeline.learning.methods.cidm import Cidm
+from catalog_pipeline.learning.methods.consolidated import Consolidated
 from catalog_pipeline.learning.methods.ewc import Ewc
 from catalog_pipeline.learning.methods.joint import Joint
 from catalog_pipeline.learning.methods.l2dm import Distillation, L2dm, Replay
@@ -16,6 +17,7 @@ from catalog_pipeline.learning.methods.shared_slot import Finetune
 
 METHODS: dict[str, Callable[[LearningContext], LifelongMethod]] = {
     "ours": OwnSlots,
+    "consolidated": Consolidated,
     "l2dm": L2dm,
     "finetune": Finetune,
     "ewc": Ewc,
@@ -26,7 +28,11 @@ METHODS: dict[str, Callable[[LearningContext], LifelongMethod]] = {
     "distillation": Distillation,
     "joint": Joint,
 }
-_SHIPPED = {"per_concept": OwnSlots, "shared": L2dm}
+_SHIPPED: dict[str, Callable[[LearningContext], LifelongMethod]] = {
+    "per_concept": OwnSlots,
+    "shared": L2dm,
+    "consolidated": Consolidated,
+}
 """By ``learning.yaml: adapter.slots``."""
 
 

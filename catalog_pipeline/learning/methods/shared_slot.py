@@ -46,16 +46,21 @@ class SharedSlot(LifelongMethod):
                 )
             return
         install_part(self.engine, data, slot=SHARED)
-        if not self.engine.adapter.is_as_set(SHARED):
-            raise LearningError(
-                "the shared slot was learned with another rank; expected that of learning.yaml: "
-                "adapter; set adapter.rank back, or learn the collection anew under another home"
-            )
+        self.require_same_kind(data)
         for concept in self.learned:
             tokens = self.collection.part(concept_part(concept.sku))
             if tokens is None:
                 raise LearningError(f"'{concept.sku}' has no part; expected its token rows")
             install_part(self.engine, tokens, slot=None, tokens=concept.placeholder_tokens)
+
+    def require_same_kind(self, data: bytes) -> None:
+        """Raise :class:`LearningError` where training cannot go on from the stored slot."""
+        del data  # installed: a task trains this very slot
+        if not self.engine.adapter.is_as_set(SHARED):
+            raise LearningError(
+                "the shared slot was learned with another rank; expected that of learning.yaml: "
+                "adapter; set adapter.rank back, or learn the collection anew under another home"
+            )
 
     def parts(self, task: LearningTask) -> dict[str, bytes]:
         """``shared`` in full precision, as it is trained again, and ``concept/<sku>``: tokens."""
