@@ -74,9 +74,8 @@ def compare_looks(
         masker: finds the product in the pictures.
         encoder: of the features.
     """
-    masked = [(photo.pixels, photo.mask >= OPAQUE) for photo in photos if photo.mask is not None]
-    own = [view for view in masked if view[1].any()]
-    if not own or len(own) < min(FEWEST_CROPS, len(photos)):
+    own = photos_alone(photos)
+    if not own:
         return None
     seen = products_alone(pictures, masker)
     features = encoder.encode([alone_on_white(*view) for view in (*own, *seen)])
@@ -92,6 +91,13 @@ def compare_looks(
 def color_differences(seen: Sequence[View], palette: Palette) -> list[float]:
     """Of each view to ``palette``, the mean of the product's photos, in CIELAB units."""
     return [palette_distance(palette_of(*view), palette) for view in seen]
+
+
+def photos_alone(photos: Sequence[Photo]) -> list[View]:
+    """The photos with a mask and where the product is in them; none where too few have one."""
+    masked = [(photo.pixels, photo.mask >= OPAQUE) for photo in photos if photo.mask is not None]
+    views = [view for view in masked if view[1].any()]
+    return views if len(views) >= min(FEWEST_CROPS, len(photos)) else []
 
 
 def products_alone(pictures: Sequence[Pixels], masker: ProductMasker) -> list[View]:

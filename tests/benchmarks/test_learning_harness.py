@@ -14,21 +14,26 @@ from PIL import Image
 
 from catalog_pipeline.diffusion.base import hash_model_folder
 from catalog_pipeline.errors import ConfigurationError, IntegrityError
+from catalog_pipeline.evaluation.learned_looks import photos_alone
+from catalog_pipeline.evaluation.product_crops import alone_on_white
+from catalog_pipeline.evaluation.product_mask import ProductMask, ProductMasker, judged
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.method import LearningContext, LifelongMethod
 from catalog_pipeline.learning.methods.registry import METHODS
 from catalog_pipeline.learning.task import LearningTask
-from catalog_pipeline.records import Features, Pixels
+from catalog_pipeline.records import Features, Photo, Pixels
 from catalog_pipeline.settings import BaseModelSettings
 from tests.benchmarks.learning.cells import Cell, Choice, choose_cells, in_order
+from tests.benchmarks.learning.looks import RememberingMasker, look_at
 from tests.benchmarks.learning.measure import (
     base_text_following,
+    likeness_figures,
     measured_concepts,
     measured_templates,
     scene_of,
     text_following,
 )
-from tests.benchmarks.learning.products import ProductShelf
+from tests.benchmarks.learning.products import Product, ProductShelf, ceilings
 from tests.benchmarks.learning.remeasure import remeasure
 from tests.benchmarks.learning.report import write_report
 from tests.benchmarks.learning.results import Result, read_home
@@ -40,6 +45,7 @@ from tests.benchmarks.learning.together import Together
 ALL_METHODS = {**METHODS, "together": Together}
 NAMES = ("red_mug", "blue_mug", "green_hat")
 TINY = Sizes(steps=2, images=4, sampler_steps=2)
+Colour = tuple[int, int, int]
 LEARNING = {"latent_views": 3, "backdrops_per_scene": 1, "scenes": ["on a white background"]}
 
 
@@ -55,6 +61,18 @@ class ColourEncoder:
         rows = [np.asarray(Image.fromarray(i).resize(side, Image.Resampling.BOX)) for i in images]
         flat = np.stack(rows).reshape(len(rows), -1).astype(np.float32) - 127.5
         return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+class BorderMasker(ProductMasker):
+    """A product is what has another colour than the picture's border."""
+
+    def __init__(self) -> None:
+        """Opens no network."""
+
+    def mask(self, pixels: Pixels) -> ProductMask:
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean(0)
+        product = np.abs(pixels - border).max(2) > 40
+        return judged(np.where(product, 255, 0).astype(np.uint8))
 
 
 class Killed(BaseException):
@@ -82,7 +100,8 @@ def _bench(tmp_path: Path, data: Path, tiny_model_folder: Path) -> Bench:
     encoders = {"coarse": ColourEncoder("coarse", 3), "fine": ColourEncoder("fine", 5)}
     home = tmp_path / "home"
     base = BaseModelSettings(base_model=str(tiny_model_folder), dtype="float32")
-    return Bench(home, base, encoders, ProductShelf(data, home, encoders), ALL_METHODS)
+    shelf = ProductShelf(data, home, encoders, BorderMasker)
+    return Bench(home, base, encoders, shelf, ALL_METHODS)
 
 
 @pytest.fixture(name="make_cells")
@@ -196,6 +215,7 @@ def test_products_come_as_the_catalog_sees_them(bench, data):
     two = product.with_photos(2)
     assert [photo.key for photo in two.photos] == ["red-mug/0.png", "red-mug/2.png"]
     assert np.array_equal(two.features["fine"], product.features["fine"][[0, 2]])
+    assert two.crops["fine"].shape == (3, 75)  # measured against all of them
     with pytest.raises(ConfigurationError, match="--data"):
         bench.shelf.load("photos", "no_such_product")
 
@@ -293,12 +313,94 @@ def test_finished_cells_are_measured_again_from_their_pictures(bench, make_cells
     path = bench.home / cell.folder / "task-2.json"
     right = json.loads(path.read_text("utf-8"))
     earlier = {**right, "measures": 1, "text_following": {}, "confusion": {}}
+    del earlier["crops"]
     path.write_text(json.dumps(earlier), "utf-8")
+    cell_file = path.with_name("cell.json")
+    facts = json.loads(cell_file.read_text("utf-8"))
+    cell_file.write_text(json.dumps({**facts, "crop_ceilings": {}}), "utf-8")
+    first = json.loads(path.with_name("task-1.json").read_text("utf-8"))
+    path.with_name("task-1.json").write_text(json.dumps({**first, "crops": {}}), "utf-8")
     with pytest.raises(ConfigurationError, match="remeasure"):
         read_home(bench.home)
     assert remeasure(bench.home, bench.shelf, bench.encoders) == 1
     assert json.loads(path.read_text("utf-8")) == right
+    assert json.loads(cell_file.read_text("utf-8")) == facts
+    assert json.loads(path.with_name("task-1.json").read_text("utf-8")) == first
     assert remeasure(bench.home, bench.shelf, bench.encoders) == 0
+
+
+def picture(floor: Colour, product: Colour | None, left: int = 20) -> Pixels:
+    """A square of one colour on a floor of another, or the floor alone."""
+    pixels = np.full((64, 64, 3), floor, np.uint8)
+    if product is not None:
+        pixels[20:44, left : left + 24] = product
+    return pixels
+
+
+def seen_product(encoders, floor: Colour, color: Colour, sku: str, noun: str, *, masks: int = 3):
+    """A product with three photos on ``floor``, so many of them with a mask."""
+    pictures = [picture(floor, color, left) for left in (16, 20, 24)]
+    found = [BorderMasker().mask(pixels).mask for pixels in pictures]
+    photos = tuple(
+        Photo(f"{sku}/{i}", "", pixels, mask if i < masks else None)
+        for i, (pixels, mask) in enumerate(zip(pictures, found, strict=True))
+    )
+    alone = [alone_on_white(*view) for view in photos_alone(photos)]
+    return Product(
+        *(sku, sku, noun, "", photos),
+        features={name: encoder.encode(pictures) for name, encoder in encoders.items()},
+        crops={name: encoder.encode(alone) for name, encoder in encoders.items() if alone},
+    )
+
+
+RED, BLUE, SAND, GREEN = (200, 30, 30), (30, 30, 200), (220, 200, 160), (40, 150, 60)
+
+
+def test_crops_see_the_product_whatever_it_stands_on():
+    encoders = {"coarse": ColourEncoder("coarse", 3), "fine": ColourEncoder("fine", 5)}
+    red = seen_product(encoders, SAND, RED, "red", "mug")
+
+    def likeness(floor: Colour, product: Colour | None) -> tuple[float, float]:
+        """Of the whole picture, and of the product in it."""
+        looks = {"red": look_at([picture(floor, product)] * 2, encoders, BorderMasker())}
+        figures = likeness_figures(looks, [red])
+        return tuple(figures[kind]["red"]["fine"] for kind in ("fidelity", "crops"))
+
+    own, elsewhere, other = likeness(SAND, RED), likeness(GREEN, RED), likeness(SAND, BLUE)
+    assert own[1] == pytest.approx(elsewhere[1], abs=1e-6)
+    assert other[1] < own[1] - 0.3
+    assert elsewhere[0] < other[0]  # the photos' floor is worth more than the product
+    assert ceilings([red], encoders)["crop_ceilings"]["fine"]["red"] == pytest.approx(own[1])
+    assert likeness(SAND, None)[1] < own[1] - 0.3  # nothing stands out: it is judged whole
+
+
+def test_a_product_without_cut_outs_has_no_likeness_of_crops():
+    encoders = {"fine": ColourEncoder("fine", 5)}
+    products = [
+        seen_product(encoders, SAND, RED, "red", "mug"),
+        seen_product(encoders, SAND, BLUE, "blue", "mug", masks=1),
+    ]
+    looks = {p.sku: look_at([picture(SAND, RED)], encoders, BorderMasker()) for p in products}
+    figures = likeness_figures(looks, products)
+    assert (set(figures["fidelity"]), set(figures["crops"])) == ({"red", "blue"}, {"red"})
+    assert set(ceilings(products, encoders)["crop_ceilings"]["fine"]) == {"red"}
+
+
+def test_a_picture_that_comes_again_is_masked_once():
+    class Counting(BorderMasker):
+        count = 0
+
+        def mask(self, pixels: Pixels) -> ProductMask:
+            self.count += 1
+            return super().mask(pixels)
+
+    counting = Counting()
+    masker = RememberingMasker(counting)
+    one, two = picture(SAND, RED), picture(GREEN, RED)
+    found = [masker.mask(pixels).mask for pixels in (one, two, one.copy(), two)]
+    assert counting.count == 2
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(found[1], BorderMasker().mask(two).mask)
 
 
 def test_scenes_are_told_apart_by_what_is_left_without_the_product():

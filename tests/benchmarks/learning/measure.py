@@ -1,4 +1,4 @@
-"""What is measured after a task: fidelity, prior drift, text following, confusion."""
+"""What is measured after a task: likeness, prior drift, text following, confusion."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import numpy as np
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.evaluation.confusion import ConfusionMatrix
 from catalog_pipeline.evaluation.features import FeatureEncoder
+from catalog_pipeline.evaluation.product_mask import ProductMasker
 from catalog_pipeline.evaluation.retention import cosine_to_photos, prior_drift
 from catalog_pipeline.evaluation.text_following import SceneRecogniser, scene_part
 from catalog_pipeline.learning.memory import derive_seed
 from catalog_pipeline.learning.methods.method import LifelongMethod
 from catalog_pipeline.records import Concept, Features, Pixels
 from catalog_pipeline.workflows.learn.fidelity_gate import GATE_PROMPTS
+from tests.benchmarks.learning.looks import Looks, look_at
 from tests.benchmarks.learning.products import Product
 from tests.benchmarks.learning.references import References, render, render_base_only
 
 _SEED = 0
 """Of the pictures: the same for every method, order and seed of learning."""
 
-MEASURES = 2
+MEASURES = 3
 """Number of the present definitions; cells of another one must be measured again."""
 
 
@@ -55,6 +57,7 @@ class Judge:
 
     engine: DiffusionEngine
     encoders: Mapping[str, FeatureEncoder]
+    masker: ProductMasker
     references: References
     plan: SamplingPlan
     images: int
@@ -66,15 +69,9 @@ class Judge:
         seeds = [derive_seed(_SEED, f"{concept.sku}/measure", i) for i in range(self.images)]
         return render(self.engine, batch, seeds, self.plan)
 
-    def features_of(self, pictures: Sequence[Pixels]) -> dict[str, Features]:
-        """By encoder, ``(pictures, width)``."""
-        return {name: encoder.encode(pictures) for name, encoder in self.encoders.items()}
-
-    def fidelity(self, features: Mapping[str, Features], product: Product) -> dict[str, float]:
-        """By encoder: mean cosine to all photos of the product."""
-        return {
-            name: cosine_to_photos(rows, product.features[name]) for name, rows in features.items()
-        }
+    def look_at(self, pictures: Sequence[Pixels]) -> Looks:
+        """The features of ``pictures`` of one product."""
+        return look_at(pictures, self.encoders, self.masker)
 
     def drift(self, method: LifelongMethod) -> dict[str, float]:
         """By encoder: how far the pictures of base-only prompts have moved."""
@@ -82,8 +79,11 @@ class Judge:
         def routed(prompt: str) -> RegionalPrompt:
             return method.regional_prompt(prompt, None)
 
-        now = self.features_of(render_base_only(self.engine, routed, self.plan))
-        return {name: prior_drift(self.references.prior[name], now[name]) for name in now}
+        pictures = render_base_only(self.engine, routed, self.plan)
+        return {
+            name: prior_drift(self.references.prior[name], encoder.encode(pictures))
+            for name, encoder in self.encoders.items()
+        }
 
     def _templates(self) -> list[str]:
         return measured_templates(self.images)
@@ -94,22 +94,48 @@ def measured_templates(images: int) -> list[str]:
     return [GATE_PROMPTS[index % len(GATE_PROMPTS)] for index in range(images)]
 
 
-def figures_of_pictures(
-    generated: Mapping[str, Mapping[str, Features]],
+def likeness_figures(looks: Mapping[str, Looks], products: Sequence[Product]) -> dict[str, Any]:
+    """By SKU and encoder, the mean cosine to all photos of the product.
+
+    ``fidelity`` is of whole pictures, ``crops`` of the product alone on both sides; the
+    latter has no product whose photos cannot be cut out.
+
+    Args:
+        looks: SKU -> its pictures.
+        products: those of ``looks`` at least.
+    """
+    of = {product.sku: product for product in products}
+    return {
+        "fidelity": {sku: _likeness(look.whole, of[sku].features) for sku, look in looks.items()},
+        "crops": {
+            sku: _likeness(look.crops, of[sku].crops)
+            for sku, look in looks.items()
+            if of[sku].crops
+        },
+    }
+
+
+def _likeness(pictures: Mapping[str, Features], photos: Mapping[str, Features]) -> dict[str, float]:
+    return {name: cosine_to_photos(rows, photos[name]) for name, rows in pictures.items()}
+
+
+def final_figures(
+    looks: Mapping[str, Looks],
     products: Sequence[Product],
     references: References,
     images: int,
 ) -> dict[str, Any]:
-    """What the last pictures say beyond fidelity, by encoder.
+    """What the last pictures say beyond likeness, by encoder.
 
     Args:
-        generated: SKU -> encoder -> features of its pictures, ``(images, width)``.
+        looks: SKU -> its pictures.
         products: every product of the cell.
         references: pictures of the bare base.
         images: of each product, so that the prompts are known.
     """
     templates = measured_templates(images)
     scenes = references.scenes
+    generated = {sku: look.whole for sku, look in looks.items()}
     return {
         "measures": MEASURES,
         "text_following": {

@@ -50,7 +50,7 @@ def draw_charts(group: Group, prefix: str) -> dict[str, bytes]:
     if lifelong:
         fidelity = {label: result.fidelity_curve(encoder) for label, result in lifelong}
         costs = {label: result.cost_curve() for label, result in lifelong}
-        y_label = "mean fidelity so far"
+        y_label = "mean likeness so far"
         charts[f"{prefix}-forgetting.png"] = retention_curves(fidelity, y_label)
         charts[f"{prefix}-cost.png"] = cost_against_tasks(costs, "CPU s of the task")
     return {name: _small(data) for name, data in charts.items()}
@@ -68,7 +68,7 @@ def draw_sheet(group: Group, home: Path) -> bytes | None:
     rows = [
         [
             first_photo(home / "products" / sku),
-            *(picture for result in results for picture in result.final_pictures(sku)[:_EACH]),
+            *(picture for r in results for picture in r.pictures(len(r.skus), sku)[:_EACH]),
         ]
         for sku in results[0].skus
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from catalog_pipeline.catalog.local import LocalPhotoSource
 from catalog_pipeline.catalog.photo_set import load_photo_set
 from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.evaluation.features import FeatureEncoder
+from catalog_pipeline.evaluation.learned_looks import photos_alone
+from catalog_pipeline.evaluation.product_crops import alone_on_white
 from catalog_pipeline.evaluation.product_mask import ProductMasker
+from catalog_pipeline.evaluation.retention import photo_ceiling
 from catalog_pipeline.records import Features, Photo, PhotoSet
 from catalog_pipeline.settings import CatalogSettings
 from catalog_pipeline.stores.local import LocalObjectStore
@@ -28,7 +31,11 @@ from tests.benchmarks.learning.suites import Source, Suite
 
 @dataclass(frozen=True)
 class Product:
-    """One product, ready to be learned: ``features[encoder]`` is ``(photos, width)``."""
+    """One product, ready to be learned: ``features[encoder]`` is ``(photos, width)``.
+
+    ``crops[encoder]`` are features of the product cut out of its photos, ``(masked photos,
+    width)``; no encoder has any where too few photos have a believable mask.
+    """
 
     sku: str
     name: str
@@ -36,9 +43,10 @@ class Product:
     photos_hash: str
     photos: tuple[Photo, ...]
     features: Mapping[str, Features]
+    crops: Mapping[str, Features]
 
     def with_photos(self, count: int) -> Product:
-        """The product with at most ``count`` photos, evenly spaced by name."""
+        """To learn from: at most ``count`` photos, evenly spaced by name; all ``crops``."""
         last = len(self.photos) - 1
         if count > last:
             return self
@@ -48,6 +56,16 @@ class Product:
             photos=tuple(self.photos[index] for index in kept),
             features={name: rows[kept] for name, rows in self.features.items()},
         )
+
+
+def ceilings(products: Sequence[Product], encoders: Collection[str]) -> dict[str, Any]:
+    """What the photos of each product reach among themselves, by encoder, whole and cut out."""
+    return {
+        "ceilings": {e: {p.sku: photo_ceiling(p.features[e]) for p in products} for e in encoders},
+        "crop_ceilings": {
+            e: {p.sku: photo_ceiling(p.crops[e]) for p in products if p.crops} for e in encoders
+        },
+    }
 
 
 class ProductShelf:
@@ -124,10 +142,12 @@ class ProductShelf:
             photos_hash=photos_hash(photo_set),
             photos=photos,
             features={name: seen[f"features/{name}"] for name in self._encoders},
+            crops={n: seen[f"crops/{n}"] for n in self._encoders if f"crops/{n}" in seen},
         )
 
     def _look(self, photo_set: PhotoSet) -> bytes:
-        """Masks (where one is believable) and features of every photo, as safetensors bytes."""
+        """Masks (where one is believable) and features of every photo and of what the masks
+        cut out, as safetensors bytes."""
         photos: Sequence[Photo] = photo_set.photos
         if any(photo.mask is None for photo in photos):
             photos = with_masks(photos, self.masker())
@@ -136,12 +156,16 @@ class ProductShelf:
             for index, photo in enumerate(photos)
             if photo.mask is not None
         }
+        alone = [alone_on_white(*view) for view in photos_alone(photos)]
         for name, encoder in self._encoders.items():
             seen[f"features/{name}"] = encoder.encode([photo.pixels for photo in photos])
+            if alone:
+                seen[f"crops/{name}"] = encoder.encode(alone)
         return save(seen)
 
     def _digest(self, photo_set: PhotoSet) -> str:
         names = [photo.sha256 for photo in photo_set.photos] + sorted(self._encoders)
+        names += ["crops"]  # what is kept beside masks and features
         return hashlib.sha256("|".join(names).encode()).hexdigest()[:16]
 
     def _copy_photos(self, name: str, folder: Path) -> None:

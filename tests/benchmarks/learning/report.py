@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def _section(group: Group, home: Path, out: Path, index: int) -> dict[str, Any]:
         "code_versions": sorted({result.facts["code_version"] for result in results}),
         "days": _days(group),
         "cpu_hours": sum(result.cpu_seconds for result in results) / 3600,
-        "ceilings": {e: _mean(results[0].facts["ceilings"][e].values()) for e in group.encoders},
+        "ceilings": _means(results[0].facts["ceilings"], group.encoders),
+        "crop_ceilings": _means(results[0].facts["crop_ceilings"], group.encoders),
+        "without_crops": sorted(results[0].without_crops),
         "base_text_following": results[0].last["base_text_following"],
         "tables": {encoder: make_table(group, encoder) for encoder in group.encoders},
         "rows": _figures(group),
@@ -116,5 +119,8 @@ def _told(cell: Unfinished) -> str:
     )
 
 
-def _mean(values: Any) -> float:
-    return float(np.mean(list(values)))
+def _means(
+    ceilings: Mapping[str, Mapping[str, float]], encoders: Sequence[str]
+) -> dict[str, float]:
+    """Of all products, by encoder; 0 of none."""
+    return {e: float(np.mean([*ceilings[e].values()] or [0.0])) for e in encoders}

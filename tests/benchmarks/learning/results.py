@@ -19,6 +19,9 @@ from tests.benchmarks.learning.measure import MEASURES, measured_concepts
 from tests.benchmarks.learning.suites import SUITES
 
 OURS = "ours"
+KINDS = {"": ("crops", "crop_ceilings"), "whole_": ("fidelity", "ceilings")}
+"""Prefix of a figure -> its likeness in a task, and the photos' own: of the product cut out of
+the pictures, and of whole pictures."""
 EARLY_TASK = 5
 """Costs of the last tasks are compared with those around this one."""
 
@@ -65,6 +68,11 @@ class Result:
         return tuple(self.facts["ceilings"])
 
     @property
+    def without_crops(self) -> set[str]:
+        """Products whose photos cannot be cut out."""
+        return set(self.skus) - self.facts["crop_ceilings"][self.encoders[0]].keys()
+
+    @property
     def finished(self) -> bool:
         return len(self.skus) in self.tasks
 
@@ -77,9 +85,12 @@ class Result:
         """False for a method that was given everything at once."""
         return len(self.tasks) == len(self.skus)
 
-    def matrix(self, encoder: str, *, everything: bool = False) -> RetentionMatrix:
-        """``R[k, j]``; only what every method of the suite measures, unless ``everything``.
+    def matrix(
+        self, encoder: str, kind: str = "crops", *, everything: bool = False
+    ) -> RetentionMatrix:
+        """``R[k, j]`` of ``crops``, or of whole pictures (``fidelity``).
 
+        Only what every method of the suite measures, unless ``everything``.
         Forgetting takes the best earlier figure, so methods that were measured more
         often would seem to forget more.
         """
@@ -88,25 +99,33 @@ class Result:
         for number, task in self.tasks.items():
             wanted = measured_concepts(number, count, full_matrix=everything)
             names = {self.skus[index] for index in wanted}
-            found = {s: f[encoder] for s, f in task["fidelity"].items() if s in names}
+            found = {s: f[encoder] for s, f in task[kind].items() if s in names}
             matrix.record(self.skus[number - 1], found)
         return matrix
 
     def figures(self, encoder: str) -> dict[str, float | None]:
         """One figure for each column of the tables."""
-        matrix = self.matrix(encoder)
-        ceilings = self.facts["ceilings"][encoder]
-        final = {sku: f[encoder] for sku, f in self.last["fidelity"].items()}
         confusion = self.last["confusion"][encoder]
+        return {
+            **{prefix + k: v for prefix in KINDS for k, v in self._kept(prefix, encoder).items()},
+            "drift": self.last["drift"][encoder],
+            "text": self.last["text_following"].get(encoder),
+            "recognised": confusion["accuracy"],
+            "same_class": confusion["same_class"],
+        }
+
+    def _kept(self, prefix: str, encoder: str) -> dict[str, float | None]:
+        """How alike the products were and are; ``None`` for what was not measured."""
+        kind, of_photos = KINDS[prefix]
+        final = {sku: found[encoder] for sku, found in self.last[kind].items()}
+        if not final:  # no product whose photos can be cut out
+            return dict.fromkeys(("own", "final", "forgetting", "share"))
+        matrix, ceilings = self.matrix(encoder, kind), self.facts[of_photos][encoder]
         return {
             "own": matrix.after_own_task if self.in_sequence else None,
             "final": matrix.final_mean,
             "forgetting": matrix.forgetting if self.in_sequence else None,
             "share": float(np.mean([fidelity_share(f, ceilings[s]) for s, f in final.items()])),
-            "drift": self.last["drift"][encoder],
-            "text": self.last["text_following"].get(encoder),
-            "recognised": confusion["accuracy"],
-            "same_class": confusion["same_class"],
         }
 
     @property
@@ -114,9 +133,11 @@ class Result:
         """Of learning, all tasks together."""
         return float(sum(task["cost"]["cpu_seconds"] for task in self.tasks.values()))
 
-    def final_pictures(self, sku: str) -> list[Pixels]:
-        """The pictures of ``sku`` after the last task, as they were measured."""
-        path = self.folder / "pictures" / f"task-{len(self.skus)}-{sku}.png"
+    def pictures(self, task: int, sku: str) -> list[Pixels]:
+        """The pictures of ``sku`` after ``task``, as they were measured; none if not kept."""
+        path = self.folder / "pictures" / f"task-{task}-{sku}.png"
+        if not path.exists():
+            return []
         strip = decode_png(path.read_bytes())
         side = strip.shape[0]
         return [strip[:, left : left + side] for left in range(0, strip.shape[1], side)]
@@ -139,12 +160,13 @@ class Result:
         return [(k, task["cost"]["cpu_seconds"]) for k, task in sorted(self.tasks.items())]
 
     def fidelity_curve(self, encoder: str) -> list[tuple[int, float]]:
-        """``(task, mean fidelity of all concepts so far)`` where all were measured."""
+        """``(task, mean likeness of all concepts so far)`` where all were measured."""
         rows = self.matrix(encoder, everything=True).values
+        judged = ~np.isnan(rows[-1])  # the others have no photo that can be cut out
         return [
-            (k, float(rows[k - 1, :k].mean()))
+            (k, float(row.mean()))
             for k in sorted(self.tasks)
-            if not np.isnan(rows[k - 1, :k]).any()
+            if len(row := rows[k - 1, :k][judged[:k]]) and not np.isnan(row).any()
         ]
 
     def _ratio(self, of: Callable[[Mapping[str, Any]], float]) -> float | None:
@@ -184,14 +206,14 @@ class Group:
         )
         return {label: [r for r in self.results if r.label == label] for label in labels}
 
-    def alone(self, encoder: str, seed: int) -> float | None:
-        """Mean fidelity of concepts learned alone: ``ours`` after each own task, by seed.
+    def alone(self, encoder: str, seed: int, prefix: str = "") -> float | None:
+        """Mean likeness of concepts learned alone: ``ours`` after each own task, by seed.
 
         ``ours`` trains every concept in a slot of its own, so a sequence of it and
         learning each concept alone are the same computation.
         """
         own = [
-            result.figures(encoder)["own"]
+            result.figures(encoder)[f"{prefix}own"]
             for result in self.rows.get(OURS, [])
             if result.seed == seed
         ]
@@ -203,9 +225,10 @@ class Group:
         columns: dict[str, list[float]] = {}
         for result in self.rows[label]:
             found = result.figures(encoder)
-            alone = self.alone(encoder, result.seed)
-            final = found["final"]
-            found["of_alone"] = final / alone if alone and final is not None else None
+            for prefix in KINDS:
+                alone = self.alone(encoder, result.seed, prefix)
+                final = found[f"{prefix}final"]
+                found[f"{prefix}of_alone"] = final / alone if alone and final is not None else None
             for name, value in (found | result.costs()).items():
                 columns.setdefault(name, [])
                 if value is not None:

@@ -24,23 +24,24 @@ from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
 from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.evaluation.features import FeatureEncoder
-from catalog_pipeline.evaluation.retention import photo_ceiling
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.method import LearningContext, LifelongMethod
 from catalog_pipeline.learning.methods.sequence import TaskSequence
-from catalog_pipeline.records import Concept, Features, part_owner
+from catalog_pipeline.records import Concept, part_owner
 from catalog_pipeline.settings import BaseModelSettings, LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.empty_scenes import load_backdrops
 from tests.benchmarks.harness.costs import Cost, measured
 from tests.benchmarks.learning.cells import Cell
+from tests.benchmarks.learning.looks import Looks, RememberingMasker
 from tests.benchmarks.learning.measure import (
     Judge,
-    figures_of_pictures,
+    final_figures,
     is_milestone,
+    likeness_figures,
     measured_concepts,
 )
-from tests.benchmarks.learning.products import Product, ProductShelf
+from tests.benchmarks.learning.products import Product, ProductShelf, ceilings
 from tests.benchmarks.learning.progress import CellProgress, Pace
 from tests.benchmarks.learning.references import load_references
 from tests.benchmarks.learning.suites import TRAINED_ALIKE
@@ -118,7 +119,8 @@ class CellRun:
         self._method = bench.methods[cell.variant.method](context)
         self._sequence = TaskSequence(self._method)
         references = load_references(engine, plan, bench.encoders, bench.objects)
-        self._judge = Judge(engine, bench.encoders, references, plan, sizes.images)
+        masker = RememberingMasker(bench.shelf.masker())
+        self._judge = Judge(engine, bench.encoders, masker, references, plan, sizes.images)
         self._products = [bench.shelf.load(cell.source, name) for name in cell.products]
         self._donor = _donor(bench, cell)
         self._concepts = [self._concept(p, task) for task, p in enumerate(self._products, 1)]
@@ -196,24 +198,19 @@ class CellRun:
 
     def _measure(self, task: int) -> dict[str, Any]:
         tasks, judge = self._progress.tasks, self._judge
-        fidelity: dict[str, dict[str, float]] = {}
-        generated: dict[str, dict[str, Features]] = {}
+        looks: dict[str, Looks] = {}
         full = self._cell.full_matrix
         for index in measured_concepts(task, tasks, full_matrix=full):
             product, concept = self._products[index], self._concepts[index]
             pictures = judge.pictures_of(self._method, concept)
-            if task in (index + 1, tasks):
-                strip = encode_png(np.concatenate(pictures, axis=1))
-                self._progress.write_pictures(f"task-{task}-{product.sku}", strip)
-            generated[product.sku] = judge.features_of(pictures)
-            fidelity[product.sku] = judge.fidelity(generated[product.sku], product)
-        figures: dict[str, Any] = {"fidelity": fidelity}
+            strip = encode_png(np.concatenate(pictures, axis=1))
+            self._progress.write_pictures(f"task-{task}-{product.sku}", strip)
+            looks[product.sku] = judge.look_at(pictures)
+        figures = likeness_figures(looks, self._products)
         if is_milestone(task, tasks):
             figures["drift"] = judge.drift(self._method)
         if task == tasks:
-            figures |= figures_of_pictures(
-                generated, self._products, judge.references, judge.images
-            )
+            figures |= final_figures(looks, self._products, judge.references, judge.images)
         return figures
 
     def _log_task(self, task: int, cost: Cost, pending: Sequence[Cell]) -> None:
@@ -254,10 +251,7 @@ class CellRun:
             "tasks": self._progress.tasks,
             "skus": [product.sku for product in self._products],
             "classes": {product.sku: product.class_noun for product in self._products},
-            "ceilings": {
-                name: {p.sku: photo_ceiling(p.features[name]) for p in self._products}
-                for name in self._judge.encoders
-            },
+            **ceilings(self._products, self._judge.encoders),
             "learning": self._learning.model_dump(mode="json"),
             "code_version": __version__,
             "machine": f"{os.cpu_count()} logical cores, {platform.machine()}, "

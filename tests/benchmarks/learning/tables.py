@@ -48,6 +48,7 @@ COLUMNS = {
         Column("forgetting", "forgetting", _three),
         Column("of_alone", "final / alone", _percent),
         Column("share", "share of ceiling", _percent),
+        Column("whole_final", "final, whole picture", _three),
         Column("drift", "prior drift", _three),
         Column("text", "text following", _percent),
         Column("recognised", "recognised", _percent),
@@ -63,20 +64,28 @@ COLUMNS = {
 }
 
 _QUALITY = ("own", "final", "forgetting")
-_MAIN = (*_QUALITY, "of_alone", "drift", "text", "recognised", "same_class")
+_MAIN = (*_QUALITY, "of_alone", "share", "whole_final", "drift", "text", "recognised", "same_class")
 SUITE_COLUMNS = {
     "main": (*_MAIN, "cpu_seconds", "state_bytes"),
     "quick": (*_MAIN, "cpu_seconds", "state_bytes"),
     "twelve": (*_MAIN, "cpu_seconds", "state_bytes"),
-    "one_task": ("final", "share", "text", "recognised", "cpu_seconds", "peak_rss_bytes"),
-    "budget": ("final", "share", "text", "recognised", "cpu_seconds"),
-    "stopping": ("final", "share", "text", "recognised", "cpu_seconds"),
+    "one_task": (
+        "final",
+        "share",
+        "whole_final",
+        "text",
+        "recognised",
+        "cpu_seconds",
+        "peak_rss_bytes",
+    ),
+    "budget": ("final", "share", "whole_final", "text", "recognised", "cpu_seconds"),
+    "stopping": ("final", "share", "whole_final", "text", "recognised", "cpu_seconds"),
     "ablation": (*_QUALITY, "drift", "text", "recognised", "same_class", "cpu_seconds"),
     "parametrisation": (
-        *("final", "share", "text", "recognised"),
+        *("final", "share", "whole_final", "text", "recognised"),
         *("cpu_seconds", "state_bytes_a_concept"),
     ),
-    "few": ("final", "share", "text", "recognised", "same_class", "cpu_seconds"),
+    "few": ("final", "share", "whole_final", "text", "recognised", "same_class", "cpu_seconds"),
     "scale": (
         *(*_QUALITY, "drift", "text", "recognised"),
         *("cpu_seconds", "state_bytes", "cpu_ratio", "rss_ratio", "state_ratio"),
