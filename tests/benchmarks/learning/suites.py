@@ -112,8 +112,11 @@ def _losses(label: str, **changes: float) -> Variant:
     return Variant(label, "l2dm", {"losses": changes})
 
 
+LONGER = Variant("consolidated, 1.8 times the steps", "consolidated", {"steps": 108})
+"""About the seconds of a method that replays or distils, spent on steps instead."""
 METHODS_IN_ORDER = (
     "ours",
+    "consolidated",
     "l2dm",
     "finetune",
     "ewc",
@@ -146,7 +149,7 @@ SUITES = {
         Suite(
             "twelve",
             "Twelve real products in sequence: ours and the two best rivals",
-            plain("ours", "cidm", "lwf"),
+            (*plain("ours", "lwf", "consolidated"), LONGER),
             TWELVE_PRODUCTS,
             sizes=Sizes(steps=60, sampler_steps=10),
             repeats=tuple(
