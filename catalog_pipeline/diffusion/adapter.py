@@ -1,7 +1,7 @@
 """The concept adapter: small deltas on layers of the base's denoiser, routed per image region.
 
 A *slot* is one set of deltas. With ``slots: per_concept`` every SKU owns
-one; with ``slots: shared`` the collection owns a single one (as in L2DM). A
+one; with ``shared`` (as in L2DM) and ``consolidated`` the collection owns a single one. A
 :class:`Route` says which slot acts where: on which image of the batch, and at
 which pixels. A prompt that names no learned product gets no slot, so base-only
 pictures are those of the untouched base.
@@ -307,9 +307,4 @@ class ConceptAdapter:
 
 def slot_of(sku: str, settings: AdapterSettings) -> str:
     """The slot of ``sku``: its own, or the collection's shared one."""
-    return SHARED if shares_slot(settings) else sku
-
-
-def shares_slot(settings: AdapterSettings) -> bool:
-    """Whether all concepts pass through the collection's one slot."""
-    return settings.slots == "shared"
+    return SHARED if settings.one_for_all else sku

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from catalog_pipeline.diffusion.adapter import shares_slot, slot_of
+from catalog_pipeline.diffusion.adapter import slot_of
 from catalog_pipeline.diffusion.parts import install_part
 from catalog_pipeline.diffusion.sampling import (
     DiffusionEngine,
@@ -204,7 +204,7 @@ class SceneSampler:
         if sku in self._resident:
             self._resident.move_to_end(sku)
             return
-        slot, shared = self._slot(sku), shares_slot(self._settings)
+        slot, shared = self._slot(sku), self._settings.one_for_all
         try:
             if shared and slot not in self._engine.adapter.slots:
                 install_part(self._engine, self._read_part(SHARED), slot=slot)

@@ -52,6 +52,11 @@ class AdapterSettings(Strict):
         "(root of the sum of squares)",
     )
 
+    @property
+    def one_for_all(self) -> bool:
+        """Whether all concepts pass through the collection's one slot."""
+        return self.slots != "per_concept"
+
     @model_validator(mode="after")
     def _consolidated_is_low_rank(self) -> AdapterSettings:
         if self.slots == "consolidated" and self.parametrisation != "low_rank":

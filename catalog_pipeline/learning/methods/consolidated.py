@@ -207,16 +207,17 @@ def _cut(down: Tensor, up: Tensor, moments: Tensor, rank: int) -> dict[str, Tens
 
 
 def _encode(moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Queries, keys and values of one attention see the same rows: stored once, in half the bits.
+    """Layers that read the same rows (all keys and values of the text) share what is stored.
 
-    A penalty needs no more than three digits.
+    In half the bits: a penalty needs no more than three digits.
     """
     alike: list[tuple[list[str], Tensor]] = []
-    for name, moment in moments.items():
-        if alike and torch.equal(alike[-1][1], moment):
-            alike[-1][0].append(name)
-        else:
+    for name, moment in sorted(moments.items()):
+        names = next((names for names, m in alike if torch.equal(m, moment)), None)
+        if names is None:
             alike.append(([name], moment))
+        else:
+            names.append(name)
     return {f"{_MOMENTS}{'|'.join(names)}": m.to(torch.bfloat16) for names, m in alike}
 
 

@@ -118,10 +118,10 @@ def import_lora(
 
 
 def _check_settings(adapter: AdapterSettings) -> None:
-    if adapter.slots == "shared":
+    if adapter.one_for_all:
         raise ConfigurationError(
-            "learning.yaml: adapter.slots is shared, and a LoRA of one product cannot be mixed "
-            "into the slot of all; expected per_concept"
+            f"learning.yaml: adapter.slots is {adapter.slots}, and a LoRA of one product cannot "
+            "be mixed into the slot of all; expected per_concept"
         )
     if adapter.parametrisation != "low_rank":
         raise ConfigurationError(

@@ -51,7 +51,7 @@ def learn_by_workers(run: LearningRun, rows: Sequence[IndexRow]) -> Iterator[Lea
     """
     home = run.home
     size = home.settings.execution.learning
-    if home.settings.learning.adapter.slots == "shared":
+    if home.settings.learning.adapter.one_for_all:
         size = size.model_copy(update={"at_once": 1})
     crew: Crew[_Item, _Learned] = Crew(
         home.written, size, LearnWork, run.progress, again=lambda item: item, lost=_lost

@@ -15,7 +15,7 @@ from catalog_pipeline.records import (
     Sku,
     memory_part,
 )
-from catalog_pipeline.settings import AdapterSettings, LearningSettings, Settings
+from catalog_pipeline.settings import AdapterSettings, LearningSettings, LossSettings, Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.memory import decode_memory
 from catalog_pipeline.stores.objects import ObjectStore
@@ -95,8 +95,9 @@ class StoredCollection:
 
 _LATER = ("timestep_density", "loss_weighting", "aspect_buckets", "optimizer")
 """Settings of learning that came after the first published versions."""
-_LATER_OF_ADAPTER = ("stored_bits", "stored_rank_tolerance")
+_LATER_OF_ADAPTER = ("stored_bits", "stored_rank_tolerance", "consolidated_rank")
 """The same of its ``adapter``."""
+_LATER_OF_LOSSES = ("drift_weight",)
 
 
 def draft_concept(
@@ -132,6 +133,7 @@ def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str
     later = (
         (ours, LearningSettings, _LATER),
         (ours["adapter"], AdapterSettings, _LATER_OF_ADAPTER),
+        (ours["losses"], LossSettings, _LATER_OF_LOSSES),
     )
     for values, kind, names in later:
         for name in names:

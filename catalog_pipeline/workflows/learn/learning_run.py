@@ -140,7 +140,7 @@ class LearningRun:
             where a crash has kept that from log and index; ``None`` where nothing is to be noted.
         """
         card = photo_set.sku
-        side_by_side = self.home.settings.learning.adapter.slots == "per_concept"
+        side_by_side = not self.home.settings.learning.adapter.one_for_all
         with head_turn(self.home, card.collection, card.sku, side_by_side=side_by_side) as turn:
             self._require_known(row)
             if self._is_settled(turn.seen, photo_set):

@@ -11,6 +11,7 @@ from catalog_pipeline.settings import Settings
 _WHY = {
     "per_concept": "a product's own slot is there to know its photos",
     "shared": "a task still learns one product from its few photos",
+    "consolidated": "a task still learns one product from its few photos",
 }
 
 

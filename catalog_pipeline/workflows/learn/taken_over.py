@@ -42,7 +42,7 @@ def find_learned(home: Home, wanted: Concept) -> TakenOver | None:
     product that is still there. Nothing is taken from a shared slot, which is its whole
     collection's.
     """
-    if home.settings.learning.adapter.slots != "per_concept":
+    if home.settings.learning.adapter.one_for_all:
         return None
     for store, version, known in _alike(home, wanted):
         try:

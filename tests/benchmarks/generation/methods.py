@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from catalog_pipeline.diffusion.adapter import shares_slot
 from catalog_pipeline.diffusion.parts import encode_part, install_part, slot_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt, SamplingPlan
 from catalog_pipeline.errors import GenerationError
@@ -168,7 +167,7 @@ class Workbench:
     def _fresh_engine(self, settings: Settings) -> DiffusionEngine:
         """An engine with every learned product installed."""
         engine = open_engine(settings)
-        shared = shares_slot(settings.learning.adapter)
+        shared = settings.learning.adapter.one_for_all
         if shared:
             install_part(engine, self._read_part(SHARED), slot=SHARED)
         for sku, concept in self.learned.items():
@@ -182,7 +181,7 @@ class Workbench:
         prompt = f"a photo of {list_names(phrases)} {scene.text}"
         learned = [name for name in scene.things if name in self.learned]
         slot: str | None = None
-        if learned and shares_slot(self.settings.learning.adapter):
+        if learned and self.settings.learning.adapter.one_for_all:
             slot = SHARED
         elif learned:
             slot = " + ".join(learned)

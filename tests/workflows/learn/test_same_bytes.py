@@ -68,7 +68,8 @@ def learned_by_the_benchmark(settings: Settings, method: str, home: Path) -> dic
 def test_the_benchmark_learns_the_bytes_that_the_line_publishes(tiny, tmp_path):
     for seed, sku in enumerate("AB"):
         write_photos(tiny, sku, seed)
-    for slots, method in (("per_concept", "ours"), ("shared", "l2dm")):
+    shipped = {"per_concept": "ours", "shared": "l2dm", "consolidated": "consolidated"}
+    for slots, method in shipped.items():
         adapter = AdapterSettings(slots=slots, rank=2)
         settings = with_learning(tiny, adapter=adapter).model_copy(
             update={
@@ -77,7 +78,7 @@ def test_the_benchmark_learns_the_bytes_that_the_line_publishes(tiny, tmp_path):
             }
         )
         want = learned_by_the_line(settings)
-        shared = ["shared"] if slots == "shared" else []
+        shared = [] if slots == "per_concept" else ["shared"]
         assert sorted(want) == ["concept/A", "concept/B", *shared]
         assert learned_by_the_benchmark(settings, method, tmp_path / "bench") == want
 
