@@ -117,7 +117,7 @@ class Consolidated(SharedSlot):
             )
 
     def parts(self, task: LearningTask) -> dict[str, bytes]:
-        """``shared``: the slot with the task's deltas, cut, and the sums of moments.
+        """``shared``: the slot with the task's deltas, cut, in half precision, and the moments.
 
         Leaves the slot installed as it is stored, and the task's own deltas dropped.
         """
@@ -132,13 +132,13 @@ class Consolidated(SharedSlot):
             down, up = adapter.factors(layer, _SUM)
             rank = self.settings.adapter.consolidated_rank
             slot |= {
-                f"{name}.{key}": value.detach()
+                f"{name}.{key}": value.half()
                 for key, value in _cut(down, up, moments[name], rank).items()
             }
         adapter.drop_slot(_SUM)
         adapter.drop_slot(_TASK)
         adapter.load_slot(SHARED, slot)
-        stored = {SHARED: encode_part(slot_part(self.engine, SHARED) | _encode(moments))}
+        stored = {SHARED: encode_part(slot_part(self.engine, SHARED, torch.half) | _encode(moments))}
         for subject in task.subjects:
             tokens = token_part(self.engine, subject.concept.placeholder_tokens)
             stored[concept_part(subject.concept.sku)] = encode_part(tokens)
