@@ -73,6 +73,10 @@ class BarProgress:
         """Move ``task`` on by ``count`` units; ``note`` replaces the text beside the bar."""
         self._bars.update(self._ids[task], advance=count, note=note)
 
+    def set_total(self, task: str, total: int) -> None:
+        """Give the bar of ``task`` its length."""
+        self._bars.update(self._ids[task], total=total)
+
     def finish(self, task: str) -> None:
         """Leave the bar of ``task`` as it stands, its clock stopped."""
         self._bars.stop_task(self._ids[task])
@@ -112,6 +116,10 @@ class LineProgress:
             state.last_line = now
             words = [state.count, str(state.pace), note]
             self._say(f"{task}: {', '.join(word for word in words if word)}")
+
+    def set_total(self, task: str, total: int) -> None:
+        """Count up to ``total`` from now on."""
+        self._tasks[task].pace.total = total
 
     def finish(self, task: str) -> None:
         """Say that ``task`` has ended, and how long it took."""

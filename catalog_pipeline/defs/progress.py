@@ -5,6 +5,7 @@ import dagster as dg
 from catalog_pipeline.workflows.progress import Pace, beginning
 
 LINES_PER_TASK = 10
+_STRIDE_OF_UNKNOWN = 100
 
 
 class LogProgress:
@@ -24,10 +25,16 @@ class LogProgress:
         pace = self._tasks.setdefault(task, Pace(0))
         before = pace.done
         pace.advance(count)
-        stride = max(1, pace.total // LINES_PER_TASK)
+        stride = max(1, pace.total // LINES_PER_TASK) if pace.total else _STRIDE_OF_UNKNOWN
         if pace.done // stride > before // stride:
-            words = [f"{pace.done} of {pace.total}", str(pace), note]
+            count = f"{pace.done} of {pace.total}" if pace.total else str(pace.done)
+            words = [count, str(pace), note]
             self._log.info(f"{task}: {', '.join(word for word in words if word)}")
+
+    def set_total(self, task: str, total: int) -> None:
+        """Announce the length of ``task``; its lines are tenths of it from now on."""
+        self._tasks[task].total = total
+        self._log.info(f"{task}: {total} to do")
 
     def finish(self, task: str) -> None:
         """Close ``task``."""

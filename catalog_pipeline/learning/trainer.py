@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
@@ -20,7 +21,7 @@ from catalog_pipeline.learning.checkpoint import (
 from catalog_pipeline.learning.memory import derive_seed
 from catalog_pipeline.learning.optimizer import make_optimizer
 from catalog_pipeline.learning.pool import TrainingPool, training_pool
-from catalog_pipeline.learning.schedule import PlateauSchedule
+from catalog_pipeline.learning.schedule import PlateauSchedule, StepTimer
 from catalog_pipeline.learning.task import TEACHER_SLOT, LearningTask, Subject
 from catalog_pipeline.learning.training_step import TrainingStep
 from catalog_pipeline.settings import LearningSettings
@@ -31,29 +32,42 @@ _CURVE_EVERY = 10
 class ConceptTrainer:
     """Runs tasks on one engine; keeps nothing between them but what the engine holds."""
 
-    def __init__(self, engine: DiffusionEngine, settings: LearningSettings) -> None:
+    def __init__(
+        self,
+        engine: DiffusionEngine,
+        settings: LearningSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``clock``: seconds that never go back; read with ``minutes_per_sku`` alone."""
         self._engine = engine
         self._settings = settings
+        self._clock = clock
 
     def train(
         self,
         task: LearningTask,
         checkpoint: Checkpoint | None = None,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
+        on_length: Callable[[int], None] = lambda steps: None,
     ) -> LossCurve:
         """Train ``task`` to its last step and leave slots and tokens installed, frozen.
 
         Resumes from ``checkpoint`` when it holds a state of the same fingerprint.
-        ``on_step(finished steps, loss)`` is called after every step.
+        ``on_step(finished steps, loss)`` is called after every step, ``on_length(steps)`` when
+        ``minutes_per_sku`` has been turned into steps, or a checkpoint knows them.
 
         Raises:
             LearningError: the loss is no longer a number.
         """
         self._install(task, torch.Generator().manual_seed(task.seed))
-        run = _TaskRun(self._engine, self._settings, task)
+        run = _TaskRun(self._engine, self._settings, task, StepTimer(self._clock))
         if checkpoint is not None:
             run.resume(checkpoint)
+        told = self._settings.minutes_per_sku is None
         while not run.finished:
+            if not told and run.steps is not None:
+                told = True
+                on_length(run.steps)
             loss = run.advance()
             on_step(run.step, loss)
             due = run.step % self._settings.checkpoint_every == 0 and not run.finished
@@ -78,8 +92,13 @@ class _TaskRun:
     """The state of a task between two steps."""
 
     def __init__(
-        self, engine: DiffusionEngine, settings: LearningSettings, task: LearningTask
+        self,
+        engine: DiffusionEngine,
+        settings: LearningSettings,
+        task: LearningTask,
+        timer: StepTimer,
     ) -> None:
+        self._timer = timer
         self._engine = engine
         self._settings = settings
         self._task = task
@@ -104,7 +123,9 @@ class _TaskRun:
         pools = tuple(self._make_pool(subject, task.seed, views) for subject in task.subjects)
         self._training_step = TrainingStep(engine, settings, task, pools)
         self._heldout = self._make_heldout() if settings.early_stop.enabled else []
-        self._schedule = PlateauSchedule(settings.steps * len(task.subjects), settings.early_stop)
+        timed = settings.minutes_per_sku is not None
+        steps = None if timed else settings.steps * len(task.subjects)
+        self._schedule = PlateauSchedule(steps, settings.early_stop)
         self._recent = torch.full((_CURVE_EVERY,), torch.nan, dtype=torch.float64)
         # Everything besides weights and optimiser that changes from step to step.
         self._extra = {
@@ -124,6 +145,11 @@ class _TaskRun:
         """Whether the last step is done."""
         return self.step >= self._schedule.last_step
 
+    @property
+    def steps(self) -> int | None:
+        """How many steps the task has, as far as is known now."""
+        return self._schedule.last_step if self._schedule.decided else None
+
     def advance(self) -> float:
         """One optimiser step; returns its loss."""
         factor = self._schedule.factor(self.step)
@@ -142,6 +168,7 @@ class _TaskRun:
         if self._schedule.checks_at(self.step):
             self._engine.adapter.parameters_changed()
             self._schedule.observe(self.step, self._heldout_loss())
+        self._decide_length()
         self._recent[self.step % _CURVE_EVERY] = value
         if self.step % _CURVE_EVERY == 0 or self.finished:
             self.curve.append((self.step, float(self._recent.nanmean())))
@@ -168,6 +195,16 @@ class _TaskRun:
         found = restore_state(data, task, parameters, self._optimizer, self._extra)
         if found is not None:
             self.step, self.curve = found
+
+    def _decide_length(self) -> None:
+        """Turn ``minutes_per_sku`` into steps, once, as soon as the pace is known."""
+        minutes = self._settings.minutes_per_sku
+        if minutes is None or self._schedule.decided:
+            return
+        pace = self._timer.step_done()
+        if pace is not None:
+            seconds = 60 * minutes * len(self._task.subjects)
+            self._schedule.decide(round(seconds / pace), self.step)
 
     def _make_pool(self, subject: Subject, seed: int, views_per_photo: int) -> TrainingPool:
         return training_pool(

@@ -41,6 +41,7 @@ from catalog_pipeline.records.generation import (
 from catalog_pipeline.records.learning import (
     COLOR_SPREAD,
     SHARED,
+    TRAINED_STEPS,
     AdapterVersion,
     Concept,
     LearningRow,
@@ -55,6 +56,7 @@ from catalog_pipeline.records.studies import StudyCell, StudyRow
 __all__ = [
     "COLOR_SPREAD",
     "SHARED",
+    "TRAINED_STEPS",
     "AdapterVersion",
     "Anchor",
     "ArchiveRow",

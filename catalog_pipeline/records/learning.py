@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,9 @@ SHARED = "shared"
 
 COLOR_SPREAD = "color_spread"
 """A metric of a concept: how far the colours of its photos are from each other, CIELAB units."""
+
+TRAINED_STEPS = "trained_steps"
+"""A metric of a concept learned under ``minutes_per_sku``: how many steps it was trained."""
 
 
 def concept_part(sku: str) -> str:
@@ -144,3 +148,8 @@ class LearningRow:
     photos: tuple[PhotoUse, ...]
     metrics: Mapping[str, float]
     imported_from: str = ""
+
+    @property
+    def steps(self) -> int:
+        """How many steps it was trained, else those of its settings; 0 where nobody says."""
+        return int(self.metrics.get(TRAINED_STEPS) or json.loads(self.settings).get("steps", 0))

@@ -98,6 +98,12 @@ class LearningSettings(Strict):
     """``learning.yaml``: one task of lifelong learning."""
 
     steps: int = Field(120, ge=1)
+    minutes_per_sku: float | None = Field(
+        None,
+        gt=0,
+        description="train a SKU for about so many minutes of this machine, whatever `steps` says; "
+        "encoding its views and the gate come on top; null = `steps` decides",
+    )
     batch_size: int = Field(4, ge=1)
     replay_batch_size: int = Field(2, ge=0)
     prior_batch_size: int = Field(2, ge=0)
@@ -168,6 +174,13 @@ class LearningSettings(Strict):
         3.0, ge=0, description="alpha and gamma of a second try, times this; 0 or 1 = no second try"
     )
     seed: Seed = Field(0, description="of initial weights, views and noise")
+
+    @property
+    def length(self) -> str:
+        """How long a SKU is trained, in words."""
+        if self.minutes_per_sku is None:
+            return f"{self.steps} steps"
+        return f"about {self.minutes_per_sku:g} minutes"
 
     @model_validator(mode="after")
     def _exemplars_fit(self) -> LearningSettings:

@@ -24,6 +24,10 @@ class ProgressSink(Protocol):
         """``count`` more steps are done; ``note`` is a short word on the last one."""
         ...
 
+    def set_total(self, task: str, total: int) -> None:
+        """``task``, which began with a total of 0, turns out to have ``total`` steps."""
+        ...
+
     def finish(self, task: str) -> None:
         """``task`` has ended, however many steps were done."""
         ...
@@ -37,6 +41,9 @@ class SilentProgress:
 
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         """Ignore a step of ``task``."""
+
+    def set_total(self, task: str, total: int) -> None:
+        """Ignore the length of ``task``."""
 
     def finish(self, task: str) -> None:
         """Ignore the end of ``task``."""

@@ -260,6 +260,9 @@ class _News:
     def advance(self, task: str, count: int = 1, note: str = "") -> None:
         self._heard.append(("advance", (task, count, note)))
 
+    def set_total(self, task: str, total: int) -> None:
+        self._heard.append(("set_total", (task, total)))
+
     def finish(self, task: str) -> None:
         self._heard.append(("finish", (task,)))
 

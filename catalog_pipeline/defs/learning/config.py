@@ -16,10 +16,10 @@ class LearnConfig(dg.Config):
         None,
         ge=1,
         le=1_000_000,
-        description="Training steps of this run in place of `learning.yaml: steps`. What is "
-        "learned with it stays: the watcher and the nightly retry ask only for new, changed or "
-        "failed products. Asking for the product by name without the same number learns it again, "
-        "because its settings differ. The number is in the learning log.",
+        description="Training steps of this run in place of `learning.yaml: steps` or "
+        "`minutes_per_sku`. What is learned with it stays: the watcher and the nightly retry ask "
+        "only for new, changed or failed products. Asking for the product by name without the same "
+        "number learns it again, because its settings differ. The number is in the learning log.",
     )
     force: bool = Field(
         False,
@@ -34,5 +34,6 @@ def home_of_run(home: "Home", config: LearnConfig) -> "Home":
 
     if config.steps is None:
         return home
-    learning = home.settings.learning.model_copy(update={"steps": config.steps})
+    steps = {"steps": config.steps, "minutes_per_sku": None}
+    learning = home.settings.learning.model_copy(update=steps)
     return Home(home.settings.model_copy(update={"learning": learning}), run=home.run)

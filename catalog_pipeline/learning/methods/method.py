@@ -156,15 +156,18 @@ class LifelongMethod(ABC):
         task: LearningTask,
         checkpoint: Checkpoint | None = None,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
+        on_length: Callable[[int], None] = lambda steps: None,
     ) -> LearnedTask:
         """Train ``task``; the engine then holds what is to be stored, not what was trained.
 
-        Resumes from ``checkpoint`` where it holds a state of this very task.
+        Resumes from ``checkpoint`` where it holds a state of this very task. ``on_step`` and
+        ``on_length`` as in :meth:`ConceptTrainer.train`.
 
         Raises:
             LearningError: the loss is no longer a number.
         """
-        curve = ConceptTrainer(self.engine, self.settings).train(task, checkpoint, on_step)
+        trainer = ConceptTrainer(self.engine, self.settings)
+        curve = trainer.train(task, checkpoint, on_step, on_length)
         return self._finished(task, curve)
 
     def adopt(

@@ -206,8 +206,11 @@ def _same_work(one: Cell, other: Cell, products: Sequence[StudyProduct]) -> bool
 
 
 def _asked(settings: Settings, options: StudyOptions) -> Settings:
-    steps = options.steps or settings.learning.steps
-    learning = settings.learning.model_copy(update={"steps": steps})
+    if options.steps is None:
+        return settings
+    learning = settings.learning.model_copy(
+        update={"steps": options.steps, "minutes_per_sku": None}
+    )
     return settings.model_copy(update={"learning": learning})
 
 
@@ -238,7 +241,7 @@ def _facts(
         "concepts by granularity": counts,
         "options": asked,
         "base model": settings.base_model.base_model,
-        "learning": f"{learning.steps} steps of {learning.batch_size} views for a concept, "
+        "learning": f"{learning.length} for a concept, {learning.batch_size} views a step, "
         f"{learning.latent_views} views a photo; gates open",
         "sampling": f"{generation.sampler}, {generation.steps} steps, {generation.width} x "
         f"{generation.height} px",

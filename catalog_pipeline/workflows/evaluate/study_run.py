@@ -114,14 +114,19 @@ class _Run:
         until = self.cell.updates[: self.cell.updates.index(update) + 1]
         here = {delivery.sku for each in until for delivery in each.deliveries}
         came = {delivery.sku for delivery in update.deliveries}
-        settings, steps = self.home.written, self.home.written.learning.steps
+        settings, learned = self.home.written, self.home.written.learning
+        minutes = learned.minutes_per_sku
         by_members: defaultdict[int, list[str]] = defaultdict(list)
         for found in groups:
             members = {member.sku for member in found.members} & here
             if members & came:
                 by_members[len(members)].append(found.folder)
         for count, folders in sorted(by_members.items()):
-            learning = settings.learning.model_copy(update={"steps": steps * count})
+            longer = {
+                "steps": learned.steps * count,
+                "minutes_per_sku": None if minutes is None else minutes * count,
+            }
+            learning = learned.model_copy(update=longer)
             yield open_home(settings.model_copy(update={"learning": learning})), folders
 
     def _final(

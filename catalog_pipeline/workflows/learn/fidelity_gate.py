@@ -30,7 +30,10 @@ GATE_PROMPTS = (
 PRIOR_NOUNS = ("mug", "backpack", "chair", "teapot", "lamp", "sneaker", "vase", "book")
 """The same for every task, so that figures of tasks compare; scenes come from the settings."""
 
-FIDELITY_ADVICE = "take clearer photos of the product alone, or raise learning.yaml: steps"
+FIDELITY_ADVICE = (
+    "take clearer photos of the product alone, or raise learning.yaml: steps, or minutes_per_sku "
+    "where it is set"
+)
 
 _BATCH = 8
 

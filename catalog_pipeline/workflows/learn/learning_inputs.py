@@ -93,7 +93,7 @@ class StoredCollection:
         return RememberedConcept(concept, entry.prompts, entry.features)
 
 
-_LATER = ("timestep_density", "loss_weighting", "aspect_buckets", "optimizer")
+_LATER = ("timestep_density", "loss_weighting", "aspect_buckets", "optimizer", "minutes_per_sku")
 """Settings of learning that came after the first published versions."""
 _LATER_OF_ADAPTER = ("stored_bits", "stored_rank_tolerance", "consolidated_rank")
 """The same of its ``adapter``."""
@@ -127,9 +127,12 @@ def concept_config_hash(settings: LearningSettings, base_hash: str, encoder: str
     """Changes when anything changes that the learned weights depend on, the photos apart.
 
     A setting of ``_LATER`` counts where it is not its default, so that what was learned by a
-    version without it is not learned anew.
+    version without it is not learned anew. ``steps`` counts where no minutes are set: it decides
+    nothing else.
     """
     ours = settings.model_dump(mode="json")
+    if settings.minutes_per_sku is not None:
+        del ours["steps"]
     later = (
         (ours, LearningSettings, _LATER),
         (ours["adapter"], AdapterSettings, _LATER_OF_ADAPTER),

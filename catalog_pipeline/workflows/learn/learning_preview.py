@@ -69,7 +69,7 @@ def _preview(home: Home, row: IndexRow, force: bool) -> LearnOutcome:
             reason = f"as {taken.source}, without training; {photos}"
             return LearnOutcome(row.sku, WOULD_LEARN, reason=reason)
     how = "again" if known else "for the first time"
-    reason = f"{how}, {home.settings.learning.steps} steps; {photos}"
+    reason = f"{how}, {home.settings.learning.length}; {photos}"
     return LearnOutcome(row.sku, WOULD_LEARN, reason=reason)
 
 
@@ -118,12 +118,24 @@ def forecast_learning(
 
 
 def seconds_per_sku(home: Home) -> float | None:
-    """Of one SKU with the present number of steps, by the log of late; ``None`` without any."""
-    paces = []
+    """Of one SKU with the present steps or minutes, by the log of late; ``None`` if nobody knows.
+
+    Minutes that the log has not seen are taken as they are, or as long as the fewest steps take.
+    """
+    learning = home.settings.learning
+    paces, whole = [], []
     for day in home.learning_log.days()[-_DAYS_LOOKED_AT:]:
         for row in home.learning_log.read_day(day):
-            steps = json.loads(row.settings).get("steps", 0)
             trained = row.status == "learned" and "final_loss" in row.metrics
-            if trained and steps and row.seconds > 0:
-                paces.append(row.seconds / steps)
-    return median(paces) * home.settings.learning.steps if paces else None
+            if trained and row.steps and row.seconds > 0:
+                paces.append(row.seconds / row.steps)
+                if json.loads(row.settings).get("minutes_per_sku") == learning.minutes_per_sku:
+                    whole.append(row.seconds)
+    if learning.minutes_per_sku is None:
+        return median(paces) * learning.steps if paces else None
+    if whole:
+        return median(whole)
+    from catalog_pipeline.learning.schedule import fewest_steps
+
+    least = median(paces) * fewest_steps(learning.early_stop.min_steps) if paces else 0.0
+    return max(60 * learning.minutes_per_sku, least)

@@ -29,14 +29,18 @@ def check_privacy(settings: Settings, rows: Sequence[IndexRow]) -> None:
     if wanted.epsilon is None:
         return
     from catalog_pipeline.learning.privacy import noise_multiplier_for
+    from catalog_pipeline.learning.schedule import fewest_steps
 
     photos = max(1, *(row.photo_count for row in rows))
     rate = min(1.0, learning.batch_size / photos)
-    noise = noise_multiplier_for(wanted.epsilon, rate, learning.steps, wanted.delta)
+    steps, about = learning.steps, ""
+    if learning.minutes_per_sku is not None:
+        steps, about = fewest_steps(learning.early_stop.min_steps), "at least "
+    noise = noise_multiplier_for(wanted.epsilon, rate, steps, wanted.delta)
     slots = learning.adapter.slots
     raise ConfigurationError(
         f"governance.yaml: privacy.epsilon is {wanted.epsilon:g} (delta {wanted.delta:g}), and "
-        f"learning cannot keep it: {learning.steps} steps of {learning.batch_size} of the {photos} "
+        f"learning cannot keep it: {about}{steps} steps of {learning.batch_size} of the {photos} "
         f"photos that one product has at most need noise of {noise:.1f} times the longest gradient "
         f"a photo may have; with adapter.slots: {slots} {_WHY[slots]}, and its memory holds "
         "features of them as they are; set epsilon: null (docs/governance/privacy.md says what "

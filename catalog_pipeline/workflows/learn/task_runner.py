@@ -10,7 +10,15 @@ import numpy as np
 
 from catalog_pipeline.canonical_json import canonical_sha256
 from catalog_pipeline.errors import QualityGateError
-from catalog_pipeline.records import AdapterVersion, Concept, Features, Palette, PhotoSet, Pixels
+from catalog_pipeline.records import (
+    TRAINED_STEPS,
+    AdapterVersion,
+    Concept,
+    Features,
+    Palette,
+    PhotoSet,
+    Pixels,
+)
 from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.adapters import AdapterStore
 from catalog_pipeline.stores.objects import ObjectStore
@@ -174,14 +182,19 @@ class TaskRunner:
         label = f"learn {attempt.sku}" + (", second try" if attempt.number > 1 else "")
         checkpoint = _StagedCheckpoint(self.store, attempt)
         done = finished_steps(checkpoint.read() or b"", attempt.task.fingerprint)
-        self.progress.start(label, learning.steps, done)
+        # With minutes nobody knows the number before the pace is measured.
+        total = learning.steps if learning.minutes_per_sku is None else 0
+        self.progress.start(label, total, done)
 
         def advance(step: int, loss: float) -> None:
             nonlocal done
             self.progress.advance(label, step - done, f"loss {loss:.3f}")
             done = step
 
-        learned = self.method.train(attempt.task, checkpoint, advance)
+        def set_total(steps: int) -> None:
+            self.progress.set_total(label, steps)
+
+        learned = self.method.train(attempt.task, checkpoint, advance, set_total)
         self.progress.finish(label)
         return _Candidate(learned, judge_new_concept(self.tools, self.method, new, learning))
 
@@ -198,6 +211,8 @@ class TaskRunner:
 
         curve = candidate.learned.loss_curve
         made = {"final_loss": curve[-1][1], "tries": float(attempt.number)} if curve else {}
+        if curve and self.settings.learning.minutes_per_sku is not None:
+            made[TRAINED_STEPS] = float(curve[-1][0])
         metrics = candidate.fidelity.metrics | report.metrics | made
         return LearnedPart(
             concept=_with_metrics(new.concept, metrics),

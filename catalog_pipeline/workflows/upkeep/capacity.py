@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from catalog_pipeline.errors import ConfigurationError
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.settings import LearningSettings, Settings
 from catalog_pipeline.workflows.home import Home
 from catalog_pipeline.workflows.upkeep.capacity_lines import Line, Speeds, read_lines
 from catalog_pipeline.workflows.upkeep.capacity_night import MOST_WORKERS, NightWork
@@ -169,10 +169,12 @@ def plan_capacity(home: Home, demand: Demand, speeds: Speeds) -> CapacityPlan:
     settings = home.settings
     asked = _asked(settings, demand)
     lines, restart = read_lines(home, speeds, list(asked))
+    if "learning" in asked and "learning" in lines:
+        asked["learning"] = {"steps": _steps_of(settings.learning, lines["learning"])}
     figures = tuple(_figure(name, lines[name], at) for name, at in asked.items() if name in lines)
     middle = {each.name.partition(" ")[0]: each.value for each in figures}
     high = {each.name.partition(" ")[0]: each.high for each in figures}
-    crashes = _crash_factor(settings, demand, lines, restart)
+    crashes = _crash_factor(settings, demand, lines, asked, restart)
     busiest = _work(demand, middle, crashes, demand.peak)
     average = _work(demand, _halfway(demand, lines, middle), crashes, 1.0)
     fewest = busiest.fewest_workers(demand.hours)
@@ -224,6 +226,18 @@ def _asked(settings: Settings, demand: Demand) -> dict[str, dict[str, float]]:
     return asked
 
 
+def _steps_of(learning: LearningSettings, line: Line) -> float:
+    """Of a task; with ``minutes_per_sku`` as many as ``line`` fits into them beside its rest."""
+    if learning.minutes_per_sku is None:
+        return float(learning.steps)
+    from catalog_pipeline.learning.schedule import fewest_steps
+
+    step_seconds = line.fit.coefficients.get("steps", 0.0)
+    least = float(fewest_steps(learning.early_stop.min_steps))
+    # Seconds as typed say nothing of a step: they are what a SKU takes, whatever its steps.
+    return max(least, 60 * learning.minutes_per_sku / step_seconds) if step_seconds else least
+
+
 def _last_size(demand: Demand) -> float:
     """SKUs of a collection after the last night."""
     return (demand.skus + demand.new_skus * demand.nights) / demand.collections
@@ -256,16 +270,20 @@ def _figure(name: str, line: Line, at: Mapping[str, float]) -> Figure:
 
 
 def _crash_factor(
-    settings: Settings, demand: Demand, lines: Mapping[str, Line], restart: float
+    settings: Settings,
+    demand: Demand,
+    lines: Mapping[str, Line],
+    asked: Mapping[str, Mapping[str, float]],
+    restart: float,
 ) -> float:
     """How much longer work takes with crashes: a restart, and half of what no checkpoint holds."""
     if demand.mtbf_hours is None:
         return 1.0
     lost = restart
     if "learning" in lines:
-        fit, steps = lines["learning"].fit, settings.learning.steps
+        fit, steps = lines["learning"].fit, asked["learning"]["steps"]
         kept = min(settings.learning.checkpoint_every, steps)
-        lost += fit.at(steps=float(steps)) * kept / steps / 2
+        lost += fit.at(steps=steps) * kept / steps / 2
     return 1.0 + lost / (demand.mtbf_hours * 3600)
 
 
@@ -322,7 +340,7 @@ def _advice(
     if not plan.fits and demand.workers:
         share = demand.hours / plan.busiest_hours
         what = {
-            "learning": f"learning.yaml: steps {settings.learning.steps}",
+            "learning": f"learning.yaml: {settings.learning.length} a SKU",
             "rendering": f"generation.yaml: steps {settings.generation.steps}",
             "publishing": f"{demand.collections} collection(s)",
         }[plan.dominates]

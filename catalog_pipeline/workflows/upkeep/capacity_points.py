@@ -8,7 +8,6 @@ share of its manifest).
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def read_home_points(home: Home) -> PointSets:
     attempts = read_attempts(home)
     base = max(attempts, key=lambda row: row.ended_utc).base_model_hash if attempts else ""
     for row in (row for row in attempts if row.base_model_hash == base):
-        steps = float(json.loads(row.settings).get("steps", 0))
+        steps = float(row.steps)
         if row.status == "learned" and "final_loss" in row.metrics and steps and row.seconds > 0:
             group = row.ended_utc.date().isoformat()
             found["learning"].append(Point(row.seconds, {"steps": steps}, group))

@@ -21,9 +21,9 @@ def read_growth(
 ) -> tuple[Growth, ...]:
     """Seconds of learning, seconds of publishing, and bytes of a version's record.
 
-    Learning is of attempts that trained as the newest one did: as many steps, the same base.
-    Publishing is part of an attempt's seconds and not measured apart, so its line is that of a
-    benchmark, and says so.
+    Learning is of attempts that trained as the newest one did: by the same steps or minutes,
+    on the same base. Publishing is part of an attempt's seconds and not measured apart, so its line
+    is that of a benchmark, and says so.
 
     Args:
         home: its settings choose no line; it is asked for the benchmark's.
@@ -58,7 +58,7 @@ def _points(
 ) -> tuple[list[Point], list[Point]]:
     """Seconds, and bytes of records, against the other products that were learned before."""
     trained = [attempt for attempt in attempts if attempt.trained]
-    newest = (trained[-1].steps, trained[-1].base) if trained else (0, "")
+    newest = (trained[-1].length, trained[-1].base) if trained else ((0, None), "")
     known: defaultdict[str, set[str]] = defaultdict(set)
     seconds: list[Point] = []
     records: list[Point] = []
@@ -67,7 +67,7 @@ def _points(
             continue
         others = known[attempt.collection] - {attempt.sku}
         at, group = {_BEFORE: float(len(others))}, attempt.day.isoformat()
-        alike = attempt.trained and (attempt.steps, attempt.base) == newest
+        alike = attempt.trained and (attempt.length, attempt.base) == newest
         if alike and attempt.seconds > 0:
             seconds.append(Point(attempt.seconds, at, group))
         size = version_bytes.get((attempt.collection, attempt.version))

@@ -15,7 +15,9 @@ from catalog_pipeline.workflows.home import Home
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a cost report needs of a row of the learning log; ``steps`` is 0 where nobody says.
+    """What a cost report needs of a row of the learning log.
+
+    ``length``: ``steps`` and ``minutes_per_sku`` of its settings; 0 and ``None`` where nobody says.
 
     ``trained``: it learned the product by training, not by taking over what was known.
     """
@@ -28,7 +30,7 @@ class Attempt:
     ended_utc: datetime
     seconds: float
     version: str
-    steps: int
+    length: tuple[int, float | None]
     base: str
 
     @property
@@ -149,17 +151,18 @@ def _attempt(row: LearningRow) -> Attempt:
         ended_utc=row.ended_utc,
         seconds=row.seconds,
         version=row.version,
-        steps=_steps(row.settings),
+        length=_length(row.settings),
         base=row.base_model_hash,
     )
 
 
-def _steps(settings: str) -> int:
-    """``steps`` of learning.yaml as JSON; 0 where it is no such text."""
+def _length(settings: str) -> tuple[int, float | None]:
+    """``steps`` and ``minutes_per_sku`` of learning.yaml as JSON; 0 where it is no such text."""
     try:
-        return int(json.loads(settings)["steps"])
+        values = json.loads(settings)
+        return int(values["steps"]), values.get("minutes_per_sku")
     except (ValueError, KeyError, TypeError):
-        return 0
+        return 0, None
 
 
 def read_nights(home: Home) -> Iterator[tuple[date, list[MadePicture]]]:

@@ -42,6 +42,7 @@ LATER = {
     "loss_weighting": "cosmap",
     "aspect_buckets": True,
     "optimizer": "adamw_8bit",
+    "minutes_per_sku": 5.0,
 }
 LATER_OF_ADAPTER = {"stored_bits": 16, "stored_rank_tolerance": 0.3}
 
@@ -61,3 +62,13 @@ def test_settings_that_came_later_count_where_they_are_not_the_default() -> None
         changed.append(LearningSettings(adapter=AdapterSettings(**{name: value})))
     hashes = {concept_config_hash(settings, "base", "encoder") for settings in changed}
     assert len(hashes | {known}) == 1 + len(LATER) + len(LATER_OF_ADAPTER)
+
+
+def test_with_minutes_the_steps_of_the_settings_do_not_count() -> None:
+    def hashes(**minutes: float) -> set[str]:
+        each = [LearningSettings(steps=steps, **minutes) for steps in (50, 120)]
+        return {concept_config_hash(settings, "base", "encoder") for settings in each}
+
+    assert len(hashes()) == 2
+    assert len(hashes(minutes_per_sku=5.0)) == 1
+    assert len(hashes(minutes_per_sku=5.0) | hashes(minutes_per_sku=6.0) | hashes()) == 4
