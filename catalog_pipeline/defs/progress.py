@@ -27,8 +27,8 @@ class LogProgress:
         pace.advance(count)
         stride = max(1, pace.total // LINES_PER_TASK) if pace.total else _STRIDE_OF_UNKNOWN
         if pace.done // stride > before // stride:
-            count = f"{pace.done} of {pace.total}" if pace.total else str(pace.done)
-            words = [count, str(pace), note]
+            done = f"{pace.done} of {pace.total}" if pace.total else str(pace.done)
+            words = [done, str(pace), note]
             self._log.info(f"{task}: {', '.join(word for word in words if word)}")
 
     def set_total(self, task: str, total: int) -> None:

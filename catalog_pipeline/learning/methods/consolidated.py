@@ -138,7 +138,9 @@ class Consolidated(SharedSlot):
         adapter.drop_slot(_SUM)
         adapter.drop_slot(_TASK)
         adapter.load_slot(SHARED, slot)
-        stored = {SHARED: encode_part(slot_part(self.engine, SHARED, torch.half) | _encode(moments))}
+        stored = {
+            SHARED: encode_part(slot_part(self.engine, SHARED, torch.half) | _encode(moments))
+        }
         for subject in task.subjects:
             tokens = token_part(self.engine, subject.concept.placeholder_tokens)
             stored[concept_part(subject.concept.sku)] = encode_part(tokens)
