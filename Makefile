@@ -174,7 +174,7 @@ bench-first-light: $(STAMP)  ## The whole line on real photos: docs/benchmarks/f
 # QUICK=1: three products, ten steps, to see that it runs; its report stays in build/.
 BENCH_LEARNING := $(BIN)/python -m tests.benchmarks.learning
 .PHONY: bench-learning
-bench-learning: $(STAMP)  ## Ten lifelong methods on real photos: docs/benchmarks/learning.md (QUICK=1: minutes)
+bench-learning: $(STAMP)  ## Lifelong methods on real photos: docs/benchmarks/learning.md (QUICK=1: minutes)
 ifdef QUICK
 	$(BENCH_LEARNING) run --data $(DATA) --home build/learning-quick --suite quick
 	$(BENCH_LEARNING) report --home build/learning-quick --out build/learning-quick/report

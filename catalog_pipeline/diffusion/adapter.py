@@ -138,6 +138,10 @@ class ConceptAdapter:
         self._compounds[slot] = dict(members)
         self._forget_packed()
 
+    def members(self, slot: str) -> dict[str, float]:
+        """The slots whose deltas ``slot`` adds up, by weight; of no compound: itself."""
+        return dict(self._compounds.get(slot, {slot: 1.0}))
+
     def layers_of(self, slot: str) -> dict[str, RoutedLinear]:
         """The layers at which ``slot``, or a member of the compound, has a delta."""
         found = {n: layer for n, layer in self.layers.items() if self.holds(layer, slot)}

@@ -133,25 +133,26 @@ def _short(name: str) -> str:
 
 def retention_curves(series: Mapping[str, Sequence[tuple[int, float]]], ylabel: str) -> bytes:
     """One line a method: ``(task, figure)`` in order."""
-    return _over_tasks(series, "tasks learned", ylabel)
+    return line_chart(series, "tasks learned", ylabel)
 
 
 def cost_against_tasks(series: Mapping[str, Sequence[tuple[int, float]]], ylabel: str) -> bytes:
     """One line a method: ``(task, cost of that task)`` in order; the axis starts at 0."""
-    return _over_tasks(series, "task", ylabel, from_zero=True)
+    return line_chart(series, "task", ylabel, from_zero=True)
 
 
-def _over_tasks(
+def line_chart(
     series: Mapping[str, Sequence[tuple[int, float]]],
     x_label: str,
     y_label: str,
     *,
     from_zero: bool = False,
 ) -> bytes:
+    """One line a name: ``(count, figure)`` in order, counts being whole numbers."""
     figure, axes = _figure(x_label, y_label)
     for name, points in series.items():
         axes.plot(
-            [task for task, _ in points],
+            [count for count, _ in points],
             [value for _, value in points],
             marker="o",
             ms=3.5,

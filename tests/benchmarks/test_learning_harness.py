@@ -13,66 +13,33 @@ import pytest
 from PIL import Image
 
 from catalog_pipeline.diffusion.base import hash_model_folder
+from catalog_pipeline.diffusion.sampling import DiffusionEngine, RegionalPrompt
 from catalog_pipeline.errors import ConfigurationError, IntegrityError
-from catalog_pipeline.evaluation.learned_looks import photos_alone
-from catalog_pipeline.evaluation.product_crops import alone_on_white
-from catalog_pipeline.evaluation.product_mask import ProductMask, ProductMasker, judged
+from catalog_pipeline.learning.methods.cidm import Cidm
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.method import LearningContext, LifelongMethod
+from catalog_pipeline.learning.methods.own_slots import OwnSlots
 from catalog_pipeline.learning.methods.registry import METHODS
 from catalog_pipeline.learning.task import LearningTask
-from catalog_pipeline.records import Features, Photo, Pixels
+from catalog_pipeline.records import Concept
 from catalog_pipeline.settings import BaseModelSettings
+from tests.benchmarks.drawn_products import BorderMasker, ColourEncoder
+from tests.benchmarks.learning.__main__ import command_line, open_encoders
 from tests.benchmarks.learning.cells import Cell, Choice, choose_cells, in_order
-from tests.benchmarks.learning.looks import RememberingMasker, look_at
-from tests.benchmarks.learning.measure import (
-    base_text_following,
-    likeness_figures,
-    measured_concepts,
-    measured_templates,
-    scene_of,
-    text_following,
-)
-from tests.benchmarks.learning.products import Product, ProductShelf, ceilings
+from tests.benchmarks.learning.groups import read_home
+from tests.benchmarks.learning.products import ProductShelf
 from tests.benchmarks.learning.remeasure import remeasure
 from tests.benchmarks.learning.report import write_report
-from tests.benchmarks.learning.results import Result, read_home
 from tests.benchmarks.learning.runner import Bench, run_cells
-from tests.benchmarks.learning.suites import SUITES, Sizes, Suite, plain
-from tests.benchmarks.learning.tables import COLUMNS, SUITE_COLUMNS
+from tests.benchmarks.learning.scenes import draw_scenes
+from tests.benchmarks.learning.suites import REPEATED, SUITES, Sizes, Suite, plain
+from tests.benchmarks.learning.tables import COLUMNS, SUITE_TABLES
 from tests.benchmarks.learning.together import Together
 
 ALL_METHODS = {**METHODS, "together": Together}
 NAMES = ("red_mug", "blue_mug", "green_hat")
-TINY = Sizes(steps=2, images=4, sampler_steps=2)
-Colour = tuple[int, int, int]
+TINY = Sizes(steps=2, images=4, sampler_steps=2, scenes=0)
 LEARNING = {"latent_views": 3, "backdrops_per_scene": 1, "scenes": ["on a white background"]}
-
-
-class ColourEncoder:
-    """Coarse colours as features: a small encoder that tells the tiny products apart."""
-
-    def __init__(self, name: str, side_px: int) -> None:
-        self.name, self._side_px = name, side_px
-        self.width = 3 * side_px**2
-
-    def encode(self, images: Sequence[Pixels]) -> Features:
-        side = (self._side_px, self._side_px)
-        rows = [np.asarray(Image.fromarray(i).resize(side, Image.Resampling.BOX)) for i in images]
-        flat = np.stack(rows).reshape(len(rows), -1).astype(np.float32) - 127.5
-        return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-
-
-class BorderMasker(ProductMasker):
-    """A product is what has another colour than the picture's border."""
-
-    def __init__(self) -> None:
-        """Opens no network."""
-
-    def mask(self, pixels: Pixels) -> ProductMask:
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean(0)
-        product = np.abs(pixels - border).max(2) > 40
-        return judged(np.where(product, 255, 0).astype(np.uint8))
 
 
 class Killed(BaseException):
@@ -106,9 +73,11 @@ def _bench(tmp_path: Path, data: Path, tiny_model_folder: Path) -> Bench:
 
 @pytest.fixture(name="make_cells")
 def _make_cells(tiny_model_folder: Path) -> Callable[..., list[Cell]]:
-    def make(*methods: str, suite: str = "main", **choice: object) -> list[Cell]:
+    def make(
+        *methods: str, suite: str = "main", sizes: Sizes = TINY, **choice: object
+    ) -> list[Cell]:
         variants = tuple(replace(v, learning=LEARNING) for v in plain(*methods))
-        tiny = Suite(suite, "tiny", variants, NAMES, sizes=TINY)
+        tiny = Suite(suite, "tiny", variants, NAMES, sizes=sizes)
         base_hash = hash_model_folder(tiny_model_folder)
         return choose_cells(tiny, NAMES, base_hash, Choice(**choice))
 
@@ -165,7 +134,11 @@ def test_a_killed_cell_goes_on_and_ends_with_the_same_figures(bench, make_cells,
     assert [len(task["fidelity"]) for task in figures] == [1, 2, 3]
     last = figures[-1]
     assert set(last["drift"]) == set(last["text_following"]) == {"coarse", "fine"}
-    assert 0 <= last["confusion"]["coarse"]["accuracy"] <= 1
+    assert [sorted(task.get("confusion", {})) for task in figures] == [
+        ["coarse", "fine"],
+        [],
+        ["coarse", "fine"],
+    ]
     assert [p.name for p in (bench.home / cell.folder).glob("*.safetensors")] == [
         "task-3.safetensors"
     ]
@@ -242,18 +215,26 @@ def test_cells_have_a_fixed_order_and_a_folder_each():
         in_order("ab", 2)
 
 
+def test_the_main_suite_crosses_seeds_and_orders_of_five_methods():
+    suite = SUITES["main"]
+    runs: dict[str, list[tuple[int, int]]] = {}
+    for cell in choose_cells(suite, suite.products, "base"):
+        runs.setdefault(cell.variant.label, []).append((cell.order, cell.seed))
+    crossed = {name for name, cells in runs.items() if len(cells) > 2}
+    assert crossed == set(REPEATED)
+    assert len(crossed) == 5
+    assert runs.keys() == METHODS.keys()
+    for name, cells in runs.items():
+        seeds, orders = (3, 2) if name in crossed else (2, 1)
+        assert sorted(cells) == [(order, seed) for order in range(orders) for seed in range(seeds)]
+
+
 def test_every_suite_has_its_columns_and_known_methods():
-    assert SUITE_COLUMNS.keys() == SUITES.keys()
-    assert {key for columns in SUITE_COLUMNS.values() for key in columns} <= COLUMNS.keys()
+    assert SUITE_TABLES.keys() == SUITES.keys()
+    keys = {key for tables in SUITE_TABLES.values() for keys in tables.values() for key in keys}
+    assert keys == COLUMNS.keys()
     methods = {variant.method for suite in SUITES.values() for variant in suite.variants}
     assert methods <= ALL_METHODS.keys()
-
-
-def test_all_concepts_are_measured_in_the_middle_and_at_the_end():
-    counts = [len(measured_concepts(task, 8, full_matrix=False)) for task in range(1, 9)]
-    assert counts == [1, 1, 1, 4, 1, 1, 1, 8]
-    assert len(measured_concepts(3, 8, full_matrix=True)) == 3
-    assert list(measured_concepts(3, 8, full_matrix=False)) == [2]
 
 
 def copied(bench: Bench, cell: Cell, label: str, **facts: object) -> None:
@@ -267,8 +248,18 @@ def copied(bench: Bench, cell: Cell, label: str, **facts: object) -> None:
     (target / "cell.json").write_text(json.dumps(now), "utf-8")
 
 
+def table_of(section: str, title: str) -> dict[str, dict[str, str]]:
+    """Row -> column -> what is written, of the table ``title`` of a section of the report."""
+    name, _, encoder = title.partition(" (")
+    heading = f"**{name}**" + (f" ({encoder}" if encoder else "") + "\n\n"
+    assert section.count(heading) == 1, title
+    lines = section.partition(heading)[2].partition("\n\n")[0].splitlines()
+    columns, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
+
+
 def test_the_report_has_every_section_and_says_what_was_not_run(bench, make_cells, tmp_path):
-    ours, joint = make_cells("ours", "joint")
+    ours, joint = make_cells("ours", "joint", sizes=replace(TINY, dreambench=1, scenes=1))
     assert run_cells(bench, [ours, joint]) == 2
     copied(bench, ours, "l2dm")
     copied(bench, ours, "ours", seed=1)
@@ -291,29 +282,45 @@ def test_the_report_has_every_section_and_says_what_was_not_run(bench, make_cell
     assert "alpha 1 (order 0, seed 0): 2 of 3 tasks" in after["ablation"]
     assert "no prior (order 0, seed 0)" in after["ablation"]
     assert "A note." in text
-    rows = {line.split(" | ")[0]: line for line in after["main"].splitlines() if " | " in line}
-    assert rows["| ours"].count("100%") >= 1  # final / alone of ours, at no forgetting
-    assert "± 0.000" in rows["| ours"]
-    assert rows["| joint"].split(" | ")[2] == "–"  # no figure after its own task
+    likeness = table_of(after["main"], "Likeness (coarse)")
+    assert likeness["ours"]["final / alone"].startswith("100%")  # at no forgetting
+    assert likeness["ours"]["final"].endswith("± 0.000")
+    assert likeness["joint"]["after own task"] == "–"
+    assert "final, whole picture" in likeness["joint"]
+    assert "prior drift" in table_of(after["main"], "The base and the prompts (fine)")["ours"]
+    routed = table_of(after["main"], "The base and the prompts (coarse)")
+    assert routed["joint"]["base-only through a slot"] == "100%"
+    taken = table_of(after["few"], "Likeness (fine)")["4 photos"]
+    shares = [int(taken[name].rstrip("%")) for name in ("own product", "class mate", "another")]
+    assert abs(sum(shares) - 100) <= 1  # each is rounded
+    assert list(table_of(after["main"], "Missing")["ours"])[2:] == ["1 named", "2 named", "3 named"]
+    assert table_of(after["main"], "Cost")["ours"]["state a product"].startswith("16 kB")
     assert "8 photos (order 0, seed 0)" in after["few"]
     facts = json.loads((out / "learning.json").read_text("utf-8"))
     (group,) = facts["sections"][0]["groups"]
     figures = group["rows"]["ours"]["figures"]["coarse"]
     assert figures["forgetting"] == pytest.approx([0.0, 0.0], abs=1e-4)
+    assert figures["whole_of_alone"] == pytest.approx([1.0, 1.0], abs=1e-3)
+    assert len(figures["confused_own"]) == len(figures["confused_own@1"]) == 2
     assert figures["of_alone"] == pytest.approx([1.0, 1.0], abs=1e-3)
     sheets = [path.name for path in out.iterdir() if path.suffix in {".png", ".jpg"}]
-    assert {"learning-main-pictures.jpg", "learning-main-retention-ours.png"} <= set(sheets)
+    names = ("pictures.jpg", "retention-ours.png", "all-found.png")
+    assert {f"learning-main-{name}" for name in names} <= set(sheets)
     assert all(name in text for name in sheets)
     assert all((out / name).stat().st_size <= 150_000 for name in sheets)
 
 
 def test_finished_cells_are_measured_again_from_their_pictures(bench, make_cells):
-    (cell,) = make_cells("ours", products=2)
+    sizes = replace(TINY, dreambench=2, scenes=2)
+    (cell,) = make_cells("ours", products=2, sizes=sizes)
     assert run_cells(bench, [cell]) == 1
     path = bench.home / cell.folder / "task-2.json"
     right = json.loads(path.read_text("utf-8"))
+    assert set(right["dreambench"]["crops"]) == {"red-mug", "blue-mug"}
+    assert [right["scenes"][size]["pictures"] for size in ("1", "2")] == [8, 2]
     earlier = {**right, "measures": 1, "text_following": {}, "confusion": {}}
-    del earlier["crops"]
+    for lost in ("crops", "dreambench", "scenes"):
+        del earlier[lost]
     path.write_text(json.dumps(earlier), "utf-8")
     cell_file = path.with_name("cell.json")
     facts = json.loads(cell_file.read_text("utf-8"))
@@ -329,98 +336,6 @@ def test_finished_cells_are_measured_again_from_their_pictures(bench, make_cells
     assert remeasure(bench.home, bench.shelf, bench.encoders) == 0
 
 
-def picture(floor: Colour, product: Colour | None, left: int = 20) -> Pixels:
-    """A square of one colour on a floor of another, or the floor alone."""
-    pixels = np.full((64, 64, 3), floor, np.uint8)
-    if product is not None:
-        pixels[20:44, left : left + 24] = product
-    return pixels
-
-
-def seen_product(encoders, floor: Colour, color: Colour, sku: str, noun: str, *, masks: int = 3):
-    """A product with three photos on ``floor``, so many of them with a mask."""
-    pictures = [picture(floor, color, left) for left in (16, 20, 24)]
-    found = [BorderMasker().mask(pixels).mask for pixels in pictures]
-    photos = tuple(
-        Photo(f"{sku}/{i}", "", pixels, mask if i < masks else None)
-        for i, (pixels, mask) in enumerate(zip(pictures, found, strict=True))
-    )
-    alone = [alone_on_white(*view) for view in photos_alone(photos)]
-    return Product(
-        *(sku, sku, noun, "", photos),
-        features={name: encoder.encode(pictures) for name, encoder in encoders.items()},
-        crops={name: encoder.encode(alone) for name, encoder in encoders.items() if alone},
-    )
-
-
-RED, BLUE, SAND, GREEN = (200, 30, 30), (30, 30, 200), (220, 200, 160), (40, 150, 60)
-
-
-def test_crops_see_the_product_whatever_it_stands_on():
-    encoders = {"coarse": ColourEncoder("coarse", 3), "fine": ColourEncoder("fine", 5)}
-    red = seen_product(encoders, SAND, RED, "red", "mug")
-
-    def likeness(floor: Colour, product: Colour | None) -> tuple[float, float]:
-        """Of the whole picture, and of the product in it."""
-        looks = {"red": look_at([picture(floor, product)] * 2, encoders, BorderMasker())}
-        figures = likeness_figures(looks, [red])
-        return tuple(figures[kind]["red"]["fine"] for kind in ("fidelity", "crops"))
-
-    own, elsewhere, other = likeness(SAND, RED), likeness(GREEN, RED), likeness(SAND, BLUE)
-    assert own[1] == pytest.approx(elsewhere[1], abs=1e-6)
-    assert other[1] < own[1] - 0.3
-    assert elsewhere[0] < other[0]  # the photos' floor is worth more than the product
-    assert ceilings([red], encoders)["crop_ceilings"]["fine"]["red"] == pytest.approx(own[1])
-    assert likeness(SAND, None)[1] < own[1] - 0.3  # nothing stands out: it is judged whole
-
-
-def test_a_product_without_cut_outs_has_no_likeness_of_crops():
-    encoders = {"fine": ColourEncoder("fine", 5)}
-    products = [
-        seen_product(encoders, SAND, RED, "red", "mug"),
-        seen_product(encoders, SAND, BLUE, "blue", "mug", masks=1),
-    ]
-    looks = {p.sku: look_at([picture(SAND, RED)], encoders, BorderMasker()) for p in products}
-    figures = likeness_figures(looks, products)
-    assert (set(figures["fidelity"]), set(figures["crops"])) == ({"red", "blue"}, {"red"})
-    assert set(ceilings(products, encoders)["crop_ceilings"]["fine"]) == {"red"}
-
-
-def test_a_picture_that_comes_again_is_masked_once():
-    class Counting(BorderMasker):
-        count = 0
-
-        def mask(self, pixels: Pixels) -> ProductMask:
-            self.count += 1
-            return super().mask(pixels)
-
-    counting = Counting()
-    masker = RememberingMasker(counting)
-    one, two = picture(SAND, RED), picture(GREEN, RED)
-    found = [masker.mask(pixels).mask for pixels in (one, two, one.copy(), two)]
-    assert counting.count == 2
-    assert np.array_equal(found[0], found[2])
-    assert np.array_equal(found[1], BorderMasker().mask(two).mask)
-
-
-def test_scenes_are_told_apart_by_what_is_left_without_the_product():
-    """Whatever the product adds to every picture changes nothing; swapped scenes are seen."""
-    rng = np.random.default_rng(0)
-    scenes = ("on a white background", "on a wooden table", "on a sandy beach", "in the snow")
-    directions = {scene: rng.normal(size=20).astype(np.float32) for scene in scenes}
-    things = rng.normal(size=(4, 20)).astype(np.float32) * 3
-    known = {scene: things + direction for scene, direction in directions.items()}
-    templates = measured_templates(8)
-    product = 5 * rng.normal(size=20).astype(np.float32)
-    told = [scene_of(template) for template in templates]
-    right = np.stack([product + directions.get(scene, 0) for scene in told])
-    assert text_following({"a": {"e": right}}, "e", known, templates) == 1.0
-    assert base_text_following(known, templates) == 1.0
-    wrong = right[[0, 2, 3, 1, 4, 6, 7, 5]]
-    assert text_following({"a": {"e": wrong}}, "e", known, templates) == 0.0
-    assert text_following({"a": {"e": right[:2]}}, "e", known, templates[:2]) is None
-
-
 def test_cells_of_other_sizes_stand_in_another_table(bench, make_cells):
     cells = make_cells("ours") + make_cells("ours", products=2)
     assert run_cells(bench, cells) == 2
@@ -429,15 +344,97 @@ def test_cells_of_other_sizes_stand_in_another_table(bench, make_cells):
     assert unfinished == []
 
 
-def test_late_tasks_are_compared_with_early_ones():
-    skus = [f"p{index}" for index in range(12)]
-    tasks = {
-        task: {"cost": {"cpu_seconds": 2.0 * task, "peak_rss_bytes": 100}, "state_bytes": 10 * task}
-        for task in range(1, 13)
-    }
-    costs = Result(Path(), {"skus": skus}, tasks).costs()
-    assert costs["cpu_seconds"] == pytest.approx(13.0)
-    assert (costs["cpu_ratio"], costs["rss_ratio"]) == (pytest.approx(11 / 5), 1.0)
-    assert costs["state_ratio"] == pytest.approx(11 / 5)
-    few = Result(Path(), {"skus": skus[:3]}, {task: tasks[task] for task in (1, 2, 3)})
-    assert few.costs()["cpu_ratio"] is None
+class SendsAstray(OwnSlots):
+    """Every prompt of a product passes through the slot of the one that was learned first."""
+
+    def slot_of(self, prompt: str, concept: Concept | None) -> str | None:
+        return self.learned[0].sku if concept is not None else None
+
+
+class Hesitates(Cidm):
+    """All products weigh alike, but the one that was learned last a little more."""
+
+    def weights(self, prompt: str) -> dict[str, float]:
+        return {c.sku: 1.0 + 0.1 * (c == self.learned[-1]) for c in self.learned}
+
+
+@pytest.mark.parametrize(
+    ("made", "wrong_slot", "base_routed"),
+    [
+        ("ours", 0, 0),
+        ("finetune", 0, 1),
+        ("c_lora", 0, 1),
+        (SendsAstray, 1 / 2, 0),
+        (Hesitates, 1 / 2, 1),
+    ],
+)
+def test_routing_errors_are_told_by_the_slot_that_a_prompt_takes(
+    bench, make_cells, made, wrong_slot, base_routed
+):
+    name = made if isinstance(made, str) else "ours"
+    (cell,) = make_cells(name, products=2)
+    methods = METHODS if isinstance(made, str) else {"ours": made}
+    assert run_cells(replace(bench, methods=methods), [cell]) == 1
+    last = json.loads((bench.home / cell.folder / "task-2.json").read_text("utf-8"))
+    assert last["routing"] == {"wrong_slot": wrong_slot, "base_routed": base_routed}
+
+
+def test_each_column_of_a_scene_reads_its_own_product_through_the_methods_slot(
+    bench, make_cells, monkeypatch
+):
+    batches = []
+    sample = DiffusionEngine.sample
+
+    def recorded(engine: DiffusionEngine, batch: Sequence[RegionalPrompt], seeds, plan):
+        batches.append((batch, plan))
+        return sample(engine, batch, seeds, plan)
+
+    monkeypatch.setattr(DiffusionEngine, "sample", recorded)
+    cells = make_cells("ours", "finetune", products=2, sizes=replace(TINY, images=1, scenes=1))
+    for cell, slots in zip(cells, (None, ("shared", "shared")), strict=True):
+        batches.clear()
+        assert run_cells(bench, [cell]) == 1
+        (scene,) = draw_scenes(("red-mug", "blue-mug"), 1)
+        (((item,), plan),) = [found for found in batches if len(found[0][0].prompts) > 1]
+        assert item.slots == (slots or scene.skus)
+        assert all(scene.text in prompt for prompt in item.prompts)
+        assert len(set(item.prompts)) == 2
+        height, width = item.masks.shape[1:]
+        assert (plan.width, width) == (1.5 * plan.height, 1.5 * height)
+        left, right = item.masks[..., : width // 2].mean((1, 2)).tolist()
+        assert (left, right) == (1, 0)
+
+
+def test_an_encoder_in_a_folder_judges_beside_the_packaged_ones(data, tmp_path):
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, projection_dim=12, num_hidden_layers=1,
+        num_attention_heads=2, image_size=32, patch_size=16,
+    )  # fmt: skip
+    folder = tmp_path / "clip"
+    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    options = command_line().parse_args(["run", "--data", str(data), "--encoder", str(folder)])
+    encoders = open_encoders(options.encoder)
+    first, second, clip = encoders
+    assert (first, second) == ("mobilenet_v2", "efficientnet_lite0")
+    # Another model in a folder of that name must not read what this one has left in the home.
+    assert clip.startswith("clip-")
+    assert len(clip) > len("clip-")
+    shelf = ProductShelf(data, tmp_path / "home", encoders, BorderMasker)
+    product = shelf.load("photos", "red_mug")
+    assert product.features[clip].shape == product.crops[clip].shape == (3, 12)
+
+
+def test_a_table_is_by_the_encoders_that_judged_every_cell(bench, make_cells):
+    (cell,) = make_cells("ours", products=2)
+    assert run_cells(bench, [cell]) == 1
+    copied(bench, cell, "l2dm")
+    path = bench.home / cell.folder / "task-2.json"
+    last = json.loads(path.read_text("utf-8"))
+    for by in last["fidelity"].values():
+        del by["fine"]
+    path.write_text(json.dumps(last), "utf-8")
+    ((group,), _) = read_home(bench.home)
+    assert [result.encoders for result in group.rows["l2dm"]] == [("coarse", "fine")]
+    assert group.encoders == ("coarse",)

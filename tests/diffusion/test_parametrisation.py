@@ -210,6 +210,8 @@ def test_rows_of_a_batch_use_their_own_slots(open_engine: Open, kind: str) -> No
     fill_slot(engine, "A", 1)
     fill_slot(engine, "B", 2)
     engine.adapter.compose("both", {"A": 1.0, "B": 0.5})
+    assert engine.adapter.members("both") == {"A": 1.0, "B": 0.5}
+    assert engine.adapter.members("A") == {"A": 1.0}
     slots = ["A", None, "both", "B", "A"]
     with torch.no_grad():
         mixed = predict(engine, whole_image(slots))

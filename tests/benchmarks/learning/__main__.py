@@ -1,4 +1,4 @@
-"""The lifelong-learning benchmark: ten methods on real photos, same base, steps and seeds.
+"""The lifelong-learning benchmark: methods on the same photos, base, steps and seeds.
 
     python -m tests.benchmarks.learning run --suite main --data DIR [--home build/learning]
     python -m tests.benchmarks.learning report [--home build/learning] [--out docs/benchmarks]
@@ -6,17 +6,22 @@
 
 ``run`` goes through every unfinished cell; stop it whenever you like, the next one goes on
 after the last finished task. ``report`` writes what the home holds. ``remeasure`` brings
-finished cells to the present definitions of text following and confusion, from their pictures.
+finished cells to the present definitions, as far as their pictures tell.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.benchmarks.harness.home import BUILD, add_report_options, log_to_stdout, make_parser
 from tests.benchmarks.learning.suites import SUITES
+
+if TYPE_CHECKING:
+    from catalog_pipeline.evaluation.features import FeatureEncoder
 
 
 def main() -> None:
@@ -51,11 +56,13 @@ def command_line() -> argparse.ArgumentParser:
     runner.add_argument("--products", type=int, help="the first N products of the suite")
     runner.add_argument("--full-matrix", action="store_true", help="measure all after every task")
     runner.add_argument("--base-model", default="embedded", help="or a diffusers folder")
+    _add_encoder(runner)
     runner.add_argument("--list", action="store_true", help="show the cells, run nothing")
 
     again = commands.add_parser("remeasure", help="bring finished cells to the present measures")
     again.add_argument("--data", type=Path, required=True, help="folder with photos/")
     again.add_argument("--home", type=Path, default=home)
+    _add_encoder(again)
 
     reporter = commands.add_parser("report", help="write learning.md, learning.json and pictures")
     reporter.add_argument("--home", type=Path, default=home)
@@ -63,20 +70,39 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="judge by this CLIP or DINO folder too; repeatable",
+    )
+
+
+def open_encoders(folders: Sequence[str]) -> dict[str, FeatureEncoder]:
+    """The packaged encoders and those in ``folders``, by names that their features depend on."""
+    from catalog_pipeline.evaluation.features import (
+        PACKAGED_ENCODERS,
+        encoder_identity,
+        open_encoder,
+    )
+
+    return {encoder_identity(name): open_encoder(name) for name in (*PACKAGED_ENCODERS, *folders)}
+
+
 def measure_again(options: argparse.Namespace) -> None:
     """Text following and confusion of finished cells, where their definitions have changed."""
-    from catalog_pipeline.evaluation.features import PACKAGED_ENCODERS, open_encoder
     from tests.benchmarks.learning.products import ProductShelf
     from tests.benchmarks.learning.remeasure import remeasure
 
     home: Path = options.home.resolve()
-    encoders = {name: open_encoder(name) for name in PACKAGED_ENCODERS}
+    encoders = open_encoders(options.encoder)
     changed = remeasure(home, ProductShelf(options.data.resolve(), home, encoders), encoders)
     logging.info("%d cells measured again", changed)
 
 
 def run(options: argparse.Namespace) -> None:
-    from catalog_pipeline.evaluation.features import PACKAGED_ENCODERS, open_encoder
     from catalog_pipeline.learning.methods.registry import METHODS
     from catalog_pipeline.settings import BaseModelSettings
     from catalog_pipeline.workflows.models import base_model_hash
@@ -88,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
     home: Path = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     base = BaseModelSettings(base_model=options.base_model)
-    encoders = {name: open_encoder(name) for name in PACKAGED_ENCODERS}
+    encoders = open_encoders(options.encoder)
     shelf = ProductShelf(options.data.resolve(), home, encoders)
     choice = Choice(
         only=tuple(options.only),

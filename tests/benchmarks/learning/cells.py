@@ -30,6 +30,12 @@ class Cell:
     sizes: Sizes
     base_hash: str
     full_matrix: bool = False
+    asked_checkpoints: tuple[int, ...] = ()
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """The tasks after which everything so far is measured."""
+        return checkpoints_of(len(self.products), self.asked_checkpoints)
 
     @property
     def learning(self) -> dict[str, Any]:
@@ -46,6 +52,7 @@ class Cell:
             "source": self.source,
             "products": sorted(self.products),
             "sizes": asdict(self.sizes),
+            "checkpoints": list(self.checkpoints),
             "base_hash": self.base_hash,
         }
 
@@ -65,6 +72,22 @@ class Cell:
         """Where its results are, under the home: another input, another folder."""
         slug = re.sub(r"[^a-z0-9]+", "-", self.variant.label.lower()).strip("-")
         return cell_folder(self.suite, f"{slug}-o{self.order}-s{self.seed}", self.to_record(), 8)
+
+
+def middle_task(tasks: int) -> int:
+    """The task in the middle, counted from 1."""
+    return max(1, tasks // 2)
+
+
+def checkpoints_of(tasks: int, asked: Sequence[int] = ()) -> tuple[int, ...]:
+    """The middle task, the last one, and those of ``asked`` that come before it."""
+    return tuple(sorted({middle_task(tasks), tasks, *(task for task in asked if task < tasks)}))
+
+
+def measured_concepts(task: int, checkpoints: Sequence[int], *, full_matrix: bool) -> range:
+    """Indices (from 0) of the concepts measured after ``task``: its own, or all so far."""
+    everything = full_matrix or task in checkpoints
+    return range(0 if everything else task - 1, task)
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,7 @@ def choose_cells(
             sizes=sizes,
             base_hash=base_hash,
             full_matrix=choice.full_matrix or variant.method in suite.full_matrix,
+            asked_checkpoints=suite.checkpoints,
         )
         for variant, order, seed in runs
         if not choice.only or {variant.label, variant.method} & set(choice.only)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,29 +20,18 @@ from catalog_pipeline.records import Concept, Features, Pixels
 from catalog_pipeline.workflows.learn.fidelity_gate import GATE_PROMPTS
 from tests.benchmarks.learning.looks import Looks, look_at
 from tests.benchmarks.learning.products import Product
-from tests.benchmarks.learning.references import References, render, render_base_only
+from tests.benchmarks.learning.references import (
+    DREAM_SCENES,
+    References,
+    render,
+    render_base_only,
+)
 
 _SEED = 0
 """Of the pictures: the same for every method, order and seed of learning."""
 
-MEASURES = 3
+MEASURES = 4
 """Number of the present definitions; cells of another one must be measured again."""
-
-
-def middle_task(tasks: int) -> int:
-    """The task in the middle, counted from 1."""
-    return max(1, tasks // 2)
-
-
-def is_milestone(task: int, tasks: int) -> bool:
-    """Whether earlier concepts and the prior are measured after ``task``, counted from 1."""
-    return task in (middle_task(tasks), tasks)
-
-
-def measured_concepts(task: int, tasks: int, *, full_matrix: bool) -> range:
-    """Indices (from 0) of the concepts measured after ``task``: its own, or all so far."""
-    everything = full_matrix or is_milestone(task, tasks)
-    return range(0 if everything else task - 1, task)
 
 
 def scene_of(template: str) -> str:
@@ -60,13 +48,18 @@ class Judge:
     masker: ProductMasker
     references: References
     plan: SamplingPlan
-    images: int
 
-    def pictures_of(self, method: LifelongMethod, concept: Concept) -> list[Pixels]:
-        """``images`` pictures of ``concept``: the gate's prompts in turn."""
-        templates = self._templates()
+    def pictures_of(
+        self,
+        method: LifelongMethod,
+        concept: Concept,
+        templates: Sequence[str],
+        purpose: str = "measure",
+    ) -> list[Pixels]:
+        """A picture of ``concept`` for each of ``templates``."""
         batch = [method.regional_prompt(template, concept) for template in templates]
-        seeds = [derive_seed(_SEED, f"{concept.sku}/measure", i) for i in range(self.images)]
+        name = f"{concept.sku}/{purpose}"
+        seeds = [derive_seed(_SEED, name, index) for index in range(len(templates))]
         return render(self.engine, batch, seeds, self.plan)
 
     def look_at(self, pictures: Sequence[Pixels]) -> Looks:
@@ -85,13 +78,21 @@ class Judge:
             for name, encoder in self.encoders.items()
         }
 
-    def _templates(self) -> list[str]:
-        return measured_templates(self.images)
-
 
 def measured_templates(images: int) -> list[str]:
     """The prompts of a measurement: the gate's in turn."""
     return [GATE_PROMPTS[index % len(GATE_PROMPTS)] for index in range(images)]
+
+
+def confusion_figures(looks: Mapping[str, Looks], products: Sequence[Product]) -> dict[str, Any]:
+    """Which product the pictures look like among ``products``, by encoder."""
+    encoders = next(iter(looks.values())).crops
+    return {"confusion": {encoder: confusion(looks, encoder, products) for encoder in encoders}}
+
+
+def dream_templates(count: int) -> list[str]:
+    """The first ``count`` prompts in the style of DreamBench."""
+    return [f"a photo of a {{concept}} {scene}" for scene in DREAM_SCENES[:count]]
 
 
 def likeness_figures(looks: Mapping[str, Looks], products: Sequence[Product]) -> dict[str, Any]:
@@ -115,29 +116,34 @@ def likeness_figures(looks: Mapping[str, Looks], products: Sequence[Product]) ->
     }
 
 
+def dream_figures(
+    looks: Mapping[str, Looks],
+    products: Sequence[Product],
+    references: References,
+    templates: Sequence[str],
+) -> dict[str, Any]:
+    """Likeness of the product alone, and text following, by other prompts."""
+    likeness = {"crops": likeness_figures(looks, products)["crops"]}
+    return likeness | text_figures(looks, references, templates)
+
+
 def _likeness(pictures: Mapping[str, Features], photos: Mapping[str, Features]) -> dict[str, float]:
     return {name: cosine_to_photos(rows, photos[name]) for name, rows in pictures.items()}
 
 
-def final_figures(
-    looks: Mapping[str, Looks],
-    products: Sequence[Product],
-    references: References,
-    images: int,
+def text_figures(
+    looks: Mapping[str, Looks], references: References, templates: Sequence[str]
 ) -> dict[str, Any]:
-    """What the last pictures say beyond likeness, by encoder.
+    """By encoder, how often the pictures are in the scene of their prompt, and the base's own.
 
     Args:
-        looks: SKU -> its pictures.
-        products: every product of the cell.
+        looks: SKU -> its pictures, one for each of ``templates``.
         references: pictures of the bare base.
-        images: of each product, so that the prompts are known.
+        templates: the prompts.
     """
-    templates = measured_templates(images)
     scenes = references.scenes
     generated = {sku: look.whole for sku, look in looks.items()}
     return {
-        "measures": MEASURES,
         "text_following": {
             name: share
             for name, known in scenes.items()
@@ -148,7 +154,6 @@ def final_figures(
             for name, known in scenes.items()
             if (share := base_text_following(known, templates)) is not None
         },
-        "confusion": {name: confusion(generated, name, products) for name in scenes},
     }
 
 
@@ -202,16 +207,35 @@ def _scene_parts(known: Mapping[str, Features], asked: Sequence[str]) -> dict[st
 
 
 def confusion(
-    generated: Mapping[str, Mapping[str, Features]], encoder: str, products: Sequence[Product]
+    looks: Mapping[str, Looks], encoder: str, products: Sequence[Product]
 ) -> dict[str, Any]:
-    """The matrix, the share recognised, and the share taken for a class mate (or ``None``)."""
+    """Shares of pictures that look most like their ``own`` product, a ``class_mate`` or
+    ``another``, every product alike; and the whole matrix.
+
+    A picture is compared with every product in the form of its photos: the cut-out with
+    cut-outs, the whole picture with whole photos where these cannot be cut out.
+
+    Args:
+        looks: SKU -> its pictures.
+        encoder: of the features.
+        products: all products so far, those of ``looks``.
+    """
     matrix = ConfusionMatrix.measure(
-        {sku: rows[encoder] for sku, rows in generated.items()},
-        {product.sku: product.features[encoder] for product in products},
+        {sku: np.hstack([look.crops[encoder], look.whole[encoder]]) for sku, look in looks.items()},
+        {product.sku: _either_form(product, encoder) for product in products},
     )
-    same_class = matrix.same_class({product.sku: product.class_noun for product in products})
-    return {
-        "accuracy": matrix.accuracy,
-        "same_class": None if math.isnan(same_class) else same_class,
-        "matrix": matrix.to_json(),
-    }
+    nouns = np.array([product.class_noun for product in products])
+    own = np.eye(len(products), dtype=bool)
+    mates = (nouns[:, None] == nouns) & ~own
+    groups = {"own": own, "class_mate": mates, "another": ~own & ~mates}
+    shares = {name: float((matrix.values * of).sum(1).mean()) for name, of in groups.items()}
+    return {**shares, "matrix": matrix.to_json()}
+
+
+def _either_form(product: Product, encoder: str) -> Features:
+    """Photos in the form that there is, zeros for the other: ``(photos, 2 * width)``."""
+    whole = product.features[encoder]
+    crops = product.crops.get(encoder)
+    if crops is None:
+        return np.hstack([np.zeros_like(whole), whole])
+    return np.hstack([crops, np.zeros_like(crops)])

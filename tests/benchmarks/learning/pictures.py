@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from catalog_pipeline.evaluation.charts import (
     cost_against_tasks,
+    line_chart,
     retention_curves,
     retention_heat_map,
 )
@@ -22,7 +23,8 @@ from catalog_pipeline.evaluation.contact_sheet import (
     encode_png,
 )
 from tests.benchmarks.harness.report import first_photo
-from tests.benchmarks.learning.results import Group
+from tests.benchmarks.learning.groups import Group
+from tests.benchmarks.learning.scenes import SCENE_SIZES
 
 SHOWN = ("ours", "finetune", "l2dm")
 """Methods whose pictures are shown; of a suite with fewer than two of them, its first rows."""
@@ -34,14 +36,16 @@ _CELL_PX = 64
 
 
 def draw_charts(group: Group, prefix: str) -> dict[str, bytes]:
-    """File name -> PNG: heat maps of :data:`SHOWN`, fidelity and cost curves of all methods."""
+    """File name -> PNG: heat maps of :data:`SHOWN`; of all methods likeness and cost over tasks,
+    and how many products of a picture are found."""
     encoder = group.encoders[0]
     charts = {}
     for method in SHOWN:
         result = group.representative(method)
         if result is not None and result.in_sequence:
             matrix = result.matrix(encoder, everything=True)
-            charts[f"{prefix}-retention-{method}.png"] = retention_heat_map(matrix, method)
+            if not np.isnan(matrix.values).all():
+                charts[f"{prefix}-retention-{method}.png"] = retention_heat_map(matrix, method)
     lifelong = [
         (label, result)
         for label in group.rows
@@ -53,7 +57,22 @@ def draw_charts(group: Group, prefix: str) -> dict[str, bytes]:
         y_label = "mean likeness so far"
         charts[f"{prefix}-forgetting.png"] = retention_curves(fidelity, y_label)
         charts[f"{prefix}-cost.png"] = cost_against_tasks(costs, "CPU s of the task")
+        found = {label: _all_found(group, label) for label, _ in lifelong}
+        if any(found.values()):
+            charts[f"{prefix}-all-found.png"] = line_chart(
+                found, "products in a picture", "share with all found", from_zero=True
+            )
     return {name: _small(data) for name, data in charts.items()}
+
+
+def _all_found(group: Group, label: str) -> list[tuple[int, float]]:
+    """``(products in a picture, share of pictures in which all are found)``, over all cells."""
+    figures = group.figures(label, group.encoders[0])
+    return [
+        (size, float(np.mean(shares)))
+        for size in (1, *SCENE_SIZES)
+        if (shares := figures.get(f"all_found@{size}"))
+    ]
 
 
 def draw_sheet(group: Group, home: Path) -> bytes | None:

@@ -13,6 +13,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from catalog_pipeline.errors import IntegrityError
+from catalog_pipeline.evaluation.contact_sheet import encode_png
+from catalog_pipeline.records import Pixels
 from catalog_pipeline.stores.local import LocalObjectStore
 from tests.benchmarks.harness.cells import CellFolder
 from tests.benchmarks.learning.cells import Cell
@@ -71,9 +73,9 @@ class CellProgress(CellFolder):
             if self.has(f"task-{earlier}.safetensors"):
                 self._objects.delete(self.key(f"task-{earlier}.safetensors"))
 
-    def write_pictures(self, name: str, png: bytes) -> None:
+    def write_pictures(self, name: str, pictures: Sequence[Pixels]) -> None:
         """A strip of pictures."""
-        self.put(f"pictures/{name}.png", png)
+        self.put(f"pictures/{name}.png", encode_png(np.concatenate(pictures, axis=1)))
 
 
 @dataclass

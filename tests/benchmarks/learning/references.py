@@ -41,6 +41,17 @@ The first five say the class nouns of learned products, where a shared adapter d
 SCENE_NOUNS = ("mug", "backpack", "toy", "chair")
 """A scene's prototype is the mean over pictures of the base with these things in it."""
 
+DREAM_SCENES = (
+    "in the snow",
+    "on a cobblestone street",
+    "on pink fabric",
+    "on a stone floor",
+    "on green grass",
+    "under a blue sky",
+    "on a wooden table",
+    "on a sandy beach",
+)
+"""Where DreamBench puts its products (DreamBooth, arXiv:2208.12242), in words of the base."""
 SCENES = LearningSettings().scenes
 """The scenes that are told apart; those of the measured prompts are among them."""
 

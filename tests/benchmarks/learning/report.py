@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.harness.report import today, write_json, write_page
+from tests.benchmarks.learning.groups import Group, Unfinished, missing_cells, read_home
 from tests.benchmarks.learning.pictures import draw_bars, draw_charts, draw_sheet, sheet_columns
-from tests.benchmarks.learning.results import Group, Unfinished, missing_cells, read_home
+from tests.benchmarks.learning.references import DREAM_SCENES
 from tests.benchmarks.learning.suites import SUITES, TRAINED_ALIKE
-from tests.benchmarks.learning.tables import make_table
+from tests.benchmarks.learning.tables import make_tables
 
 TEMPLATE = Path(__file__).with_name("learning.md.j2")
 _PICTURED = ("main", "twelve", "scale", "quick")
@@ -41,7 +42,7 @@ def write_report(home: Path, out: Path, *, note: str = "") -> None:
         )
     facts = {"date": today(), "note": note, "sections": sections}
     write_json(out / "learning.json", facts, digits=4, without=("tables",))
-    write_page(out, TEMPLATE, **facts, trained_alike=TRAINED_ALIKE)
+    write_page(out, TEMPLATE, **facts, trained_alike=TRAINED_ALIKE, dream_scenes=DREAM_SCENES)
 
 
 def _section(group: Group, home: Path, out: Path, index: int) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _section(group: Group, home: Path, out: Path, index: int) -> dict[str, Any]:
         "crop_ceilings": _means(results[0].facts["crop_ceilings"], group.encoders),
         "without_crops": sorted(results[0].without_crops),
         "base_text_following": results[0].last["base_text_following"],
-        "tables": {encoder: make_table(group, encoder) for encoder in group.encoders},
+        "tables": make_tables(group),
         "rows": _figures(group),
         "pictures": pictures,
         "sheet": sheet,

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.evaluation.contact_sheet import decode_png
 from catalog_pipeline.evaluation.retention import RetentionMatrix, fidelity_share
 from catalog_pipeline.records import Pixels
-from tests.benchmarks.learning.measure import MEASURES, measured_concepts
-from tests.benchmarks.learning.suites import SUITES
+from tests.benchmarks.learning.cells import checkpoints_of, measured_concepts, middle_task
 
-OURS = "ours"
 KINDS = {"": ("crops", "crop_ceilings"), "whole_": ("fidelity", "ceilings")}
 """Prefix of a figure -> its likeness in a task, and the photos' own: of the product cut out of
 the pictures, and of whole pictures."""
 EARLY_TASK = 5
 """Costs of the last tasks are compared with those around this one."""
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A cell that has been started."""
-
-    suite: str
-    label: str
-    order: int
-    seed: int
-    finished_tasks: int
-    tasks: int
 
 
 @dataclass(frozen=True)
@@ -64,13 +48,14 @@ class Result:
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """Names; the first one is the methods' own."""
-        return tuple(self.facts["ceilings"])
+        """Those by which every task was measured; the first one is the methods' own."""
+        seen = [found.keys() for task in self.tasks.values() for found in task["fidelity"].values()]
+        return tuple(name for name in self.facts["ceilings"] if all(name in by for by in seen))
 
     @property
     def without_crops(self) -> set[str]:
         """Products whose photos cannot be cut out."""
-        return set(self.skus) - self.facts["crop_ceilings"][self.encoders[0]].keys()
+        return set(self.skus) - set(self.facts["crop_ceilings"][self.encoders[0]])
 
     @property
     def finished(self) -> bool:
@@ -79,6 +64,12 @@ class Result:
     @property
     def last(self) -> Mapping[str, Any]:
         return self.tasks[len(self.skus)]
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Tasks after which every method of the suite measures all products so far."""
+        stated = self.facts["protocol"].get("checkpoints")
+        return tuple(stated or checkpoints_of(len(self.skus)))
 
     @property
     def in_sequence(self) -> bool:
@@ -95,9 +86,8 @@ class Result:
         often would seem to forget more.
         """
         matrix = RetentionMatrix(self.skus)
-        count = len(self.skus)
         for number, task in self.tasks.items():
-            wanted = measured_concepts(number, count, full_matrix=everything)
+            wanted = measured_concepts(number, self.checkpoints, full_matrix=everything)
             names = {self.skus[index] for index in wanted}
             found = {s: f[encoder] for s, f in task[kind].items() if s in names}
             matrix.record(self.skus[number - 1], found)
@@ -105,14 +95,56 @@ class Result:
 
     def figures(self, encoder: str) -> dict[str, float | None]:
         """One figure for each column of the tables."""
-        confusion = self.last["confusion"][encoder]
         return {
             **{prefix + k: v for prefix in KINDS for k, v in self._kept(prefix, encoder).items()},
-            "drift": self.last["drift"][encoder],
+            "drift": self.last["drift"].get(encoder),
             "text": self.last["text_following"].get(encoder),
-            "recognised": confusion["accuracy"],
-            "same_class": confusion["same_class"],
+            "plasticity": self._plasticity(encoder),
+            **self._other_scenes(encoder),
+            **self._confusion(encoder),
+            **self.last.get("routing", {}),
+            **{
+                f"{name}@{size}": share
+                for size, shares in self.last.get("scenes", {}).items()
+                for name, share in shares.items()
+            },
         }
+
+    def _other_scenes(self, encoder: str) -> dict[str, float | None]:
+        """By the prompts of DreamBench; ``None`` without them."""
+        found = self.last.get("dreambench", {"crops": {}, "text_following": {}})
+        likeness = [by[encoder] for by in found["crops"].values()]
+        return {
+            "dream": float(np.mean(likeness)) if likeness else None,
+            "dream_text": found["text_following"].get(encoder),
+        }
+
+    def _confusion(self, encoder: str) -> dict[str, float | None]:
+        """The shares after the last task, and ``own@10`` of an earlier checkpoint."""
+        figures: dict[str, float | None] = {}
+        for number, task in self.tasks.items():
+            after = "" if number == len(self.skus) else f"@{number}"
+            for name, share in task.get("confusion", {}).get(encoder, {}).items():
+                if name != "matrix":
+                    figures[f"confused_{name}{after}"] = share
+        return figures
+
+    def _plasticity(self, encoder: str) -> float | None:
+        """Likeness that a product gained a CPU minute, last third of the tasks over the first.
+
+        ``None`` without thirds, without a product in one that can be cut out, or with nothing
+        gained in the first.
+        """
+        third = len(self.skus) // 3
+        if not third or not self.in_sequence:
+            return None
+        gains = np.diag(self.matrix(encoder).values)
+        minutes = np.array([self.tasks[k]["cost"]["cpu_seconds"] / 60 for k in sorted(self.tasks)])
+        rates = gains / minutes
+        early, late = (part[~np.isnan(part)] for part in (rates[:third], rates[-third:]))
+        if not len(early) or not len(late) or early.mean() <= 0:
+            return None
+        return float(late.mean() / early.mean())
 
     def _kept(self, prefix: str, encoder: str) -> dict[str, float | None]:
         """How alike the products were and are; ``None`` for what was not measured."""
@@ -135,11 +167,15 @@ class Result:
 
     def pictures(self, task: int, sku: str) -> list[Pixels]:
         """The pictures of ``sku`` after ``task``, as they were measured; none if not kept."""
-        path = self.folder / "pictures" / f"task-{task}-{sku}.png"
+        return self.strip(f"task-{task}-{sku}")
+
+    def strip(self, name: str, *, wide: bool = False) -> list[Pixels]:
+        """The square pictures of a strip, or its one ``wide`` picture; none if not kept."""
+        path = self.folder / "pictures" / f"{name}.png"
         if not path.exists():
             return []
         strip = decode_png(path.read_bytes())
-        side = strip.shape[0]
+        side = strip.shape[1] if wide else strip.shape[0]
         return [strip[:, left : left + side] for left in range(0, strip.shape[1], side)]
 
     def costs(self) -> dict[str, float | None]:
@@ -149,6 +185,7 @@ class Result:
             "cpu_seconds": self.cpu_seconds / len(self.skus),
             "state_bytes": state,
             "state_bytes_a_concept": state / len(self.skus),
+            "marginal_bytes": self._marginal_bytes(),
             "peak_rss_bytes": max(task["cost"]["peak_rss_bytes"] for task in self.tasks.values()),
             "cpu_ratio": self._ratio(lambda task: task["cost"]["cpu_seconds"]),
             "rss_ratio": self._ratio(lambda task: task["cost"]["peak_rss_bytes"]),
@@ -169,6 +206,15 @@ class Result:
             if len(row := rows[k - 1, :k][judged[:k]]) and not np.isnan(row).any()
         ]
 
+    def _marginal_bytes(self) -> float | None:
+        """What the state grew by for each product since the middle task."""
+        count = len(self.skus)
+        middle = middle_task(count)
+        if middle == count or not self.in_sequence:
+            return None
+        grown = self.last["state_bytes"] - self.tasks[middle]["state_bytes"]
+        return float(grown / (count - middle))
+
     def _ratio(self, of: Callable[[Mapping[str, Any]], float]) -> float | None:
         """Median of the last three tasks over the median of three around ``EARLY_TASK``."""
         count = len(self.skus)
@@ -179,97 +225,12 @@ class Result:
         return float(np.median(late) / np.median(early))
 
 
-@dataclass(frozen=True)
-class Group:
-    """Comparable cells of one suite: the same products, sizes and base."""
-
-    suite: str
-    results: tuple[Result, ...]
-
-    @property
-    def protocol(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.results[0].facts["protocol"]
-        return found
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        return self.results[0].encoders
-
-    @cached_property
-    def rows(self) -> dict[str, list[Result]]:
-        """Label -> cells, in the order of the suite; labels it does not know come last."""
-        suite = SUITES.get(self.suite)
-        known = [variant.label for variant in suite.variants] if suite else []
-        labels = sorted(
-            {result.label for result in self.results},
-            key=lambda label: (known.index(label) if label in known else len(known), label),
-        )
-        return {label: [r for r in self.results if r.label == label] for label in labels}
-
-    def alone(self, encoder: str, seed: int, prefix: str = "") -> float | None:
-        """Mean likeness of concepts learned alone: ``ours`` after each own task, by seed.
-
-        ``ours`` trains every concept in a slot of its own, so a sequence of it and
-        learning each concept alone are the same computation.
-        """
-        own = [
-            result.figures(encoder)[f"{prefix}own"]
-            for result in self.rows.get(OURS, [])
-            if result.seed == seed
-        ]
-        measured = [value for value in own if value is not None]
-        return float(np.mean(measured)) if measured else None
-
-    def figures(self, label: str, encoder: str) -> dict[str, list[float]]:
-        """Column -> one figure a cell; columns without a figure are empty."""
-        columns: dict[str, list[float]] = {}
-        for result in self.rows[label]:
-            found = result.figures(encoder)
-            for prefix in KINDS:
-                alone = self.alone(encoder, result.seed, prefix)
-                final = found[f"{prefix}final"]
-                found[f"{prefix}of_alone"] = final / alone if alone and final is not None else None
-            for name, value in (found | result.costs()).items():
-                columns.setdefault(name, [])
-                if value is not None:
-                    columns[name].append(value)
-        return columns
-
-    def representative(self, label: str) -> Result | None:
-        """The cell whose pictures are shown: order 0 and seed 0 where there is one."""
-        cells = sorted(self.rows.get(label, []), key=lambda r: (r.order, r.seed))
-        return cells[0] if cells else None
-
-
-def read_home(home: Path) -> tuple[list[Group], list[Unfinished]]:
-    """Every cell under ``home``: the finished ones in groups, and the others.
-
-    Raises:
-        ConfigurationError: a cell was measured by other definitions.
-    """
-    finished: dict[tuple[str, str], list[Result]] = {}
-    cells = _read_cells(home)
-    for result in (cell for cell in cells if cell.finished):
-        found = result.last.get("measures")
-        if found != MEASURES:
-            raise ConfigurationError(
-                f"{result.folder} was measured by definitions {found}, expected {MEASURES}; "
-                "run `python -m tests.benchmarks.learning remeasure`"
-            )
-        key = (result.facts["suite"], json.dumps(result.facts["protocol"], sort_keys=True))
-        finished.setdefault(key, []).append(result)
-    groups = [Group(suite, tuple(results)) for (suite, _), results in finished.items()]
-    # Of one suite, the group with most cells first.
-    groups.sort(key=lambda group: (group.suite, -len(group.results)))
-    return groups, [_unfinished(cell) for cell in cells if not cell.finished]
-
-
 def finished_cells(home: Path) -> list[Result]:
     """Every finished cell under ``home``, whatever it was measured by."""
-    return [cell for cell in _read_cells(home) if cell.finished]
+    return [cell for cell in read_cells(home) if cell.finished]
 
 
-def _read_cells(home: Path) -> list[Result]:
+def read_cells(home: Path) -> list[Result]:
     cells = []
     for path in sorted(home.glob("cells/*/*/cell.json")):
         facts = json.loads(path.read_text("utf-8"))
@@ -280,26 +241,3 @@ def _read_cells(home: Path) -> list[Result]:
         }
         cells.append(Result(path.parent, facts, tasks))
     return cells
-
-
-def _unfinished(cell: Result) -> Unfinished:
-    return Unfinished(
-        suite=cell.facts["suite"],
-        label=cell.label,
-        order=cell.order,
-        seed=cell.seed,
-        finished_tasks=len(cell.tasks),
-        tasks=len(cell.skus),
-    )
-
-
-def missing_cells(suite: str, results: Iterable[Result]) -> list[str]:
-    """What the suite asks for by default and ``results`` do not hold, in words."""
-    there = {(result.label, result.order, result.seed) for result in results}
-    wanted: Sequence[tuple[str, int, int]] = [
-        *((variant.label, 0, 0) for variant in SUITES[suite].variants),
-        *((repeat.label, repeat.order, repeat.seed) for repeat in SUITES[suite].repeats),
-    ]
-    return [
-        f"{label} (order {o}, seed {s})" for label, o, s in wanted if (label, o, s) not in there
-    ]

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
@@ -22,28 +21,37 @@ from catalog_pipeline.diffusion.base import load_base_model
 from catalog_pipeline.diffusion.parts import encode_part
 from catalog_pipeline.diffusion.sampling import DiffusionEngine, SamplingPlan
 from catalog_pipeline.diffusion.text import placeholder_tokens
-from catalog_pipeline.evaluation.contact_sheet import encode_png
 from catalog_pipeline.evaluation.features import FeatureEncoder
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.method import LearningContext, LifelongMethod
 from catalog_pipeline.learning.methods.sequence import TaskSequence
-from catalog_pipeline.records import Concept, part_owner
+from catalog_pipeline.records import Concept, Pixels, part_owner
 from catalog_pipeline.settings import BaseModelSettings, LearningSettings
 from catalog_pipeline.stores.local import LocalObjectStore
 from catalog_pipeline.workflows.learn.empty_scenes import load_backdrops
 from tests.benchmarks.harness.costs import Cost, measured
-from tests.benchmarks.learning.cells import Cell
+from tests.benchmarks.learning.cells import Cell, measured_concepts
 from tests.benchmarks.learning.looks import Looks, RememberingMasker
 from tests.benchmarks.learning.measure import (
+    MEASURES,
     Judge,
-    final_figures,
-    is_milestone,
+    confusion_figures,
+    dream_figures,
+    dream_templates,
     likeness_figures,
-    measured_concepts,
+    measured_templates,
+    text_figures,
 )
 from tests.benchmarks.learning.products import Product, ProductShelf, ceilings
 from tests.benchmarks.learning.progress import CellProgress, Pace
 from tests.benchmarks.learning.references import load_references
+from tests.benchmarks.learning.routing import routing_errors
+from tests.benchmarks.learning.scenes import (
+    draw_scenes,
+    open_reflection,
+    paint_scenes,
+    scene_figures,
+)
 from tests.benchmarks.learning.suites import TRAINED_ALIKE
 
 log = logging.getLogger("bench")
@@ -120,7 +128,7 @@ class CellRun:
         self._sequence = TaskSequence(self._method)
         references = load_references(engine, plan, bench.encoders, bench.objects)
         masker = RememberingMasker(bench.shelf.masker())
-        self._judge = Judge(engine, bench.encoders, masker, references, plan, sizes.images)
+        self._judge = Judge(engine, bench.encoders, masker, references, plan)
         self._products = [bench.shelf.load(cell.source, name) for name in cell.products]
         self._donor = _donor(bench, cell)
         self._concepts = [self._concept(p, task) for task, p in enumerate(self._products, 1)]
@@ -197,21 +205,49 @@ class CellRun:
         )
 
     def _measure(self, task: int) -> dict[str, Any]:
-        tasks, judge = self._progress.tasks, self._judge
-        looks: dict[str, Looks] = {}
-        full = self._cell.full_matrix
-        for index in measured_concepts(task, tasks, full_matrix=full):
-            product, concept = self._products[index], self._concepts[index]
-            pictures = judge.pictures_of(self._method, concept)
-            strip = encode_png(np.concatenate(pictures, axis=1))
-            self._progress.write_pictures(f"task-{task}-{product.sku}", strip)
-            looks[product.sku] = judge.look_at(pictures)
+        judge, checkpoints = self._judge, self._cell.checkpoints
+        templates = measured_templates(self._cell.sizes.images)
+        pictures: dict[str, list[Pixels]] = {}
+        for index in measured_concepts(task, checkpoints, full_matrix=self._cell.full_matrix):
+            concept = self._concepts[index]
+            painted = judge.pictures_of(self._method, concept, templates)
+            self._progress.write_pictures(f"task-{task}-{concept.sku}", painted)
+            pictures[concept.sku] = painted
+        looks = {sku: judge.look_at(painted) for sku, painted in pictures.items()}
         figures = likeness_figures(looks, self._products)
-        if is_milestone(task, tasks):
+        if task in checkpoints:
+            figures |= confusion_figures(looks, self._products[:task])
             figures["drift"] = judge.drift(self._method)
-        if task == tasks:
-            figures |= final_figures(looks, self._products, judge.references, judge.images)
+            figures["routing"] = routing_errors(self._method, self._concepts[:task], templates)
+        if task == self._progress.tasks:
+            figures |= {"measures": MEASURES, **text_figures(looks, judge.references, templates)}
+            figures |= self._measure_other_scenes() | self._measure_together(pictures)
         return figures
+
+    def _measure_other_scenes(self) -> dict[str, Any]:
+        """Each product by the prompts of DreamBench."""
+        judge, templates = self._judge, dream_templates(self._cell.sizes.dreambench)
+        if not templates:
+            return {}
+        looks: dict[str, Looks] = {}
+        for concept in self._concepts:
+            painted = judge.pictures_of(self._method, concept, templates, "dreambench")
+            self._progress.write_pictures(f"dreambench-{concept.sku}", painted)
+            looks[concept.sku] = judge.look_at(painted)
+        return {"dreambench": dream_figures(looks, self._products, judge.references, templates)}
+
+    def _measure_together(self, alone: Mapping[str, Sequence[Pixels]]) -> dict[str, Any]:
+        """Several products in a picture; ``alone`` are the pictures of each one."""
+        judge = self._judge
+        scenes = draw_scenes(list(alone), self._cell.sizes.scenes)
+        if not scenes:
+            return {}
+        concepts = {concept.sku: concept for concept in self._concepts}
+        painted = paint_scenes(self._method, concepts, scenes, judge.plan)
+        for scene, picture in zip(scenes, painted, strict=True):
+            self._progress.write_pictures(scene.file_name, [picture])
+        reflection = open_reflection(self._products, judge.encoders, judge.masker)
+        return {"scenes": scene_figures(reflection, scenes, painted, alone)}
 
     def _log_task(self, task: int, cost: Cost, pending: Sequence[Cell]) -> None:
         tasks = self._progress.tasks

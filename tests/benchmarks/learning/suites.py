@@ -40,12 +40,16 @@ EIGHT_PHOTO_PRODUCTS = (
 class Sizes:
     """How much is done in a cell; figures of different sizes are not comparable.
 
-    ``images`` are of one concept in one measurement; ``sampler_steps`` and
-    ``guidance`` serve measuring and the memories of the methods alike.
+    ``images`` are of one concept in one measurement, ``dreambench`` so many prompts
+    of other scenes a concept after the last task, ``scenes`` so many pictures of two
+    products, of three, four and five; 0 is none. ``sampler_steps`` and ``guidance``
+    serve measuring and the memories of the methods alike.
     """
 
     steps: int = 100
     images: int = 8
+    dreambench: int = 0
+    scenes: int = 3
     sampler_steps: int = 12
     guidance: float = 3.0
     prior_images: int = 16
@@ -81,7 +85,8 @@ class Suite:
     """A question, its products and its rows.
 
     ``full_matrix`` names the methods whose earlier concepts are measured after
-    every task, for the pictures of the report.
+    every task, for the pictures of the report; those of all methods are measured
+    after the middle and the last task, and after the ``checkpoints`` between.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Suite:
     sizes: Sizes = Sizes()
     repeats: tuple[Repeat, ...] = ()
     full_matrix: tuple[str, ...] = ()
+    checkpoints: tuple[int, ...] = ()
 
     @property
     def source(self) -> Source:
@@ -130,32 +136,36 @@ METHODS_IN_ORDER = (
 TRAINED_ALIKE = {"cidm": "ours"}
 """Methods whose training is another's, bit for bit (a test of theirs says so): they take over
 its finished cell and are measured anew."""
-REPEATED = ("ours", "l2dm", "cidm")
-"""Methods that run again with another seed and another order."""
+REPEATED = ("ours", "consolidated", "lwf", "l2dm", "cidm")
+"""Methods of the main suite with every seed in both orders; the others have two seeds in one."""
 
 SUITES = {
     suite.name: suite
     for suite in (
         Suite(
             "main",
-            "Ten methods, eight real products in sequence",
+            "All methods, eight real products in sequence",
             plain(*METHODS_IN_ORDER),
             EIGHT_PRODUCTS,
+            sizes=Sizes(steps=60, images=4, sampler_steps=10, dreambench=8),
             repeats=tuple(
-                Repeat(label, order, seed) for order, seed in ((0, 1), (1, 0)) for label in REPEATED
+                Repeat(label, order, seed)
+                for order, seed in ((0, 1), (1, 0), (1, 1), (0, 2), (1, 2))
+                for label in METHODS_IN_ORDER
+                if label in REPEATED or (order, seed) == (0, 1)
             ),
             full_matrix=("ours", "finetune"),
         ),
         Suite(
             "twelve",
-            "Twelve real products in sequence: ours and the two best rivals",
+            "Twelve real products in sequence",
             (*plain("ours", "lwf", "consolidated"), LONGER),
             TWELVE_PRODUCTS,
-            sizes=Sizes(steps=60, sampler_steps=10),
+            sizes=Sizes(steps=60, sampler_steps=10, dreambench=8),
             repeats=tuple(
                 Repeat(label, order, seed)
-                for order, seed in ((1, 1), (0, 2))
-                for label in ("ours", "cidm", "lwf")
+                for order, seed in ((0, 1), (1, 2))
+                for label in ("ours", "lwf", "consolidated")
             ),
         ),
         Suite(
@@ -240,16 +250,17 @@ SUITES = {
         Suite(
             "scale",
             "Sixty household products in sequence",
-            plain("ours", "finetune", "cidm"),
+            plain("ours", "lwf", "consolidated"),
             household=60,
-            sizes=Sizes(steps=20, images=4),
+            sizes=Sizes(steps=20, images=2),
+            checkpoints=(10, 30),
         ),
         Suite(
             "quick",
             "Does it run: three products, ten steps",
             plain("ours", "finetune", "l2dm"),
             FOUR_PRODUCTS[:3],
-            sizes=Sizes(steps=10, images=4, sampler_steps=6),
+            sizes=Sizes(steps=10, images=4, sampler_steps=6, dreambench=4, scenes=1),
             full_matrix=("ours", "finetune"),
         ),
     )
