@@ -67,6 +67,10 @@ class Start:
     latents: Tensor
     strength: float
 
+    def skipped(self, steps: int) -> int:
+        """How many of so many steps are left out, the first ones."""
+        return steps - max(1, round(self.strength * steps))
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -188,9 +192,7 @@ class DiffusionEngine:
             # Solvers of flow matching start from unit noise and take the latents as they are.
             latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
         else:
-            skipped = len(scheduler.timesteps) - max(
-                1, round(start.strength * len(scheduler.timesteps))
-            )
+            skipped = start.skipped(len(scheduler.timesteps))
             timestep = scheduler.timesteps[skipped].expand(len(latents)).to(latents.device)
             latents = self.base.add_noise(start.latents, latents, timestep)
             scheduler.set_begin_index(skipped)

@@ -155,7 +155,9 @@ class SceneSampler:
         opening = opening_stages(batch, composing, scenes, control, plan.steps)
         guide = None
         if control.method != "none":
-            guided = self._guided_batch(batch, shown, plan, control)
+            skipped = start.skipped(plan.steps) if start else 0
+            first_step = max(silent_steps(control, plan.steps), skipped)
+            guided = self._guided_batch(batch, shown, plan, first_step)
             guide = make_control(guided, control, strength)
         return self._engine.sample(batch, seeds, plan, guide, opening, start)
 
@@ -164,7 +166,7 @@ class SceneSampler:
         batch: Sequence[RegionalPrompt],
         shown: Sequence[Sequence[Concept]],
         plan: SamplingPlan,
-        control: AttentionControl,
+        first_step: int,
     ) -> GuidedBatch:
         """Where the words of the products ``shown`` stand in the prompts of ``batch``."""
         named = [[name_concept(concept) for concept in row] for row in shown]
@@ -177,7 +179,7 @@ class SceneSampler:
             latent_width=width,
             max_pixels=base.map_positions(height, width),
             classifier_free_guidance=plan.guidance > 1.0,
-            first_step=silent_steps(control, plan.steps),
+            first_step=first_step,
         )
 
     def _regional_prompt(self, job: RenderJob, concepts: Mapping[str, Concept]) -> RegionalPrompt:

@@ -208,6 +208,15 @@ def test_an_anchored_scene_is_redrawn_at_the_size_of_the_base(engine, parts):
     assert not np.array_equal(other.render([job], CONCEPTS, cutouts=CUTOUTS)[0], picture)
 
 
+def test_a_redraw_of_photos_is_guided_in_its_own_first_steps(engine, parts):
+    sampler, _ = make_sampler(engine, parts)
+    control = AttentionControl(method="gradient", guided_share=0.25, step_size=0.1, unmix_weight=1.0)
+    for mode in ("anchored", "exact"):
+        jobs = [anchored(mode, steps=8, attention=c) for c in (AttentionControl(), control)]
+        off, on = (sampler.render([job], CONCEPTS, cutouts=CUTOUTS)[0] for job in jobs)
+        assert not np.array_equal(off, on)
+
+
 def test_an_anchored_picture_is_the_same_alone_and_in_company(engine, parts):
     sampler, _ = make_sampler(engine, parts, batch_size=3)
     job = anchored("exact", ("A",), 5)

@@ -2,12 +2,15 @@
 
     python -m tests.benchmarks.generation learn --data DIR [--learned HOME]
     python -m tests.benchmarks.generation run --data DIR [--suite NAME ...] [--gate]
+    python -m tests.benchmarks.generation attention [--modes MODE ...] [--seeds 3]
     python -m tests.benchmarks.generation rejudge [--suite NAME ...]
     python -m tests.benchmarks.generation report [--out docs/benchmarks]
+    python -m tests.benchmarks.generation attention-report [--out docs/benchmarks]
 
 ``learn`` makes a home of 24 learned products with the ordinary workflows, ``run`` paints and
-judges every unfinished cell, ``rejudge`` judges the pictures kept again (after a change of the
-judge), ``report`` writes the tables. Stop each whenever you like; it goes on where it was.
+judges every unfinished cell, ``attention`` compares attention control off and on, ``rejudge``
+judges the pictures kept again (after a change of the judge), the reports write the tables. Stop
+each whenever you like; it goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from catalog_pipeline.settings import Settings, load_settings
 from catalog_pipeline.workflows.home import open_home
-from tests.benchmarks.generation.scenes import SUITES, draw_scenes
+from tests.benchmarks.generation.scenes import COMPARED, MODES, SUITES, draw_scenes
 from tests.benchmarks.harness.cells import json_bytes
 from tests.benchmarks.harness.home import (
     BUILD,
@@ -50,7 +53,14 @@ log = logging.getLogger("bench")
 def main() -> None:
     options = command_line().parse_args()
     log_to_stdout()
-    commands = {"learn": learn, "run": run, "rejudge": judge_again, "report": report}
+    commands = {
+        "learn": learn,
+        "run": run,
+        "attention": attention,
+        "rejudge": judge_again,
+        "report": report,
+        "attention-report": attention_report,
+    }
     commands[options.command](options)
 
 
@@ -67,15 +77,22 @@ def command_line() -> argparse.ArgumentParser:
 
     learner = commands.add_parser("learn", parents=[common], help="learn the 24 products")
     learner.add_argument("--data", type=Path, required=True, help="photos/ and household_catalog/")
+    learner.add_argument("--only", nargs="+", metavar="SKU", help="these products alone")
     runner = commands.add_parser("run", parents=[common], help="paint and judge")
     runner.add_argument("--data", type=Path, help="of the suite detector: folder with photos/")
     runner.add_argument("--methods", nargs="+", default=(), help="default: all of them")
     runner.add_argument("--count", type=int, help="scenes a set, in place of its own number")
     runner.add_argument("--gate", action="store_true", help="also repaint what `ours` failed")
     runner.add_argument("--threads", type=int, default=2, help="of the suite speed")
+    pairer = commands.add_parser("attention", parents=[common], help="attention control off and on")
+    pairer.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    pairer.add_argument("--methods", nargs="+", default=COMPARED)
+    pairer.add_argument("--seeds", type=int, default=3)
+    pairer.add_argument("--count", type=int, help="scenes a kind, in place of its own number")
     commands.add_parser("rejudge", parents=[common], help="judge the pictures kept again")
-    reporter = commands.add_parser("report", parents=[common], help="write tables and sheets")
-    add_report_options(reporter)
+    for name in ("report", "attention-report"):
+        reporter = commands.add_parser(name, parents=[common], help="write tables and sheets")
+        add_report_options(reporter)
     return parser
 
 
@@ -102,7 +119,7 @@ def learn(options: argparse.Namespace) -> None:
         write_household(options.data, products, HOUSEHOLD)
     settings = learned_settings(options)
     refresh_index(open_home(settings))
-    for outcome in learn_concepts(open_home(settings)):
+    for outcome in learn_concepts(open_home(settings), options.only):
         log.info("%s %s %s", outcome.sku, outcome.status, outcome.reason)
 
 
@@ -140,6 +157,21 @@ def run(options: argparse.Namespace) -> None:
             )
 
 
+def attention(options: argparse.Namespace) -> None:
+    """Every unfinished cell of attention control."""
+    from tests.benchmarks.generation.attention import run_attention
+    from tests.benchmarks.generation.methods import Workbench
+
+    run_attention(
+        options.home.resolve(),
+        Workbench(learned_settings(options)),
+        modes=options.modes,
+        methods=options.methods,
+        seeds=options.seeds,
+        count=options.count or (2 if options.quick else None),
+    )
+
+
 def calibrate_colours(home: Path, judge: object, quick: bool) -> None:
     """How often the judge of colours is right, once a home."""
     from tests.benchmarks.generation.colours import ColourJudge, calibrate
@@ -173,6 +205,14 @@ def report(options: argparse.Namespace) -> None:
     products = learned_settings(options).catalog_root
     write_report(options.home.resolve(), options.out, products, options.note)
     log.info("written: %s", options.out / "generation.md")
+
+
+def attention_report(options: argparse.Namespace) -> None:
+    from tests.benchmarks.generation.attention_report import write_attention_report
+
+    products = learned_settings(options).catalog_root
+    write_attention_report(options.home.resolve(), options.out, products, options.note)
+    log.info("written: %s", options.out / "attention.md")
 
 
 if __name__ == "__main__":

@@ -164,6 +164,14 @@ def studio_scene(
     rng: np.random.Generator, nouns: Sequence[str] = ()
 ) -> tuple[Pixels, tuple[str, str]]:
     """A scene of two plain things and its truth, left to right, such as ``red mug``."""
+    pixels, things, _ = studio_scene_and_masks(rng, nouns)
+    return pixels, things
+
+
+def studio_scene_and_masks(
+    rng: np.random.Generator, nouns: Sequence[str] = ()
+) -> tuple[Pixels, tuple[str, str], Pixels]:
+    """The same, and the mask of each thing, ``(2, height, width)``."""
     chosen = list(nouns) or [str(noun) for noun in rng.choice(SWAP_NOUNS, 2, replace=False)]
     colors = [str(color) for color in rng.choice(SWAP_COLORS, 2, replace=False)]
     sprites = []
@@ -174,9 +182,9 @@ def studio_scene(
         rgba = stand_in_square(render_product(product, view, SPRITE_PX), SPRITE_PX)
         sprites.append(Sprite(rgba, SpriteLabel(noun, color)))
     ground = paint_background(str(rng.choice(SWAP_TEXTS)), int(rng.integers(2**31)))
-    pixels, _ = compose(ground, sprites, draw_placements(rng, 2))
+    pixels, masks = compose(ground, sprites, draw_placements(rng, 2))
     left, right = (f"{color} {noun}" for color, noun in zip(colors, chosen, strict=True))
-    return pixels, (left, right)
+    return pixels, (left, right), masks
 
 
 def calibrate(judge: ColourJudge, scenes: int = 100, seed: int = 1) -> dict[str, float]:

@@ -149,7 +149,7 @@ class Workbench:
         self, method: Method, scenes: Sequence[Scene], strength: float
     ) -> list[Pixels]:
         known = {name: self.concept(name) for scene in scenes for name in scene.things}
-        jobs = [self._job(scene, self.control(method)) for scene in scenes]
+        jobs = [self.job(scene, self.control(method)) for scene in scenes]
         stronger = {} if strength == 1.0 else {"strength": strength}
         return self.sampler.render(jobs, known, **stronger)
 
@@ -205,7 +205,8 @@ class Workbench:
         width = self.engine.text.table.base.embedding_dim
         return encode_part({**slot_part(self.engine, "bare"), "token/0": torch.zeros(width)})
 
-    def _job(self, scene: Scene, control: AttentionControl) -> RenderJob:
+    def job(self, scene: Scene, control: AttentionControl) -> RenderJob:
+        """The picture of ``scene``, drawn as learned."""
         names = [self.concept(name).name for name in scene.things]
         plan = self.plan_of(scene)
         return RenderJob(

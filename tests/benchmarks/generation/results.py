@@ -63,8 +63,8 @@ def all_found(verdict: Mapping[str, Any]) -> bool:
     return all(said == "found" for said in verdict["found"].values())
 
 
-def bootstrap(complete: Sequence[bool]) -> tuple[float, float, float]:
-    """Share, and its 95 % interval over redrawn images."""
+def bootstrap(complete: Sequence[float]) -> tuple[float, float, float]:
+    """Share, and its 95 % interval over redrawn images (or scenes, each the mean of its own)."""
     values = np.asarray(complete, np.float64)
     draws = np.random.default_rng(0).integers(len(values), size=(BOOTSTRAPS, len(values)))
     low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))

@@ -50,6 +50,10 @@ class Scene:
 SUITES = {"pairs": 40, "triples": 20, "same_class": 1000, "swaps": 30}
 """Scene sets and how many scenes each has; ``same_class`` has all that there are."""
 
+MODES = ("learned", "anchored")
+COMPARED = ("ours", "ours_gradient")
+"""How attention control is compared: in which scenes, and which methods unless told otherwise."""
+
 
 def draw_scenes(suite: str, classes: Mapping[str, str], count: int) -> tuple[Scene, ...]:
     """The scenes of ``suite``.

@@ -34,15 +34,28 @@ def draw_sheet(rows: Mapping[str, Row], products: Path | None, scenes: int) -> b
         scenes: how many of the set are shown, from its beginning.
     """
     shown = [rows[name] for name in (*SHOWN, "gate") if name in rows]
-    first = shown[0]
-    things = len(first.scenes[0].things)
-    labels = ["product" if products else "named"] * things + [row.title for row in shown]
-    lines = [[_written(label, _CELL_PX // 4) for label in labels]]
-    for index, scene in enumerate(first.scenes[:scenes]):
-        named = [_photo(products, thing) for thing in scene.things]
-        lines.append([*named, *(_marked(row, index) for row in shown)])
+    return as_sheet(sheet_lines(shown, products, range(scenes)))
+
+
+def as_sheet(lines: Sequence[Sequence[Pixels]], most_bytes: int = SHEET_BYTES) -> bytes:
+    """The lines of :func:`sheet_lines` below one another, a JPEG."""
     sheet = contact_sheet(lines, cell_px=_CELL_PX + _BAR_PX, square=True)
-    return encode_jpeg(sheet, SHEET_BYTES, quality=85)
+    return encode_jpeg(sheet, most_bytes, quality=85)
+
+
+def sheet_lines(
+    shown: Sequence[Row], products: Path | None, scenes: Sequence[int], columns: int = 0
+) -> list[list[Pixels]]:
+    """A line of titles, then one of each of ``scenes``; products take ``columns`` or as needed."""
+    first = shown[0]
+    columns = max(columns, len(first.scenes[0].things))
+    labels = ["product" if products else "named"] * columns + [row.title for row in shown]
+    lines = [[_written(label, _CELL_PX // 4) for label in labels]]
+    for index in scenes[: len(first.scenes)]:
+        named = [_photo(products, thing) for thing in first.scenes[index].things]
+        named += [_written("", _CELL_PX)] * (columns - len(named))
+        lines.append([*named, *(_marked(row, index) for row in shown)])
+    return lines
 
 
 def _marked(row: Row, index: int) -> Pixels:
