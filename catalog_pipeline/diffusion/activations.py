@@ -132,7 +132,7 @@ class Activations:
         largest = max(self._rendered())
         bias = self._bias(self.night_pixels, _RENDERED_REGIONS)
         batch = rows * (largest * self._base.dtype.itemsize + bias)
-        if generation.attention.method == "gradient":
+        if generation.attention.method in ("auto", "gradient"):
             batch = max(batch, generation.batch_size * self._guided())
         return int(batch)
 

@@ -74,10 +74,13 @@ def anchor_job(
             place = turn % len(order)
             chosen.append(_nearest_light(order[place:] + order[:place], chosen))
         sets.append(_stand(job, products, concepts, chosen))
-    anchoring = settings.anchoring
+    anchoring, control = settings.anchoring, job.attention
+    if settings.attention.method == "auto":  # photos hold their places without it
+        control = replace(control, method="none")
     return replace(
         job,
         mode=mode,
+        attention=control,
         anchors=sets[0],
         spare_anchors=tuple(sets[1:]),
         strength=anchoring.strength,

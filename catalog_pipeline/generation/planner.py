@@ -247,8 +247,15 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def choose_control(settings: AttentionSettings, products: int) -> AttentionControl:
-    """The control of a picture of so many products; one alone has nothing to keep apart."""
-    return AttentionControl(**settings.model_dump()) if products > 1 else AttentionControl()
+    """The control of a picture of so many products, drawn as learned.
+
+    One alone has nothing to keep apart; ``auto`` guides two (docs/benchmarks/attention.md).
+    """
+    if products == 1:
+        return AttentionControl()
+    auto = "gradient" if products == 2 else "none"
+    method = auto if settings.method == "auto" else settings.method
+    return AttentionControl(**settings.model_dump() | {"method": method})
 
 
 def choose_width(settings: GenerationSettings, products: int, size_step_px: int = 1) -> int:

@@ -26,7 +26,12 @@ class AttentionSettings(Strict):
     silent_share: float = Field(0.05, ge=0, le=1, description="the base alone composes")
     apart_share: float = Field(1.0, ge=0, le=1, description="a strip of background between regions")
     gap: float = Field(0.08, ge=0, lt=0.5, description="its width, a share of the picture")
-    method: Literal["gradient", "reweight", "none"] = "none"
+    method: Literal["auto", "gradient", "reweight", "none"] = Field(
+        "none",
+        description="gradient: latents follow the losses below; reweight: attention is raised "
+        "without a gradient; none: regions and composition only; auto, as shipped: gradient for "
+        "two products that the embedded base draws as learned, else none",
+    )
     guided_share: float = Field(0.25, ge=0, le=1, description="the method acts")
     step_size: float = Field(0.02, ge=0)
     refinements: int = Field(0, ge=0, description="most extra gradient steps a denoising step")

@@ -41,7 +41,7 @@ class Home:
     def __init__(self, settings: Settings, *, run: str = "") -> None:
         """``run``: the scheduler's run that it is opened in, for the audit log."""
         self.run = run
-        self.written = with_own_size(settings)
+        self.written = with_own_size(with_attention(settings))
         """The settings as they were typed; :attr:`settings` is what the base reads."""
         self._adapters: dict[str, AdapterStore] = {}
 
@@ -134,6 +134,17 @@ class Home:
     def collections(self) -> list[str]:
         """Every collection that has anything stored, sorted."""
         return collection_names(self.objects)
+
+
+def with_attention(settings: Settings) -> Settings:
+    """``settings`` with ``attention.method: auto`` off for bases on which it was not measured."""
+    generation = settings.generation
+    if generation.attention.method != "auto" or settings.base_model.base_model == "embedded":
+        return settings
+    off = generation.attention.model_copy(update={"method": "none"})
+    return settings.model_copy(
+        update={"generation": generation.model_copy(update={"attention": off})}
+    )
 
 
 def with_own_size(settings: Settings) -> Settings:

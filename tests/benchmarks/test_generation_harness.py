@@ -25,6 +25,8 @@ from catalog_pipeline.settings import Settings
 from catalog_pipeline.stores.memory import MemoryEntry, encode_memory
 from catalog_pipeline.workflows.home import open_home
 from tests.benchmarks.generation.attend_and_excite import AttendAndExcite
+from tests.benchmarks.generation.attention import suite_name
+from tests.benchmarks.generation.attention_report import compare, write_attention_report
 from tests.benchmarks.generation.cells import (
     Cell,
     CellFiles,
@@ -37,7 +39,8 @@ from tests.benchmarks.generation.colours import Half, judge_color
 from tests.benchmarks.generation.methods import METHODS, Method, Workbench
 from tests.benchmarks.generation.report import DETECTOR, write_report
 from tests.benchmarks.generation.results import bootstrap, read_rows
-from tests.benchmarks.generation.scenes import Scene, draw_groups, draw_scenes
+from tests.benchmarks.generation.scenes import COMPARED, Scene, draw_groups, draw_scenes
+from tests.benchmarks.generation.shapes import draw_scene, draw_things, find_things, judge_picture
 from tests.benchmarks.generation.speed import PATHS, measure_speed, read_speed, summarize
 from tests.builders import make_adapter_version, make_concept, promote
 from tests.tiny_model import fill_slot, open_tiny_engine
@@ -275,6 +278,63 @@ def test_new_verdicts_need_no_new_pictures_and_other_scenes_start_a_new_set(tmp_
 
 def test_the_bootstrap_of_a_sure_thing_has_no_width() -> None:
     assert bootstrap([True] * 5) == (1.0, 1.0, 1.0)
+
+
+# --- attention control -------------------------------------------------------------------
+
+
+class Guided(Brush):
+    """Paints what the judge finds whole wherever attention is guided."""
+
+    def render(
+        self, method: Method, scenes: Sequence[Scene], strength: float = 1.0
+    ) -> list[Pixels]:
+        pictures = super().render(method, scenes, strength)
+        return [0 * p for p in pictures] if method.attention == "gradient" else pictures
+
+
+def test_attention_off_and_on_are_compared_picture_by_picture(tmp_path) -> None:
+    home, out, products = tmp_path / "home", tmp_path / "docs", tmp_path / "products"
+    for sku in "AB":
+        (products / sku).mkdir(parents=True)
+        Image.new("RGB", (30, 20), (90, 0, 0)).save(products / sku / "front.png")
+    for seed in range(2):
+        scenes = tuple(replace(scene, seed=scene.seed + seed) for scene in SCENES)
+        suite = suite_name("anchored", "pairs", seed)
+        run_suite(home, suite, scenes, COMPARED, Guided(), EvenJudge())
+    rows = read_rows(home, suite_name("anchored", "pairs", 0))
+    one = compare([(rows["ours"], rows["ours_gradient"])])
+    assert (one["gained"], one["lost"]) == (5, 0)
+    assert one["all_difference"][0] == pytest.approx(5 / 11)
+    assert one["each_difference"][0] == pytest.approx(2.5 / 11)
+    assert one["all_difference"][1] < 5 / 11 < one["all_difference"][2]
+    assert one["off"]["all"][0] == pytest.approx(6 / 11)
+    back = compare([(rows["ours_gradient"], rows["ours"])])
+    assert (back["gained"], back["lost"]) == (0, 5)
+    write_attention_report(home, out, products, note="On a busy machine.")
+    text = (out / "attention.md").read_text("utf-8")
+    # of every scene one of two noises is even: half is found without, whichever scenes are drawn
+    assert "| anchored | two products | ours + gradient | 11 x 2 | 50 % (50 % to 50 %) |" in text
+    assert "**+50.0** (+50.0 to +50.0)" in text
+    assert "On a busy machine." in text
+    (table,) = json.loads((out / "attention.json").read_text("utf-8"))["tables"]
+    assert table["gained"] == 11
+    assert (out / "attention.jpg").stat().st_size < 400_000
+
+
+def test_shapes_are_read_as_they_were_drawn_and_faults_have_their_names() -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 3) * 8:
+        scene = draw_scene(rng, draw_things(rng, count))
+        assert sorted(find_things(scene.pixels)) == sorted(scene.things)
+        assert scene.masks.any((1, 2)).all()
+        assert not scene.masks.all(0).any() or count == 1
+    pixels = draw_scene(rng, ("red circle", "blue square")).pixels
+    assert set(judge_picture(pixels, ("red circle", "blue square")).values()) == {"found"}
+    swapped = judge_picture(pixels, ("blue circle", "red square", "green cross"))
+    assert list(swapped.values()) == ["swapped", "swapped", "missing"]
+    twice = np.concatenate([pixels, pixels], 1)
+    assert judge_picture(twice, ("red circle",)) == {"red circle": "duplicated"}
 
 
 # --- colours and report ----------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import languages, slot_bytes
+from tests.benchmarks.generation import attention_report
 from tests.benchmarks.generation import report as generation
 from tests.benchmarks.harness.home import DOCS
 from tests.benchmarks.harness.report import write_page
@@ -21,6 +22,7 @@ from tests.benchmarks.stores import report as stores
     ("template", "words", "exact"),
     [
         (stores.TEMPLATE, {"titles": stores.TITLES}, True),
+        (attention_report.TEMPLATE, {}, True),
         (generation.TEMPLATE, {"detector_figures": generation.DETECTOR}, False),
         (
             languages.TEMPLATE,
@@ -30,7 +32,7 @@ from tests.benchmarks.stores import report as stores
         (slot_bytes.TEMPLATE, {}, True),
         (partitions.TEMPLATE, {}, True),
     ],
-    ids=["stores", "generation", "languages", "slot-bytes", "partitions"],
+    ids=["stores", "attention", "generation", "languages", "slot-bytes", "partitions"],
 )
 def test_a_page_is_written_again_from_its_figures(
     template: Path, words: dict[str, Any], exact: bool, tmp_path: Path

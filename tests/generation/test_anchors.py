@@ -88,6 +88,20 @@ def test_of_two_cards_the_one_that_keeps_most_to_itself_decides():
         assert job.mode == ("learned" if "00000" in job.skus else "exact")
 
 
+def test_photos_need_no_attention_control_unless_it_is_asked_for():
+    cards = {"00000": "learned", "00002": "anchored", "00003": "anchored"}
+    for method, guided in (("auto", {"learned"}), ("gradient", {"learned", "anchored", "exact"})):
+        planned = night(
+            settings(policies={"pairs": 9}, attention={"method": method}),
+            lambda sku: photos_of(sku, mode=cards.get(sku, "exact")),
+            4,
+        )
+        pairs = [job for job in planned.jobs if len(job.skus) == 2]
+        assert {job.mode for job in pairs} == {"learned", "anchored", "exact"}
+        for job in pairs:
+            assert job.attention.method == ("gradient" if job.mode in guided else "none")
+
+
 def test_without_a_photo_the_scene_is_learned_and_says_why():
     def known(sku: str) -> ProductPhotos:
         return ProductPhotos(sku, reason="a hand") if sku == "00001" else photos_of(sku)

@@ -14,11 +14,17 @@ from catalog_pipeline.errors import GenerationError
 from catalog_pipeline.generation.layouts import split_layout
 from catalog_pipeline.generation.plan_summary import describe_plan
 from catalog_pipeline.generation.planner import (
+    choose_control,
     join_plans,
     list_names,
 )
 from catalog_pipeline.records import Concept, ProductPhotos
-from catalog_pipeline.settings import BudgetSettings, GenerationSettings, SceneTemplate
+from catalog_pipeline.settings import (
+    AttentionSettings,
+    BudgetSettings,
+    GenerationSettings,
+    SceneTemplate,
+)
 from tests.generation.plans import (
     DAY,
     SCENES,
@@ -321,6 +327,13 @@ def test_the_description_counts_every_picture() -> None:
     assert described["per_layout"] == {"left_right": 3, "single": 6}
     assert described["per_sku"]["00001"] == {"left_right": 2, "single": 2}
     assert described["plan_hash"] == night.plan_hash
+
+
+def test_attention_is_guided_for_two_products_alone_where_it_is_auto() -> None:
+    auto, gradient = (AttentionSettings(method=m) for m in ("auto", "gradient"))
+    assert [choose_control(auto, n).method for n in (1, 2, 3)] == ["none", "gradient", "none"]
+    assert [choose_control(gradient, n).method for n in (1, 2, 3)] == ["none", *["gradient"] * 2]
+    assert choose_control(auto, 3).gap == auto.gap
 
 
 def test_the_shipped_settings_plan_a_night() -> None:

@@ -210,7 +210,9 @@ def test_an_anchored_scene_is_redrawn_at_the_size_of_the_base(engine, parts):
 
 def test_a_redraw_of_photos_is_guided_in_its_own_first_steps(engine, parts):
     sampler, _ = make_sampler(engine, parts)
-    control = AttentionControl(method="gradient", guided_share=0.25, step_size=0.1, unmix_weight=1.0)
+    control = AttentionControl(
+        method="gradient", guided_share=0.25, step_size=0.1, unmix_weight=1.0
+    )
     for mode in ("anchored", "exact"):
         jobs = [anchored(mode, steps=8, attention=c) for c in (AttentionControl(), control)]
         off, on = (sampler.render([job], CONCEPTS, cutouts=CUTOUTS)[0] for job in jobs)

@@ -1,4 +1,4 @@
-"""Where a home may lie: what readers of Parquet make of its path."""
+"""Where a home may lie, what readers of Parquet make of its path; what its base decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import pandas as pd
 import pytest
 
 from catalog_pipeline.errors import ConfigurationError
-from catalog_pipeline.settings import Settings
+from catalog_pipeline.settings import (
+    AttentionSettings,
+    BaseModelSettings,
+    GenerationSettings,
+    Settings,
+)
 from catalog_pipeline.workflows.home import Home, open_home
 from catalog_pipeline.workflows.upkeep.archive_summary import query_archive
 from catalog_pipeline.workflows.upkeep.doctor import run_doctor
@@ -79,3 +84,15 @@ def test_what_a_file_manager_leaves_beside_a_manifest_is_not_queried(tmp_path: P
     assert [night["rows"] for night in query_archive(home).per_day] == [1]
     assert home.archive.verify_day(NIGHT) == []
     assert list(pd.read_parquet(home.settings.home / "manifest").image_id) == ["own"]
+
+
+def test_auto_attention_guides_on_the_base_that_it_was_measured_on_alone(tmp_path: Path) -> None:
+    attention = GenerationSettings(attention=AttentionSettings(method="auto"))
+    for base, method in (("embedded", "auto"), (str(tmp_path), "none")):
+        settings = Settings(
+            home=tmp_path,
+            config_dir=tmp_path,
+            base_model=BaseModelSettings(base_model=base),
+            generation=attention,
+        )
+        assert open_home(settings).written.generation.attention.method == method

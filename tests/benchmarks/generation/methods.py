@@ -44,7 +44,7 @@ DAY = date(2026, 11, 23)
 
 @dataclass(frozen=True)
 class Method:
-    """``attention``: how regions are controlled: none, ours (the settings'), gradient, reweight."""
+    """``attention``: how regions are controlled: none, ours (regions), gradient, reweight."""
 
     name: str
     title: str
@@ -111,7 +111,8 @@ class Workbench:
         """The attention control of ``method``: the settings' own, varied or switched off."""
         if method.attention == "none":
             return AttentionControl()
-        chosen = AttentionControl(**self.settings.generation.attention.model_dump())
+        shipped = self.settings.generation.attention.model_dump()
+        chosen = AttentionControl(**shipped | {"method": "none"})
         if method.attention == "gradient":
             return replace(chosen, method="gradient", step_size=GRADIENT_STEP)
         if method.attention == "reweight":

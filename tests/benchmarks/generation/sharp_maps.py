@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.generation.sharp_maps [--home HOME] [--minutes 12]
 
-The base draws coloured shapes on 12 x 18 latents of the embedded autoencoder. Its text encoder is
-a table of words without a layer, so that no token knows of its neighbours: what belongs where can
-be read from the word itself alone, at every resolution. The embedded base's text encoder has
-four layers, after which each token, padding too, knows the whole sentence.
+The base draws coloured shapes on 12 x 18 latents of the embedded autoencoder, with attention to
+text at both its resolutions and a text encoder without a layer, so that a token knows its own word
+alone. Trained plainly its maps are flat all the same; a copy is trained on for a quarter of the
+time with the map of each word pulled into its thing (TokenCompose, arXiv:2312.03626). Both are
+measured: their maps, and pictures without and with the gradient.
 
 Writes ``HOME/sharp_maps.json``, which the report of attention control shows.
 """
@@ -17,11 +18,12 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
@@ -32,6 +34,11 @@ from catalog_pipeline.base_model import EMBEDDED_WEIGHTS
 from catalog_pipeline.base_model.training.tokenizer import train_tokenizer
 from catalog_pipeline.diffusion.adapter import Route
 from catalog_pipeline.diffusion.base import load_base_model
+from catalog_pipeline.diffusion.regional import (
+    RegionalContext,
+    install_regional_attention,
+    resize_masks,
+)
 from catalog_pipeline.diffusion.sampling import (
     Conditioning,
     DiffusionEngine,
@@ -39,10 +46,13 @@ from catalog_pipeline.diffusion.sampling import (
     SamplingPlan,
 )
 from catalog_pipeline.evaluation.contact_sheet import contact_sheet, encode_png
-from catalog_pipeline.generation.attention_maps import MapRecorder, NamedConcept, select_tokens
+from catalog_pipeline.generation.attention_maps import (
+    MapRecorder,
+    NamedConcept,
+    fit_masks,
+    select_tokens,
+)
 from catalog_pipeline.generation.guidance import GuidedBatch, make_control
-from catalog_pipeline.generation.layouts import split_layout
-from catalog_pipeline.generation.scene_regions import region_masks
 from catalog_pipeline.records import AttentionControl, Pixels
 from catalog_pipeline.settings import AdapterSettings, BaseModelSettings, GenerationSettings
 from tests.benchmarks.generation.colours import studio_scene_and_masks
@@ -59,7 +69,7 @@ from tests.benchmarks.generation.shapes import (
     find_things,
     judge_picture,
 )
-from tests.benchmarks.harness.cells import json_bytes
+from tests.benchmarks.harness.cells import json_bytes, read_json
 from tests.benchmarks.harness.home import BUILD, log_to_stdout, make_parser
 
 SCENES, BATCH, RATE = 6000, 16, 1e-3
@@ -67,6 +77,8 @@ THINGS = (1, 2, 3)
 SHARES = (0.3, 0.5, 0.2)
 """Of the scenes that are learned, those of one, two and three things."""
 DROPPED_CAPTIONS = 0.1
+TOKEN_WEIGHT = 0.3
+"""Of the token loss, beside the diffusion loss."""
 WIDTH_OF_TEXT, TOKENS = 64, 20
 NOISE_SHARES = (0.3, 0.5, 0.7)
 """How far up the schedule maps are read; 1 is noise alone."""
@@ -78,6 +90,8 @@ STEP_SIZES = (0.05, 0.1, 0.2)
 GUIDED_SHARES = (0.25, 0.5)
 PAINTED_TOGETHER = 16
 
+FIGURES = "sharp_maps.json"
+
 log = logging.getLogger("bench")
 
 
@@ -86,19 +100,32 @@ def main() -> None:
     log_to_stdout()
     home: Path = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    base = home / "sharp-base"
-    if not (base / "model_index.json").exists():
-        train(base, options.minutes)
-    engine = open_engine(base)
-    facts: dict[str, Any] = {
-        "training": (base / "training.txt").read_text("utf-8").strip(),
-        "detector": detector_accuracy(engine),
-        "maps": {"this base": sharpness(engine, shape_scenes())},
+    folders = {"plain": home / "plain-base", "sharpened": home / "sharp-base"}
+    if not (folders["plain"] / "model_index.json").exists():
+        train(folders["plain"], options.minutes)
+    if not (folders["sharpened"] / "model_index.json").exists():
+        train(folders["sharpened"], options.minutes / 4, folders["plain"])
+    facts = read_json(home / FIGURES) or {
+        "size": f"{HEIGHT // 4} x {WIDTH // 4}",
+        "scenes": MEASURED_SCENES,
+        "prompts": PROMPTS[2],
+        "seeds": SEEDS,
+        "maps": {"embedded": sharpness(open_engine(EMBEDDED_WEIGHTS), studio_scenes())},
+        "training": {},
+        "tuning": {},
+        "tables": [],
     }
-    facts["maps"]["embedded base"] = sharpness(open_engine(EMBEDDED_WEIGHTS), studio_scenes())
-    log.info("%s", facts)
-    facts["results"] = compare(engine, home)
-    (home / "sharp_maps.json").write_bytes(json_bytes(facts))
+    for name, folder in reversed(folders.items()):
+        if name in facts["tuning"]:
+            continue
+        engine = open_engine(folder)
+        facts["detector"] = detector_accuracy(engine)
+        facts["training"][name] = (folder / "training.txt").read_text("utf-8").strip()
+        facts["maps"][name] = sharpness(engine, shape_scenes())
+        (home / FIGURES).write_bytes(json_bytes(facts))
+        facts["tuning"][name], tables = compare(engine, home / f"shapes-{name}.png")
+        facts["tables"] += [{"base": name, **table} for table in tables]
+        (home / FIGURES).write_bytes(json_bytes(facts))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -111,7 +138,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def open_engine(folder: Path) -> DiffusionEngine:
-    settings = BaseModelSettings(base_model=str(folder), dtype="float32")
+    settings = BaseModelSettings(base_model=str(folder))
     return DiffusionEngine(load_base_model(settings), AdapterSettings())
 
 
@@ -151,17 +178,28 @@ def write_parts() -> tuple[UNet2DConditionModel, CLIPTextModel, Any]:
     return unet, text_encoder, tokenizer
 
 
-def train(folder: Path, minutes: float) -> None:
-    """Train from nothing for so many minutes of the processor, and write a diffusers folder."""
+def train(folder: Path, minutes: float, start: Path | None = None) -> None:
+    """Train for so many minutes of the processor, and write a diffusers folder.
+
+    From nothing; or from ``start``, and then each word's map is pulled into its thing as well.
+    """
     torch.manual_seed(0)
     unet, text_encoder, tokenizer = write_parts()
-    unet.set_attn_processor(AttnProcessor())  # the fused one's gradient is slow in half precision
+    if start is not None:
+        unet = UNet2DConditionModel.from_pretrained(start / "unet")
+        text_encoder = CLIPTextModel.from_pretrained(start / "text_encoder")
+    unet.train()
+    text_encoder.train()
+    context = RegionalContext()
+    install_regional_attention(unet, context)
+    for name, module in unet.named_modules():
+        if name.endswith("attn1"):  # the fused one's gradient is slow in half precision
+            module.set_processor(AttnProcessor())
     vae = AutoencoderKL.from_pretrained(EMBEDDED_WEIGHTS / "vae", torch_dtype=torch.float32)
     scheduler = DDIMScheduler.from_pretrained(EMBEDDED_WEIGHTS / "scheduler")
     started = time.process_time()
-    latents, captions = latent_bank(vae)
-    encoded = tokenizer([*captions, ""], padding="max_length", return_tensors="pt").input_ids
-    tokens, null = encoded[:-1], encoded[-1:]
+    latents, tokens, places = latent_bank(vae, tokenizer)
+    null = tokenizer("", padding="max_length", return_tensors="pt").input_ids
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
     step, gone, losses = 0, 0.0, []
@@ -170,23 +208,26 @@ def train(folder: Path, minutes: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 100) * max(0.0, 1 - gone)
         chosen = torch.randint(len(latents), (BATCH,))
-        ids = torch.where(torch.rand(BATCH, 1) < DROPPED_CAPTIONS, null, tokens[chosen])
+        told = torch.rand(BATCH, 1) >= DROPPED_CAPTIONS
+        ids = torch.where(told, tokens[chosen], null)
         timesteps = torch.randint(1000, (BATCH,))
         noise = torch.randn_like(latents[chosen])
         noisy = scheduler.add_noise(latents[chosen], noise, timesteps)
         target = scheduler.get_velocity(latents[chosen], noise, timesteps)
+        watcher = TokenWatcher(places[chosen].float() * told[..., None, None])
+        context.observer = watcher if start is not None else None
         with torch.autocast("cpu", torch.bfloat16):
             hidden = text_encoder(ids)[0]
             pred = unet(noisy, timesteps, hidden, return_dict=False)[0]
         loss = torch.nn.functional.mse_loss(pred.float(), target)
+        losses.append((loss.item(), watcher.loss.item()))
         optimizer.zero_grad()
-        loss.backward()
+        (loss + TOKEN_WEIGHT * watcher.loss).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        losses.append(loss.item())
         step += 1
         if step % 100 == 0:
-            log.info("step %d, %.0f %%, loss %.4f", step, 100 * gone, np.mean(losses[-100:]))
+            log.info("step %d, %.0f %%, losses %s", step, 100 * gone, np.mean(losses[-100:], 0))
     for name, part in (
         ("unet", unet),
         ("vae", vae),
@@ -195,17 +236,59 @@ def train(folder: Path, minutes: float) -> None:
         ("tokenizer", tokenizer),
     ):
         part.save_pretrained(folder / name)
-    words = f"{step} steps of {BATCH} pictures, {minutes:g} minutes of one thread, "
-    words += f"loss {np.mean(losses[-200:]):.3f}"
-    (folder / "training.txt").write_text(words + "\n", "utf-8")
     shutil.copy(EMBEDDED_WEIGHTS / "model_index.json", folder / "model_index.json")  # last
+    words = f"{step} steps of {BATCH} pictures in {minutes:g} minutes of one thread"
+    (folder / "training.txt").write_text(words + "\n", "utf-8")
+
+
+class TokenWatcher:
+    """An attention observer that sums the token loss of TokenCompose (arXiv:2312.03626).
+
+    With ``A_t`` the map of word ``t`` and ``m_t`` where its thing is::
+
+        L = mean_t (1 - sum_p m_t(p) A_t(p) / sum_p A_t(p))^2, mean over layers
+    """
+
+    def __init__(self, places: Tensor) -> None:
+        """``places`` ``(batch, tokens, h, w)``: each word's thing; 0 for words of no thing."""
+        self._places = places
+        self._named = places.flatten(2).any(2)  # (batch, tokens)
+        self._layers: list[Tensor] = []
+
+    @property
+    def loss(self) -> Tensor:
+        """A scalar; 0 before a layer was seen."""
+        return torch.stack(self._layers).mean() if self._layers else torch.zeros(())
+
+    def wants(self, pixels: int) -> bool:
+        """Every layer."""
+        del pixels
+        return True
+
+    def bias(self, pixels: int) -> None:
+        """It only watches."""
+        del pixels
+
+    def observe(self, probs: Tensor) -> None:
+        """Add the layer's loss; ``probs`` is ``(batch, 1, pixels, tokens)``."""
+        maps = probs[:, 0].transpose(1, 2)  # (batch, tokens, pixels)
+        masks = resize_masks(self._places, maps.shape[2])
+        inside = (maps * masks).sum(2) / maps.sum(2).clamp(min=1e-8)
+        self._layers.append((1 - inside)[self._named].square().mean())
 
 
 @torch.no_grad()
-def latent_bank(vae: AutoencoderKL) -> tuple[Tensor, list[str]]:
-    """``(scenes, 4, h, w)`` scaled latents, and the captions."""
+def latent_bank(vae: AutoencoderKL, tokenizer: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """``(scenes, 4, h, w)`` scaled latents, ``(scenes, tokens)`` ids, where the words' things are.
+
+    The last is ``(scenes, tokens, h, w)`` in half precision, 0 for words of no thing.
+    """
     rng = np.random.default_rng(0)
-    rows, captions = [], []
+    height, width = HEIGHT // 4, WIDTH // 4
+    rows, ids = [], []
+    places = torch.zeros(
+        SCENES // PAINTED_TOGETHER * PAINTED_TOGETHER, TOKENS, height, width
+    ).half()
     for _ in range(SCENES // PAINTED_TOGETHER):
         counts = rng.choice(THINGS, PAINTED_TOGETHER, p=SHARES)
         scenes = [draw_scene(rng, draw_things(rng, int(count))) for count in counts]
@@ -213,8 +296,14 @@ def latent_bank(vae: AutoencoderKL) -> tuple[Tensor, list[str]]:
         with torch.autocast("cpu", torch.bfloat16):
             mean = vae.encode(pixels.float() / 127.5 - 1).latent_dist.mean
         rows.append(mean.float() * vae.config.scaling_factor)
-        captions += [scene.caption for scene in scenes]
-    return torch.cat(rows), captions
+        for scene in scenes:
+            read = tokenizer(scene.caption, padding="max_length").input_ids
+            masks = torch.from_numpy(scene.masks[None]).float()
+            for thing, mask in zip(scene.things, fit_masks(masks, height, width)[0], strict=True):
+                colour, shape = tokenizer(thing, add_special_tokens=False).input_ids
+                places[len(ids), [read.index(colour), read.index(shape)]] = mask.half()
+            ids.append(read)
+    return torch.cat(rows), torch.tensor(ids), places
 
 
 # --- how sharp maps are ----------------------------------------------------------------------
@@ -259,9 +348,7 @@ def sharpness(engine: DiffusionEngine, scenes: Iterator[ShapeScene]) -> dict[str
             recorder = _recorder(engine, [scene.things], *latents.shape[-2:])
             engine.probe(noisy, timestep[0], conditioning, recorder)
             maps = recorder.maps(*latents.shape[-2:])[0, :, 1]  # (things, h, w), of the nouns
-            masks = torch.nn.functional.interpolate(
-                torch.from_numpy(scene.masks[None]).float(), maps.shape[-2:], mode="area"
-            )[0]
+            masks = fit_masks(torch.from_numpy(scene.masks[None]).float(), *maps.shape[-2:])[0]
             shares = maps / maps.sum((-2, -1), keepdim=True)
             inside = torch.einsum("ihw,jhw->ij", shares, masks)
             rows["inside"] += inside.diag().tolist()
@@ -306,60 +393,65 @@ def detector_accuracy(engine: DiffusionEngine) -> float:
     return float(np.mean(right))
 
 
-def compare(engine: DiffusionEngine, home: Path) -> dict[str, Any]:
-    """Plain and region prompts, without and with the gradient: shares and paired differences.
+def compare(engine: DiffusionEngine, sheet: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Off, the gradient as shipped, and tuned: shares found and paired differences.
 
-    The gradient's step and length are chosen on other prompts, for one prompt and for regions.
+    One prompt names all things, so regions are those that the maps suggest. Step and length of
+    the tuned gradient are the best on other prompts, whose shares come first.
     """
     shipped = GenerationSettings().attention.model_dump() | {"method": "gradient"}
-    shipped |= {"silent_share": 0.0, "apart_share": 0.0}
-    control = AttentionControl(**shipped)
-    results: dict[str, Any] = {"tuning": {}, "tables": []}
-    for regional in (False, True):
-        best = _tune(engine, control, regional, results["tuning"])
-        controls = {"off": None, "shipped": control, "tuned": best}
-        for count in PROMPTS:
-            rng = np.random.default_rng([3, count])
-            prompts = [draw_things(rng, count) for _ in range(PROMPTS[count])]
-            said = {
-                name: _paint_all(engine, prompts, SEEDS, chosen, regional)
-                for name, chosen in controls.items()
-            }
-            _write_sheet(home, f"sharp-{count}-{'regions' if regional else 'prompt'}", said)
-            for name in ("shipped", "tuned"):
-                results["tables"].append(
-                    {
-                        "things": count,
-                        "regions": regional,
-                        "gradient": name,
-                        **_paired(said["off"], said[name]),
-                    }
-                )
-                log.info("%s", results["tables"][-1])
-    return results
+    control = AttentionControl(**shipped | {"silent_share": 0.0, "apart_share": 0.0})
+    best, tuning = _tune(engine, control)
+    tables: list[dict[str, Any]] = []
+    lines = []
+    for count, number in PROMPTS.items():
+        rng = np.random.default_rng([3, count])
+        prompts = [draw_things(rng, count) for _ in range(number)]
+        off = _paint_all(engine, prompts, SEEDS, None)
+        lines.append([painted.picture for painted in off[:10]])
+        for name, chosen in (("shipped", control), ("tuned", best)):
+            on = _paint_all(engine, prompts, SEEDS, chosen)
+            lines.append([painted.picture for painted in on[:10]])
+            size = f"{chosen.step_size:g} in {chosen.guided_share:.0%}"
+            tables.append({"things": count, "gradient": name, "step": size, **_paired(off, on)})
+            log.info("%s", tables[-1])
+    sheet.write_bytes(encode_png(contact_sheet(lines)))
+    return tuning, tables
 
 
-Painted = list[tuple[Pixels, Mapping[str, str], float]]
-"""``(picture, verdicts, CPU seconds)``, seed by seed, the prompts in order."""
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A picture, what it shows of its things, and the CPU seconds that it cost.
+
+    ``colours``: every named colour is there, once, and no other.
+    """
+
+    picture: Pixels
+    said: Mapping[str, str]
+    colours: bool
+    seconds: float
+
+    @property
+    def right(self) -> bool:
+        """Every thing is found, in its colour and its outline."""
+        return all(verdict == "found" for verdict in self.said.values())
 
 
 def _tune(
-    engine: DiffusionEngine, control: AttentionControl, regional: bool, noted: dict[str, Any]
-) -> AttentionControl:
-    """The step and the share of steps that find most, on prompts of two and three things."""
+    engine: DiffusionEngine, control: AttentionControl
+) -> tuple[AttentionControl, dict[str, float]]:
+    """The step and the share of steps with which most pictures show the named colours."""
     rng = np.random.default_rng(4)
     prompts = [[draw_things(rng, count) for _ in range(TUNING)] for count in PROMPTS]
-    best, most = control, -1.0
+    found = {}
     for share in GUIDED_SHARES:
         for size in STEP_SIZES:
             tried = replace(control, guided_share=share, step_size=size)
-            rows = [row for of in prompts for row in _paint_all(engine, of, (9,), tried, regional)]
-            found = float(np.mean([_right(said) for _, said, _ in rows]))
-            noted[f"{'regions' if regional else 'one prompt'}, {size} in {share}"] = found
-            log.info("regions %s, step %s in %s of the steps: %.2f", regional, size, share, found)
-            if found > most:
-                best, most = tried, found
-    return best
+            rows = [row for of in prompts for row in _paint_all(engine, of, (9,), tried)]
+            found[tried] = float(np.mean([row.colours for row in rows]))
+            log.info("step %s in %s of the steps: %.2f", size, share, found[tried])
+    best = max(found, key=found.__getitem__)
+    return best, {f"{c.step_size:g} in {c.guided_share:.0%}": s for c, s in found.items()}
 
 
 def _paint_all(
@@ -367,20 +459,21 @@ def _paint_all(
     prompts: Sequence[Sequence[str]],
     seeds: Sequence[int],
     control: AttentionControl | None,
-    regional: bool,
-) -> Painted:
-    painted: Painted = []
+) -> list[Painted]:
+    """Seed by seed, the prompts in order."""
+    painted = []
     for seed in seeds:
         for start in range(0, len(prompts), PAINTED_TOGETHER):
             batch = prompts[start : start + PAINTED_TOGETHER]
             before = time.process_time()
             noises = [1000 * seed + start + index for index in range(len(batch))]
-            pictures = _paint(engine, batch, noises, control, regional)
+            pictures = _paint(engine, batch, noises, control)
             each = (time.process_time() - before) / len(batch)
-            painted += [
-                (picture, judge_picture(picture, things), each)
-                for picture, things in zip(pictures, batch, strict=True)
-            ]
+            for picture, things in zip(pictures, batch, strict=True):
+                colours = sorted(thing.split(" ")[0] for thing in find_things(picture))
+                named = sorted(thing.split(" ")[0] for thing in things)
+                said = judge_picture(picture, things)
+                painted.append(Painted(picture, said, colours == named, each))
     return painted
 
 
@@ -389,18 +482,10 @@ def _paint(
     things: Sequence[Sequence[str]],
     seeds: Sequence[int],
     control: AttentionControl | None,
-    regional: bool,
 ) -> list[Pixels]:
     shipped = GenerationSettings()
     plan = SamplingPlan(shipped.steps, shipped.guidance, WIDTH, HEIGHT, shipped.sampler)
-    batch = []
-    for named in things:
-        if regional:
-            masks = region_masks(split_layout(len(named)), HEIGHT // 2, WIDTH // 2)
-            own = tuple(caption([thing]) for thing in named)
-            batch.append(RegionalPrompt(own, (None,) * len(own), masks))
-        else:
-            batch.append(RegionalPrompt((caption(named),), (None,)))
+    batch = [RegionalPrompt((caption(named),), (None,)) for named in things]
     guide = None
     if control is not None:
         height, width = HEIGHT // 4, WIDTH // 4
@@ -411,46 +496,29 @@ def _paint(
     return engine.decode(engine.sample(batch, seeds, plan, guide))
 
 
-def _right(said: Mapping[str, str]) -> bool:
-    return all(verdict == "found" for verdict in said.values())
+def _paired(off: Sequence[Painted], on: Sequence[Painted]) -> dict[str, Any]:
+    """Shares and their differences; intervals of 95 % over redrawn prompts."""
 
+    def by_prompt(values: Sequence[float]) -> npt.NDArray[np.float64]:
+        return np.array(values, np.float64).reshape(len(SEEDS), -1)
 
-def _paired(off: Painted, on: Painted) -> dict[str, Any]:
-    """Shares and their difference; intervals of 95 % over redrawn prompts."""
-
-    def by_prompt(rows: Painted, each: bool) -> np.ndarray:
-        values = [
-            np.mean([v == "found" for v in said.values()]) if each else float(_right(said))
-            for _, said, _ in rows
-        ]
-        return np.array(values).reshape(len(SEEDS), -1)
-
-    pair = [by_prompt(rows, False) for rows in (off, on)]
-    kinds = [
-        {
-            kind: sum(list(said.values()).count(kind) for _, said, _ in rows)
-            for kind in ("missing", "swapped", "duplicated")
+    facts: dict[str, Any] = {"pictures": len(off)}
+    for name in ("colours", "right"):
+        without, guided = (by_prompt([getattr(row, name) for row in rows]) for rows in (off, on))
+        change = guided - without
+        facts[name] = {
+            "off": bootstrap(without.mean(0)),
+            "on": bootstrap(guided.mean(0)),
+            "difference": bootstrap(change.mean(0)),
+            "gained": int((change > 0).sum()),
+            "lost": int((change < 0).sum()),
         }
-        for rows in (off, on)
-    ]
-    cpu = [sum(seconds for _, _, seconds in rows) for rows in (off, on)]
-    return {
-        "pictures": len(off),
-        "off": bootstrap(pair[0].mean(0)),
-        "on": bootstrap(pair[1].mean(0)),
-        "difference": bootstrap((pair[1] - pair[0]).mean(0)),
-        "each": [float(by_prompt(rows, True).mean()) for rows in (off, on)],
-        "gained": int((pair[1] > pair[0]).sum()),
-        "lost": int((pair[1] < pair[0]).sum()),
-        "faults": kinds,
-        "cpu_ratio": cpu[1] / cpu[0],
-    }
-
-
-def _write_sheet(home: Path, name: str, said: Mapping[str, Painted]) -> None:
-    """Below one another: off, shipped, tuned, of the first prompts."""
-    lines = [[picture for picture, _, _ in rows[:10]] for rows in said.values()]
-    (home / f"{name}.png").write_bytes(encode_png(contact_sheet(lines, captions=list(said))))
+    for kind in ("missing", "swapped"):
+        facts[kind] = [
+            sum(list(row.said.values()).count(kind) for row in rows) for rows in (off, on)
+        ]
+    facts["cpu_ratio"] = sum(row.seconds for row in on) / sum(row.seconds for row in off)
+    return facts
 
 
 if __name__ == "__main__":
