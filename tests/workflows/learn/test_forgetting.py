@@ -49,12 +49,12 @@ class Trainings:
         self.seen: list[tuple[dict[str, float], str, dict[str, torch.Tensor]]] = []
         train = ConceptTrainer.train
 
-        def seen_train(trainer, task, checkpoint, on_step):
+        def seen_train(trainer, task, *others):
             adapter = trainer._engine.adapter
             start = adapter.slot_tensors(SHARED) if SHARED in adapter.slots else {}
             losses = task.losses.model_dump()
             self.seen.append((losses, task.fingerprint, start))
-            return train(trainer, task, checkpoint, on_step)
+            return train(trainer, task, *others)
 
         monkeypatch.setattr(ConceptTrainer, "train", seen_train)
 
@@ -271,8 +271,8 @@ def test_own_slots_with_a_leak_are_refused_without_a_second_try(knows_a, monkeyp
     write_photos(own, "B", 2)
     train, calls = ConceptTrainer.train, []
 
-    def leaking(trainer, task, checkpoint, on_step):
-        curve = train(trainer, task, checkpoint, on_step)
+    def leaking(trainer, task, *others):
+        curve = train(trainer, task, *others)
         with torch.no_grad():
             for parameter in trainer._engine.adapter.parameters_of("A"):
                 parameter.add_(0.2)
