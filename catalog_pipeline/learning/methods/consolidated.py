@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from catalog_pipeline.diffusion.parts import encode_part, slot_part, token_part
+from catalog_pipeline.diffusion.parts import encode_part, slot_part
 from catalog_pipeline.errors import LearningError
 from catalog_pipeline.learning.methods.collection import NewConcept
 from catalog_pipeline.learning.methods.shared_slot import SharedSlot
@@ -17,7 +17,7 @@ from catalog_pipeline.learning.pool import training_pool
 from catalog_pipeline.learning.regulariser import Regulariser, StepContext
 from catalog_pipeline.learning.task import LearningTask, Subject
 from catalog_pipeline.learning.training_step import TrainingStep
-from catalog_pipeline.records import SHARED, Concept, concept_part
+from catalog_pipeline.records import SHARED, Concept
 
 _TASK = "shared@task"
 """The slot of a task's own deltas."""
@@ -122,29 +122,19 @@ class Consolidated(SharedSlot):
         Leaves the slot installed as it is stored, and the task's own deltas dropped.
         """
         adapter = self.engine.adapter
-        found = [input_moments(self, task, subject) for subject in task.subjects]
-        moments = self._moments()
-        for each in found:
-            for name, moment in each.items():
+        rank, moments = self.settings.adapter.consolidated_rank, self._moments()
+        for subject in task.subjects:
+            for name, moment in input_moments(self, task, subject).items():
                 moments[name] = moments[name] + moment if name in moments else moment
         slot: dict[str, Tensor] = {}
         for name, layer in adapter.layers_of(_SUM).items():
-            down, up = adapter.factors(layer, _SUM)
-            rank = self.settings.adapter.consolidated_rank
-            slot |= {
-                f"{name}.{key}": value.half()
-                for key, value in _cut(down, up, moments[name], rank).items()
-            }
+            factors = _cut(*adapter.factors(layer, _SUM), moments[name], rank)
+            slot |= {f"{name}.{key}": value.half() for key, value in factors.items()}
         adapter.drop_slot(_SUM)
         adapter.drop_slot(_TASK)
         adapter.load_slot(SHARED, slot)
-        stored = {
-            SHARED: encode_part(slot_part(self.engine, SHARED, torch.half) | _encode(moments))
-        }
-        for subject in task.subjects:
-            tokens = token_part(self.engine, subject.concept.placeholder_tokens)
-            stored[concept_part(subject.concept.sku)] = encode_part(tokens)
-        return stored
+        shared = slot_part(self.engine, SHARED, torch.half) | _encode(moments)
+        return self.token_parts(task) | {SHARED: encode_part(shared)}
 
     def _moments(self) -> dict[str, Tensor]:
         data = self.collection.part(SHARED)
@@ -192,16 +182,25 @@ def input_moments(method: Consolidated, task: LearningTask, subject: Subject) ->
 
 
 def _output(down: Tensor, up: Tensor, moments: Tensor) -> Tensor:
-    """``tr(W A W^T)``, a scalar, of ``W = up down``."""
+    """``tr(W A W^T)``, a scalar, of ``W = up down``; shapes as in :func:`_cut`."""
     return ((up.T @ up) * (down @ moments @ down.T)).sum()
 
 
 @torch.no_grad()
 def _cut(down: Tensor, up: Tensor, moments: Tensor, rank: int) -> dict[str, Tensor]:
-    """``W`` at most of ``rank``: on its outputs' principal directions, those of ``W A W^T``."""
+    """``W = up down`` at most of ``rank``: on the principal directions of its outputs, ``W A W^T``.
+
+    Args:
+        down: ``(r, in)``; ``up``: ``(out, r)``.
+        moments: ``A``, ``(in, in)``.
+        rank: most that is kept, of the largest eigenvalues.
+
+    Returns:
+        ``down`` ``(kept, in)`` and ``up`` ``(out, kept)``, whose columns are orthonormal.
+    """
     basis, triangle = torch.linalg.qr(up)
     _, directions = torch.linalg.eigh(triangle @ (down @ moments @ down.T) @ triangle.T)
-    kept = directions[:, -rank:]  # of the largest eigenvalues
+    kept = directions[:, -rank:]
     return {
         "down": (kept.T @ triangle @ down).contiguous(),
         "up": (basis @ kept).contiguous(),

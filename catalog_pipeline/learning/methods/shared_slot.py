@@ -64,11 +64,15 @@ class SharedSlot(LifelongMethod):
 
     def parts(self, task: LearningTask) -> dict[str, bytes]:
         """``shared`` in full precision, as it is trained again, and ``concept/<sku>``: tokens."""
-        stored = {SHARED: encode_part(slot_part(self.engine, SHARED))}
-        for subject in task.subjects:
-            tokens = token_part(self.engine, subject.concept.placeholder_tokens)
-            stored[concept_part(subject.concept.sku)] = encode_part(tokens)
-        return stored
+        return self.token_parts(task) | {SHARED: encode_part(slot_part(self.engine, SHARED))}
+
+    def token_parts(self, task: LearningTask) -> dict[str, bytes]:
+        """``concept/<sku>`` of each subject: its token rows."""
+        concepts = [subject.concept for subject in task.subjects]
+        return {
+            concept_part(c.sku): encode_part(token_part(self.engine, c.placeholder_tokens))
+            for c in concepts
+        }
 
 
 class Finetune(SharedSlot):

@@ -98,6 +98,7 @@ _LATER = ("timestep_density", "loss_weighting", "aspect_buckets", "optimizer", "
 _LATER_OF_ADAPTER = ("stored_bits", "stored_rank_tolerance", "consolidated_rank")
 """The same of its ``adapter``."""
 _LATER_OF_LOSSES = ("drift_weight",)
+"""The same of its ``losses``."""
 
 
 def draft_concept(

@@ -8,11 +8,8 @@ from catalog_pipeline.errors import ConfigurationError
 from catalog_pipeline.records import IndexRow
 from catalog_pipeline.settings import Settings
 
-_WHY = {
-    "per_concept": "a product's own slot is there to know its photos",
-    "shared": "a task still learns one product from its few photos",
-    "consolidated": "a task still learns one product from its few photos",
-}
+_WHY_OWN = "a product's own slot is there to know its photos"
+_WHY_SHARED = "a task still learns one product from its few photos"
 
 
 def check_privacy(settings: Settings, rows: Sequence[IndexRow]) -> None:
@@ -37,12 +34,14 @@ def check_privacy(settings: Settings, rows: Sequence[IndexRow]) -> None:
     if learning.minutes_per_sku is not None:
         steps, about = fewest_steps(learning.early_stop.min_steps), "at least "
     noise = noise_multiplier_for(wanted.epsilon, rate, steps, wanted.delta)
-    slots = learning.adapter.slots
+    slots, why = learning.adapter.slots, _WHY_OWN
+    if learning.adapter.one_for_all:
+        why = _WHY_SHARED
     raise ConfigurationError(
         f"governance.yaml: privacy.epsilon is {wanted.epsilon:g} (delta {wanted.delta:g}), and "
         f"learning cannot keep it: {about}{steps} steps of {learning.batch_size} of the {photos} "
         f"photos that one product has at most need noise of {noise:.1f} times the longest gradient "
-        f"a photo may have; with adapter.slots: {slots} {_WHY[slots]}, and its memory holds "
+        f"a photo may have; with adapter.slots: {slots} {why}, and its memory holds "
         "features of them as they are; set epsilon: null (docs/governance/privacy.md says what "
         "can keep an epsilon)"
     )

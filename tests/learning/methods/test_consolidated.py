@@ -33,10 +33,9 @@ def predict(sequence, concept):
         return engine.predict(latents, timesteps, text, None, whole_image([SHARED]))
 
 
-@pytest.mark.parametrize("weight", [0.0, 1e4])
-def test_a_heavy_penalty_holds_what_an_earlier_concept_predicts(weight, news, open_context):
+def test_a_heavy_penalty_holds_what_an_earlier_concept_predicts(news, open_context):
     moved = {}
-    for drift_weight in (0.0, weight):
+    for drift_weight in (0.0, 1e4):
         sequence = TaskSequence(
             Consolidated(open_context(steps=12, losses={"drift_weight": drift_weight}))
         )
@@ -44,8 +43,7 @@ def test_a_heavy_penalty_holds_what_an_earlier_concept_predicts(weight, news, op
         before = predict(sequence, news[0].concept)
         sequence.learn(news[1])
         moved[drift_weight] = float((predict(sequence, news[0].concept) - before).norm())
-    assert moved[0.0] > 0
-    assert moved[weight] < moved[0.0] / 2 or weight == 0.0
+    assert moved[1e4] < moved[0.0] / 2
 
 
 def test_moments_are_sums_over_concepts_and_alike_inputs_are_stored_once(news, open_context):
